@@ -158,14 +158,21 @@ def today(slices: Iterable[Slice]) -> list[Slice]:
     return [one for one in slices if one.day == day]
 
 
-def month_ahead(slices: Sequence[Slice], idle_costs: Iterable[Idle]) -> float:
-    """Dollars for a month at the rate of these days, idle costs included."""
+def covered(slices: Iterable[Slice], since: float) -> float:
+    """The days that all these slices cover: from `since`, or from the first day with a run if that is later; at least
+    one."""
+    first = min((datetime.fromisoformat(one.day).replace(tzinfo=UTC).timestamp() for one in slices), default=since)
+    return max((time.time() - max(since, first)) / 86_400, 1.0)
+
+
+def month_ahead(slices: Iterable[Slice], idle_costs: Iterable[Idle], days: float) -> float:
+    """Dollars for a month at the rate of these slices, idle costs included.
+
+    `days` is what the slices of all tasks cover (`covered`), so that tasks add up to their total. A task that is newer
+    than that counts as if it had not been sent on the days before.
+    """
     monthly = sum(one.dollars for one in idle_costs)
-    if not slices:
-        return monthly
-    first = datetime.fromisoformat(min(one.day for one in slices)).replace(tzinfo=UTC)
-    days = max((datetime.now(UTC) - first).total_seconds() / 86_400, 1.0)
-    return monthly + sum(one.cost.total for one in slices) / min(days, WEEK / 86_400) * prices.MONTH
+    return monthly + sum(one.cost.total for one in slices) / days * prices.MONTH
 
 
 # --- idle costs ---

@@ -30,6 +30,7 @@ from ops import catalogue
 from ops.aws import Threads
 from ops.health import queue_counts
 from ops.history import has_part
+from ops.problems import ExitCode, Problem, explained
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -40,8 +41,9 @@ LETTERS_A_SECOND = 200
 process is killed, they stay hidden until then."""
 
 ONE_BY_ONE = 1_000
-"""The most letters of a whole queue that are resent individually: their runs are PENDING at once, and an event that a
-rule could not deliver becomes the message that the rule would have sent. SQS redrives larger numbers unchanged."""
+"""The most letters of a whole queue that are resent or deleted individually. A resend sets their runs to PENDING at
+once, and sends for a rule's event the message that the rule would have sent; SQS moves larger numbers unchanged. A drop
+leaves letters that arrive meanwhile; with larger numbers, SQS may purge those too."""
 
 SCAN_LIMIT = 100_000
 """The most letters that one read receives: SQS allows 120,000 in flight per queue."""
@@ -58,8 +60,9 @@ class Letter:
     """A dead letter. Fields that its sender did not set (SQS's own redrive sets none) are empty or 0.
 
     `id` is the run's, or the message's if the body has no run. `failed_at` is when it was given up; `sent_at` is when
-    the run was sent, or the message if the body has no run; in seconds since 1970. `receipt` is its current SQS
-    receipt handle.
+    the run was sent, or the message if the body has no run; `arrived_at` is when SQS received the letter, or, if SQS
+    itself moved it, when SQS first received its message (a standard queue keeps that time); in seconds since 1970.
+    `receipt` is its current SQS receipt handle. `unsendable` says why it cannot be sent again, if so.
     """
 
     id: str
@@ -74,6 +77,12 @@ class Letter:
     body: str = field(repr=False)
     message_id: str = ""
     receipt: str = field(default="", repr=False)
+    arrived_at: float = 0.0
+    unsendable: str = ""
+
+    def has(self, part: str) -> bool:
+        """Whether its id, or its message's, begins or ends with `part`."""
+        return has_part(self.id, part) or has_part(self.message_id, part)
 
     @property
     def envelope(self) -> Envelope | None:
@@ -104,7 +113,8 @@ class Letter:
 class Filter:
     """Selects letters; all given conditions must hold. Ages are in seconds since the run was given up.
 
-    `error` is a part of the error's type and message, `kind` the full type.
+    `error` is a part of the error's type and message, `kind` the full type. `until` leaves out letters that arrived
+    after that time (`Letter.arrived_at`): those that a confirmed question did not count.
     """
 
     ids: frozenset[str] = frozenset()
@@ -113,17 +123,24 @@ class Filter:
     older_than: float | None = None
     younger_than: float | None = None
     kind: str | None = None
+    until: float | None = None
+
+    def _names(self, letter: Letter) -> bool:
+        if len(self.ids) == 1:
+            return letter.has(*self.ids)
+        return not self.ids.isdisjoint((letter.id, letter.message_id))  # there may be thousands
 
     def holds(self, letter: Letter, now: float) -> bool:
-        """Whether the letter matches. `error` ignores case; an id may be a prefix or suffix."""
+        """Whether the letter matches. `error` ignores case; a single id may be a prefix or suffix."""
         age = now - letter.failed_at
         return (
-            (not self.ids or any(has_part(letter.id, i) or has_part(letter.message_id, i) for i in self.ids))
+            (not self.ids or self._names(letter))
             and self.task in (None, letter.task)
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)
             and (self.younger_than is None or age <= self.younger_than)
             and self.kind in (None, letter.error)
+            and (self.until is None or letter.arrived_at <= self.until)
         )
 
     @property
@@ -137,7 +154,7 @@ class Outcome:
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    looked_at: int = 0
+    examined: int = 0
     by_task: dict[str, int] = field(default_factory=dict)
 
     def count(self, letter: Letter) -> None:
@@ -169,6 +186,7 @@ class _Scan:
         self.url = queue_url(settings().dead_letter_queue_name(queue))
         self._enough = enough
         self._held: dict[str, str] = {}
+        self._rules = _Rules()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         there = queue_counts(settings().dead_letter_queue_name(queue))
@@ -226,8 +244,8 @@ class _Scan:
                 twice = message["MessageId"] in self._held
                 self._held[message["MessageId"]] = message["ReceiptHandle"]
                 if not twice:
-                    found.append(_letter(self.queue, message))
-        return found, len(messages)
+                    found.append(message)
+        return [_letter(self.queue, message, self._rules) for message in found], len(messages)
 
     def delete(self, letters: Sequence[Letter]) -> dict[str, str]:
         """Deletes up to ten letters. Returns the reason for each id that SQS refused."""
@@ -253,13 +271,13 @@ class _Scan:
         client("sqs").change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
 
 
-def _letter(queue: str, message: Any) -> Letter:
+def _letter(queue: str, message: Any, rules: "_Rules") -> Letter:
     attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
     # The dead letter's SQS timestamp is when it was given up: only the envelope knows when the run was sent.
     taken_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
-    body = message["Body"]
+    body, unsendable = message["Body"], ""
     if rule := attributes.get("RULE_ARN"):
-        body = _as_the_rule_sends(body, rule.rpartition("/")[2])
+        body, unsendable = rules.sends(body, rule.rpartition("/")[2])
     try:
         envelope = decode(body)
     except InvalidMessage:
@@ -282,25 +300,55 @@ def _letter(queue: str, message: Any) -> Letter:
         body=body,
         message_id=message["MessageId"],
         receipt=message["ReceiptHandle"],
+        arrived_at=taken_at,
+        unsendable=unsendable,
     )
 
 
-def _as_the_rule_sends(event: str, rule: str) -> str:
-    """Applies a rule's input transformer to its event, since the rule's dead letters hold the original event.
+class _Rules:
+    """What rules send: their dead letters hold the original events. Reads each rule once."""
 
-    Returns the event itself if the rule no longer exists or has no transformer.
-    """
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[str, Any] | Problem | None] = {}
+        self._lock = threading.Lock()
+
+    def sends(self, event: str, rule: str) -> tuple[str, str]:
+        """(what the rule sends for an event, "").
+
+        That is the event itself if the rule no longer exists or has no transformer. If the rule may not be read:
+        (the event, why it cannot be sent).
+        """
+        with self._lock:
+            if rule not in self._known:
+                self._known[rule] = _transformer(rule)
+            transformer = self._known[rule]
+        if isinstance(transformer, Problem):
+            return event, transformer.what
+        return (event if transformer is None else _transformed(event, transformer)), ""
+
+
+def _transformer(rule: str) -> Mapping[str, Any] | Problem | None:
+    """A rule's input transformer; None if it has none or no longer exists; a Problem if AWS denies reading it."""
+    from botocore.exceptions import ClientError
+
     from ops.aws import client as operator_client
 
     events = operator_client("events")
     try:
         targets = events.list_targets_by_rule(Rule=rule)["Targets"]
     except events.exceptions.ResourceNotFoundException:
-        return event
-    transformer = targets[0].get("InputTransformer") if targets else None
-    if transformer is None:
-        return event
-    text = transformer["InputTemplate"]
+        return None
+    except ClientError as error:
+        problem = explained(error)
+        if problem is None or problem.code != ExitCode.DENIED:
+            raise
+        what = f"it is an event of the rule {rule}: reading what the rule sends for it needs events:ListTargetsByRule"
+        return Problem(what, problem.why, code=ExitCode.DENIED)
+    return targets[0].get("InputTransformer") if targets else None
+
+
+def _transformed(event: str, transformer: Mapping[str, Any]) -> str:
+    text = str(transformer["InputTemplate"])
     for name, path in transformer.get("InputPathsMap", {}).items():
         value = json.loads(event)
         for part in path.removeprefix("$.").split("."):
@@ -327,17 +375,23 @@ def retry(queue: str, wanted: Filter, on_progress: Callable[[Outcome], None] = l
 
 
 def drop(queue: str, wanted: Filter, on_progress: Callable[[Outcome], None] = lambda _: None) -> Outcome:
-    """Deletes the letters. Their runs stay FAILURE until their records expire. SQS purges a whole queue."""
-    if wanted.everything:
-        sqs, name = client("sqs"), settings().dead_letter_queue_name(queue)
-        there = queue_counts(name)
-        try:
-            sqs.purge_queue(QueueUrl=queue_url(name))
-        except sqs.exceptions.PurgeQueueInProgress:
-            pass  # SQS allows one purge a minute: delete the letters individually.
-        else:
-            return Outcome(done=there.total if there else 0)
+    """Deletes the letters individually. Their runs stay FAILURE until their records expire."""
     return _each(queue, wanted, lambda _: {}, on_progress)
+
+
+def purge(queue: str) -> int | None:
+    """Has SQS delete every letter of a queue, those that are hidden too. Returns how many there were.
+
+    Letters that arrive within the next minute may be deleted as well. Returns None if SQS refuses, because it purged
+    this queue less than a minute ago.
+    """
+    sqs, name = client("sqs"), settings().dead_letter_queue_name(queue)
+    there = queue_counts(name)
+    try:
+        sqs.purge_queue(QueueUrl=queue_url(name))
+    except sqs.exceptions.PurgeQueueInProgress:
+        return None
+    return there.total if there else 0
 
 
 def _each(
@@ -366,7 +420,7 @@ def _each(
 
     with _Scan(queue) as scan, Threads(THREADS) as pool:
         for page in scan.pages():
-            outcome.looked_at += len(page)
+            outcome.examined += len(page)
             meant = []
             for letter in page:
                 known = (letter.id, "") if letter.id != letter.message_id else ("", letter.body)
@@ -381,6 +435,10 @@ def _each(
 
 def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[str, str]:
     """Sets their runs to PENDING and sends the letters. Returns the reason for each letter that SQS did not accept."""
+    unsendable = {letter.id: letter.unsendable for letter in letters if letter.unsendable}
+    letters = [letter for letter in letters if not letter.unsendable]
+    if not letters:
+        return unsendable
     store = backend().store
     outcomes = store.apply_all([send_again(letter.id, **also) for letter in letters])
     # A letter arrives before its run is FAILURE. A resend that early leaves a mark, so that the message is claimed.
@@ -392,7 +450,7 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
         if letter.id in refused and isinstance(outcome, Applied):
             error = RunError(letter.error, letter.message)
             store.apply(not_sent(letter.id, error, letter.failed_at, attempts=letter.attempts, log=letter.log))
-    return refused
+    return unsendable | refused
 
 
 def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozenset()) -> dict[str, str]:
@@ -428,9 +486,7 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
 
     with _Scan(queue) as scan:
         for letter in scan.letters(Filter(ids=frozenset({letter_id}))):
-            envelope = letter.envelope
-            if envelope is None:
-                raise InvalidMessage(f"{letter.id} is not a task message: it has no arguments to edit")
+            envelope = _editable(letter)
             changed = edited(envelope, task, args)
             refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
@@ -463,11 +519,17 @@ def edit_each(queue: str, wanted: Filter, task: Task[Any, Any], patch: Mapping[s
 
 def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Envelope:
     """A letter's envelope with some arguments replaced; null removes one (RFC 7396). Raises InvalidMessage."""
-    envelope = letter.envelope
-    if envelope is None:
-        raise InvalidMessage(f"{letter.id} is not a task message: it has no arguments to edit")
+    envelope = _editable(letter)
     args = {name: value for name, value in {**envelope.args, **patch}.items() if value is not None}
     return edited(envelope, task, args)
+
+
+def _editable(letter: Letter) -> Envelope:
+    envelope = letter.envelope
+    if envelope is None:
+        why = letter.unsendable or "it has no arguments to edit"
+        raise InvalidMessage(f"{letter.id} is not a task message: {why}")
+    return envelope
 
 
 def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:
@@ -481,7 +543,8 @@ def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) ->
 def move_all(queue: str, on_progress: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:
     """Has SQS move every letter back (StartMessageMoveTask). Returns how many, or None if SQS cannot.
 
-    `on_progress` is called with (moved, to be moved) about once a second.
+    `on_progress` is called with (moved, to be moved) about once a second. Raises Problem if SQS ends the move before
+    all are moved.
     """
     from botocore.exceptions import ClientError
 
@@ -500,8 +563,13 @@ def move_all(queue: str, on_progress: Callable[[int, int | None], None] = lambda
         latest = sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1)["Results"][0]
         moved = latest.get("ApproximateNumberOfMessagesMoved", 0)
         on_progress(moved, latest.get("ApproximateNumberOfMessagesToMove"))
-        if latest.get("Status") not in ("RUNNING", "CANCELLING"):
+        status = latest.get("Status", "")
+        if status == "COMPLETED":
             return moved
+        if status not in ("RUNNING", "CANCELLING"):
+            why = latest.get("FailureReason") or f"SQS reports the move as {status or 'ended'}."
+            do = "The others are still dead letters: repeat the command for them."
+            raise Problem(f"SQS moved only {moved:,} dead letters of {queue}", why, do)
         time.sleep(1.0)
 
 

@@ -35,15 +35,15 @@ class Examined:
     """A check: its findings, and a line of detail if there are none."""
 
     name: str
-    told: str
+    detail: str
     findings: tuple[Finding, ...]
 
 
 def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Examined]:
     """Runs every check. Errors of AWS become findings."""
     found = health.check(deployment)
-    looked = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
-    examined = [Examined("`nexus status` finds no fault", looked, found.findings)]
+    counts = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
+    examined = [Examined("`nexus status` finds no fault", counts, found.findings)]
     examined += [Examined(check.name, "", check.findings) for check in validation.validate(deployment)]
     examined += in_parallel(
         lambda walk: _walk(walk[0], walk[1], patience), [("each queue responds to a ping", ping), *walks.items()]

@@ -221,7 +221,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
                 "Metric": {
                     "Namespace": "AWS/SQS",
                     "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "str", "Value": settings().queue_name(queue)}],
+                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
                 },
                 "Period": 60,
                 "Stat": "Maximum",
@@ -306,6 +306,8 @@ def of_stack(deployment: Deployment) -> list[Finding]:
         do = "`nexus repair` returns to the previous deployment. Then fix the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
+    elif status == "CREATE_FAILED":
+        do = "Fix the cause and deploy again: a first deployment continues where it stopped."
     elif deployment.stage == "local":
         do = "`nexus down --yes` deletes it, `nexus up` makes a new one."
     else:
@@ -486,9 +488,9 @@ def _of_budgets() -> list[Finding]:
 
 def _of_alarms(alarms: list[AlarmState], queues: tuple[QueueState, ...]) -> list[Finding]:
     """Alarms in ALARM, except those for dead letters that are already reported."""
-    told = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
+    reported = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
     return [
         Finding("failed", alarm.name, "the alarm is in ALARM", alarm.description)
         for alarm in alarms
-        if alarm.state == "ALARM" and alarm.name not in told
+        if alarm.state == "ALARM" and alarm.name not in reported
     ]

@@ -90,17 +90,17 @@ class Query:
         """The query as `parse` reads it."""
         named = {"id": self.id, "task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
         times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}
-        told = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
-        return " ".join([*told, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
+        terms = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
+        return " ".join([*terms, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of runs. `after` is the cursor of the next page, None at the end; `looked_at` counts the records read."""
+    """A page of runs. `after` is the cursor of the next page, None at the end; `examined` counts the records read."""
 
     runs: tuple[RunRecord, ...]
     after: str | None
-    looked_at: int
+    examined: int
 
 
 def has_part(run_id: str, part: str) -> bool:
@@ -199,18 +199,18 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
     entries = (entry for entry in _entries(wanted, top, limit) if place is None or entry < place)
     deadline = time.monotonic() + patience
     found: list[RunRecord] = []
-    looked, size = 0, limit
+    examined, size = 0, limit
     while page := list(islice(entries, size)):
         for record in read_records([AsyncResult(run_id) for _, run_id in page]):
-            looked += 1
+            examined += 1
             if record.status != "UNKNOWN" and wanted.holds(record):
                 found.append(record)
                 if len(found) == limit:
-                    return Found(tuple(found), _cursor(record), looked)
+                    return Found(tuple(found), _cursor(record), examined)
         if time.monotonic() > deadline:
-            return Found(tuple(found), f"{page[-1][0]:.3f}/{page[-1][1]}", looked)
+            return Found(tuple(found), f"{page[-1][0]:.3f}/{page[-1][1]}", examined)
         size = min(1000, size * 4)
-    return Found(tuple(found), None, looked)
+    return Found(tuple(found), None, examined)
 
 
 def every(wanted: Query, most: int) -> list[RunRecord]:
@@ -423,13 +423,21 @@ class _Partition:
                 self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
 
+_NO_INDEX = ("ValidationException", "ResourceNotFoundException")
+"""The codes for a read of an index that does not exist or is being filled: DynamoDB uses the first and documents the
+second, which is also that of a missing table."""
+
+
 def _asked(operation: str, request: Mapping[str, Any]) -> Any:
     from botocore.exceptions import ClientError
 
     try:
         return getattr(client("dynamodb"), operation)(**request)
     except ClientError as error:
-        if "index" not in error.response["Error"].get("Message", ""):
+        about = error.response["Error"]
+        # A denied or throttled read names the index too, and a stack may be called index.
+        message = about.get("Message", "").replace(request["TableName"], "")
+        if about["Code"] not in _NO_INDEX or "index" not in message:
             raise
         why = "The stack's parameter RunHistory is off, or the index is still being created."
         do = "Set RunHistory=on in samconfig.toml and deploy (docs/deploy.md)."

@@ -101,8 +101,8 @@ def _run(item: Any, queue: str) -> LiveRun:
 
 def _with_record(run: LiveRun, record: RunRecord) -> LiveRun:
     since = record.started_at if run.status == "STARTED" and record.started_at is not None else run.since
-    told = replace(run, parent=record.parent, segment=record.segment, args=record.args, progress=record.progress)
-    return replace(told, since=since)
+    detailed = replace(run, parent=record.parent, segment=record.segment, args=record.args, progress=record.progress)
+    return replace(detailed, since=since)
 
 
 def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:

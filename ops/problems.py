@@ -93,6 +93,7 @@ _REFUSED = {
     "InvalidAccessKeyId",
     "AuthFailure",
 }
+_BUSY = {"TooManyRequestsException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "SlowDown"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError"}
 
 
@@ -109,7 +110,7 @@ def _of_client_error(error: BaseException) -> Problem:
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
         do = "`nexus status` shows what is missing, `nexus repair` restores it."
         return Problem(f"A part of the stack is missing: {operation} found nothing", message, do)
-    if "hrottl" in code or code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
+    if "hrottl" in code or code in _BUSY:
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
     return Problem(f"{operation} failed: {code}", message)
 

@@ -22,7 +22,7 @@ from ops.problems import REPAIR, Problem
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A periodic task. `expression` is the rule's; `runs` is how often it fired in the days looked at; `last_at`
+    """A periodic task. `expression` is the rule's; `runs` is how often it fired in the days examined; `last_at`
     (seconds since 1970) and `last_status` are of the last firing."""
 
     task: str

@@ -35,12 +35,12 @@ WAITS = {"GetObject": 0.030, "PutObject": 0.040}
 def wait(model, **_):
     time.sleep(WAITS.get(model.name, 0.005) if slow else 0)
 
-tell = posts.set_media
-def noted(post_id, media, order):
-    outcome = tell(post_id, media, order)
+set_media = posts.set_media
+def timed(post_id, media, order):
+    outcome = set_media(post_id, media, order)
     times[media.status] = time.perf_counter()
     return outcome
-posts.set_media = noted
+posts.set_media = timed
 
 with in_memory():
     from process_media_upload import process_media_upload

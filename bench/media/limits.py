@@ -226,7 +226,7 @@ def cost(program: str, source: Path, folder: Path) -> tuple[float, float, str]:
     memory = MEMORY if program is PICTURE else Limits().memory
     environment = {**os.environ, **MALLOC, "PYTHONPATH": f"{ROOT / 'functions' / 'media'}{os.pathsep}{ROOT / 'shared'}"}
     command = ["prlimit", f"--data={memory}", sys.executable, "-c", program, str(source), str(folder)]
-    with (folder / "said").open("w+") as output:
+    with (folder / "output").open("w+") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -121,34 +121,34 @@ def _process(args: ProcessMediaUpload, run: Run, threads: "Threads") -> MediaRep
 
     with _opened(args, run) as original:
         if original is None:
-            return report("rejected", _tell_gone(upload, args))
+            return report("rejected", _mark_missing(upload, args))
         post = target.result() if target else None
         if upload is None or post is None or post.author_id != upload.user_id:
-            return report("rejected", _turned_away(upload, post, original, run))
+            return report("rejected", _turn_away(upload, post, original, run))
         order = _order(args, original, post)
         if posts.padded(order) < posts.padded(post.media_order):
             return report("stale", LATER)
 
-        def tell(media: Media) -> MediaOutcome:
+        def publish(media: Media) -> MediaOutcome:
             whose = {"source": original.key, "version": original.version}
             return posts.set_media(upload.post_id, media.model_copy(update=whose), order)
 
         def show(known: Media) -> None:
-            if (outcome := tell(known)) is not MediaOutcome.WRITTEN:
+            if (outcome := publish(known)) is not MediaOutcome.WRITTEN:
                 raise _Overtaken(outcome)
 
         try:
             media = _make(upload, original, run, show, threads)
         except _Overtaken as overtaken:
             if overtaken.outcome is MediaOutcome.NO_POST:
-                return report("rejected", _turned_away(upload, None, original, run))
+                return report("rejected", _turn_away(upload, None, original, run))
             return report("stale", LATER)
         except Rejected as refusal:
             run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
-            tell(Media(status="rejected", reason=refusal.reason, code=refusal.code, limit=refusal.limit))
+            publish(Media(status="rejected", reason=refusal.reason, code=refusal.code, limit=refusal.limit))
             _quarantine(original)
             return report("rejected", str(refusal))
-        if tell(media) is not MediaOutcome.WRITTEN:
+        if publish(media) is not MediaOutcome.WRITTEN:
             return report("stale", "a later upload to this post has arrived, or the post was deleted", media)
         return report("ready", made=media)
 
@@ -247,7 +247,7 @@ def _order(args: ProcessMediaUpload, original: Original, post: UploadTarget) -> 
     return max(posts.upload_order(original.uploaded_at), posts.padded(post.media_order))
 
 
-def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: Original, run: Run) -> str:
+def _turn_away(upload: UploadKey | None, post: UploadTarget | None, original: Original, run: Run) -> str:
     """Quarantines an upload that belongs to no post of its user, and returns why. Does not update the post.
 
     Anyone with a form can cause this, so it is a result, not a failure. Raises Retry while a post may still appear.
@@ -265,7 +265,7 @@ def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: 
     return reason
 
 
-def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
+def _mark_missing(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
     """Marks the post's upload as missing, unless it shows something else. Returns the reason for the report.
 
     An attempt that died after quarantining the object has already written the reason to the post.
@@ -274,11 +274,11 @@ def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
     post = posts.upload_target(upload.post_id) if upload else None
     if upload is None or post is None or post.author_id != upload.user_id:
         return str(gone)
-    told = post.media
-    same = told is not None and told.source == args.key and args.version_id in (None, told.version)
-    if told and same and told.status == "rejected":
-        return told.reason or str(gone)
-    if told is None or (told.source == args.key and told.status != "ready"):
+    shown = post.media
+    same = shown is not None and shown.source == args.key and args.version_id in (None, shown.version)
+    if shown and same and shown.status == "rejected":
+        return shown.reason or str(gone)
+    if shown is None or (shown.source == args.key and shown.status != "ready"):
         media = Media(status="rejected", reason=gone.reason, code=gone.code, source=args.key, version=args.version_id)
         posts.set_media(upload.post_id, media, post.media_order)
     return str(gone)
@@ -393,7 +393,7 @@ class _ClipShown:
         self.show(self.known)
         self.at = time.monotonic()
 
-    def go_on(self, fraction: float) -> None:
+    def advance(self, fraction: float) -> None:
         percent = round(fraction * 100)
         self.run.progress(percent, 100, "encoding")
         if time.monotonic() - self.at >= PROGRESS_SECONDS:
@@ -409,7 +409,7 @@ def _make_video(source: Path, folder: Path, run: Run, show: Show, store: "_Store
         seconds=run.remaining - RESERVE,
         limits=media_settings().video,
         on_known=shown.begin,
-        on_progress=shown.go_on,
+        on_progress=shown.advance,
     )
     # The poster too is untrusted output of a decoder, so a sandbox decodes it. Upload limits do not apply.
     recipes = media_settings().recipes

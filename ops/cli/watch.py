@@ -13,7 +13,7 @@ from ops.cli.monitor import Monitor, View
 from ops.cli.rows import Row, rows
 from ops.cli.screen import Order, Screen
 from ops.finding import short
-from ops.problems import explained, usage
+from ops.problems import explained
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -42,24 +42,9 @@ def details(run_id: str) -> list[tuple[str, str]]:
 
 def retry(run_id: str) -> str:
     """Resends a failed run, or the failed members of a job. Raises Problem if it cannot."""
-    from nexus.backend import backend
-    from nexus.backend.store import numbers
-    from nexus.client import AsyncResult
-    from nexus.runs import tallies
-    from ops import dead_letters
+    from ops import retrying
 
-    record = AsyncResult[Any](run_id).record()
-    failed = [run_id] if record.status == "FAILURE" else []
-    if record.fanned_out:
-        keys = [tallies.tally(run_id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
-        members = tallies.children(record)
-        counted = backend().store.get(keys).values()
-        failed = [members[n] for item in counted for n in sorted(numbers(item, "failed"))]
-    if not failed:
-        raise usage(f"{short(run_id)} is {record.status}", "Only failed runs can be sent again.")
-    outcome = dead_letters.retry(record.queue, dead_letters.Filter(ids=frozenset(failed)))
-    gone = len(failed) - outcome.done
-    return f"{outcome.done} sent again." + (f" {gone} no longer had a dead letter." if gone else "")
+    return retrying.retry(retrying.failed([run_id]))
 
 
 def revoke(run_id: str) -> str:

@@ -2,20 +2,24 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import JSONField, QuerySet
+from django.db.models import JSONField, QuerySet, TextField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 
-from nexus import clock
+from nexus import clock, periodic
+from nexus.client import AsyncResult, read_records
 from nexus.django.models import DeadLetter, Outbox, PeriodicTask, Run, Schedule
 from nexus.django.periodic import FAULTS
 from nexus.django.tasks import Task, find
@@ -29,6 +33,12 @@ PAGE = 50
 LINES = 500
 FILTERS = ("status", "queue", "task", "since")
 DAYS = 7
+MOST_FIRINGS = 100
+"""The most firings that a periodic task's page shows: one request reads the records of that many."""
+
+SEARCHED = 200
+PATIENCE = 4.0
+"""Seconds for which a task's runs are searched, a page of `SEARCHED` at a time, for those that a schedule started."""
 
 
 @admin.register(Run)
@@ -88,7 +98,7 @@ def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
         "hidden": [(name, value) for name, value in chosen.items() if value],
         "filters": filters,
         "runs": [{**runs.as_plain(record, result=False), "args": _short(record.args)} for record in found.runs],
-        "looked_at": found.looked_at,
+        "examined": found.examined,
         "next": link(after=found.after) if found.after else "",
     }
 
@@ -216,39 +226,45 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
         if not row.pk:
             return "-"
         try:
-            wanted, now, zone = row.wanted(), clock.date(clock.now()), ZoneInfo(row.timezone)
-            wanted_times = wanted.times(now, now.replace(year=now.year + 5))
-            times = [moment for moment, _ in zip(wanted_times, range(5), strict=False)]
+            wanted, now = row.wanted(), clock.date(clock.now())
+            if _at_rate(wanted) and wanted.start is None:
+                return "not known: without a start, Scheduler counts a rate from when it accepts the schedule"
+            times = list(islice(wanted.times(now, datetime.max.replace(tzinfo=UTC)), 5))
+            return ", ".join(f"{_in_zone(wanted, moment):%a %Y-%m-%d %H:%M}" for moment in times) or "none"
         except FAULTS as error:
             return str(error)
-        return ", ".join(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}" for moment in times) or "none"
 
     @admin.display(description="Runs of the last days")
     def firings(self, row: PeriodicTask) -> str:
-        """The task's latest runs that this schedule started."""
+        """The runs that this schedule started, newest first, and what may be missing."""
+        if not row.pk:
+            return "-"
+        now = clock.now()
+        since = now - DAYS * 86_400
         try:
             wanted = row.wanted()
+            times = [] if _at_rate(wanted) else [*_always(wanted).times(clock.date(since), clock.date(now))]
         except FAULTS as error:
             return str(error)
-
-        def look() -> Sequence[RunRecord]:
-            _ = site().deployment
-            return history.find(history.Query(task=row.task, since=time.time() - DAYS * 86_400), 200).runs
-
-        found = explaining(look)
+        found = explaining(partial(_fired, wanted, since, times))
         if isinstance(found, Problem):
             return found.what
-        cells = [
-            (reverse("admin:nexus_run_change", args=[one.id]), f"{at:%Y-%m-%d %H:%M}", one.status)
-            for one in found
-            if one.id == wanted.run_id(at := clock.date(one.sent_at or 0))
+        fired, missing = found
+        shown: list[str] = [
+            format_html(
+                '<a href="{}">{}</a> {}',
+                reverse("admin:nexus_run_change", args=[run.id]),
+                f"{_in_zone(wanted, clock.date(run.sent_at or 0)):%Y-%m-%d %H:%M}",
+                run.status,
+            )
+            for run in fired
         ]
-        return format_html_join("", '<a href="{}">{}</a> {}<br>', cells) or "none"
+        return format_html_join("", "{}<br>", ((line,) for line in (*(shown or ["none"]), *missing)))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
         """Saves the row, with a message if Scheduler did not accept it."""
         super().save_model(request, obj, form, change)
-        transaction.on_commit(partial(self._report, request, [obj.pk]))
+        self._report_after_commit(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Deletes the row, with a message if Scheduler did not delete the schedule."""
@@ -256,13 +272,18 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Deletes each row on its own: a QuerySet's delete does not reach Scheduler."""
-        names = [row.pk for row in queryset]
         for row in queryset:
             row.delete()
-        transaction.on_commit(partial(self._report, request, names))
+            self._report_after_commit(request, row)
 
-    def _report(self, request: HttpRequest, names: Sequence[str]) -> None:
-        for row in PeriodicTask.objects.filter(pk__in=names).exclude(state=PeriodicTask.State.KEPT):
+    def _report_after_commit(self, request: HttpRequest, row: PeriodicTask) -> None:
+        """Reports after the row's own hook, which writes the schedule: both wait for the same database's commit."""
+        alias = row.written_to
+        transaction.on_commit(partial(self._report, request, row.pk, alias), using=alias)
+
+    def _report(self, request: HttpRequest, name: str, using: str) -> None:
+        row = PeriodicTask.objects.using(using).filter(pk=name).exclude(state=PeriodicTask.State.KEPT).first()
+        if row is not None:
             text = f"{row.name} is {row.State(row.state).label} in Scheduler: {row.fault} (`manage.py nexus_periodic`)"
             self.message_user(request, text, messages.ERROR)
 
@@ -278,19 +299,22 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.action(description="Write to Scheduler again", permissions=["change"])
     def write(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """Writes the rows to Scheduler again, after an AWS failure or a manual change."""
+        """Writes the rows to Scheduler again, after an AWS failure or a manual change; deletes those to be deleted."""
         self._set(request, queryset)
 
     def _set(self, request: HttpRequest, queryset: QuerySet[PeriodicTask], **values: Any) -> None:
-        rows = list(queryset)
-        for row in rows:
+        for row in queryset:
+            if row.state == PeriodicTask.State.DELETE:  # saving it would bring it back
+                row.delete()
+                self._report_after_commit(request, row)
+                continue
             for name, value in values.items():
                 setattr(row, name, value)
             row.save(update_fields=list(values))
             self.log_change(
                 request, row, ", ".join(f"{name} is {value}" for name, value in values.items()) or "written"
             )
-        self._report(request, [row.pk for row in rows])
+            self._report_after_commit(request, row)
 
     @admin.action(description="Run now", permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
@@ -306,6 +330,63 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
             self.message_user(request, format_html('{} was sent: <a href="{}">{}</a>', row.name, where, result.id))
 
 
+def _at_rate(wanted: periodic.PeriodicTask) -> bool:
+    return wanted.expression.strip().startswith("rate")
+
+
+def _always(wanted: periodic.PeriodicTask) -> periodic.PeriodicTask:
+    """It may have fired before it was paused."""
+    return replace(wanted, paused=False)
+
+
+def _in_zone(wanted: periodic.PeriodicTask, moment: datetime) -> datetime:
+    return moment.astimezone(ZoneInfo(wanted.timezone))
+
+
+def _fired(
+    wanted: periodic.PeriodicTask, since: float, times: Sequence[datetime]
+) -> tuple[Sequence[RunRecord], Sequence[str]]:
+    """The runs that a schedule started since then, newest first, and sentences about what may be missing.
+
+    The times of a `cron` or `at` give its runs' ids, however many other runs the task has. Those of a `rate`, and of an
+    earlier expression, are searched for among the task's runs.
+    """
+    _ = site().deployment
+    handles: list[AsyncResult[Any]] = [AsyncResult(wanted.run_id(at)) for at in times[-MOST_FIRINGS:]]
+    found = {run.id: run for run in read_records(handles) if run.status != "UNKNOWN"}
+    missing = []
+    searched = explaining(partial(_searched, wanted, since))
+    if isinstance(searched, Problem):
+        missing.append(f"{searched.what}.")
+    else:
+        more, before = searched
+        found |= {run.id: run for run in more}
+        if before is not None and _at_rate(wanted) and len(found) <= MOST_FIRINGS:
+            at = _in_zone(wanted, clock.date(before))
+            missing.append(f"The task has too many runs: those before {at:%Y-%m-%d %H:%M} were not searched.")
+    if max(len(found), len(times)) > MOST_FIRINGS:
+        missing.append(f"Only the newest {MOST_FIRINGS} are shown.")
+    return sorted(found.values(), key=lambda run: -(run.sent_at or 0))[:MOST_FIRINGS], missing
+
+
+def _searched(wanted: periodic.PeriodicTask, since: float) -> tuple[Sequence[RunRecord], float | None]:
+    """The task's latest runs that a schedule started, and the time before which none were searched, if so.
+
+    A `rate`'s are searched for until there are enough or `PATIENCE` is exhausted, another schedule's on one page.
+    """
+    deadline = time.monotonic() + (PATIENCE if _at_rate(wanted) else 0.0)
+    found: list[RunRecord] = []
+    after = None
+    while True:
+        page = history.find(history.Query(task=wanted.task, since=since), SEARCHED, after)
+        found += [run for run in page.runs if run.id == wanted.run_id(clock.date(run.sent_at or 0))]
+        after = page.after
+        if after is None:
+            return found, None
+        if len(found) > MOST_FIRINGS or time.monotonic() >= deadline:
+            return found, float(after.partition("/")[0])
+
+
 @admin.register(Outbox)
 class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
     """Tasks that wait to be sent. One that cannot be sent is corrected and its `fault` cleared, or it is deleted."""
@@ -313,6 +394,8 @@ class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none 
     list_display = ("id", "task", "queue", "fault")
     list_filter = ("task",)
     search_fields = ("id", "task", "fault")
+    readonly_fields = ("id", "added")  # a row saved with another id would be another run
+    formfield_overrides: ClassVar = {TextField: {"empty_value": None}}  # the sender reads rows whose fault is NULL
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's
         """False: `Outbox.add` adds rows, in a transaction."""

@@ -29,7 +29,7 @@ else:
 MOST_LETTERS: Final = 1_000
 """The most dead letters of a queue that a page reads and an action may look through: a user waits for it."""
 
-_FIELDS: Final = ("id", "queue", "task", "error", "expression", "confirmed", "stack")
+_FIELDS: Final = ("id", "queue", "task", "error", "until", "expression", "confirmed", "stack")
 _AWAY: Final = (ExitCode.UNREACHABLE, ExitCode.DENIED)
 
 

@@ -66,7 +66,7 @@ def run_all(
         outcomes.append(outcome)
         if not options.json:
             style = output.STYLES.get(outcome.status)
-            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.told}", style)
+            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.summary}", style)
     passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
     if options.json:
         output.emit({"passed": passed, "runs": outcomes})

@@ -37,7 +37,7 @@ class Outcome:
     id: str
     status: str
     seconds: float
-    told: str
+    summary: str
     result: Any = None
 
 

@@ -13,7 +13,7 @@ from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
-from ops import audit, budgets, catalogue, control, dead_letters, finding, history, schedules
+from ops import audit, budgets, catalogue, control, dead_letters, finding, history, retrying, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
 from ops.problems import ExitCode, Problem, usage
@@ -27,10 +27,20 @@ MOST: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an action would do: a question, and the first items it would affect."""
+    """What an action would do: a question, and the first items it would affect.
+
+    `confirm_with` are the fields that a confirmation adds to the form, so that it affects no more than the plan.
+    """
 
     question: str
     lines: tuple[str, ...] = ()
+    confirm_with: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """`confirm_with` as a form's inputs."""
+        values = {name: given if isinstance(given, list) else [given] for name, given in self.confirm_with.items()}
+        return [(name, str(one)) for name, given in values.items() for one in given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to continue.", code=DECLINED)
-    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, by)
+    unsaid = {"args", "id"} if form.get("query") else {"args"}
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key not in unsaid}, by)
     try:
         with audit.changing(change):
             done = change.outcome = action.do(site, form)
@@ -127,8 +138,11 @@ def _restart(_: Site, form: Form) -> str:
 
 
 def _meant(form: Form) -> list[RunRecord]:
-    """The chosen runs, by ids or by a query, at most MOST. Raises Problem if there are none."""
-    if query := form.get("query"):
+    """The chosen runs, by ids or by a query, at most MOST. Raises Problem if there are none.
+
+    A confirmation has the ids that the query found for its plan: more runs may match by then.
+    """
+    if (query := form.get("query")) and not form.get("id"):
         found = history.every(history.parse(str(query)), MOST + 1)
         if len(found) > MOST:
             raise usage(f"These are more than {MOST:,} runs", "That is the limit of one click.", "Add a filter.")
@@ -142,6 +156,21 @@ def _meant(form: Form) -> list[RunRecord]:
     return [record for record in read_records([AsyncResult(i) for i in ids]) if record.status != "UNKNOWN"]
 
 
+def _only(form: Form) -> RunRecord:
+    """The chosen run. Raises Problem unless there is exactly one."""
+    records = _meant(form)
+    if len(records) > 1:
+        raise usage(f"These are {len(records)} runs", "Only one run can be edited at a time.")
+    if not records:
+        raise usage(f"{_text(form, 'id')} is unknown", "No run has this id: never sent, or its record has expired.")
+    return records[0]
+
+
+def _chosen(form: Form, records: Sequence[RunRecord]) -> Mapping[str, Any]:
+    """What the confirmation of a plan adds: the ids of the runs that a query found for it."""
+    return {} if form.get("id") else {"id": [record.id for record in records]}
+
+
 def _lines(records: Sequence[RunRecord]) -> tuple[str, ...]:
     shown = tuple(f"{one.status}  {one.task}  {one.id}" for one in records[:12])
     return shown if len(records) <= 12 else (*shown, f"... and {len(records) - 12} more")
@@ -151,28 +180,16 @@ def _count(records: Sequence[Any], word: str = "run") -> str:
     return f"{len(records):,} {word}{'s' if len(records) != 1 else ''}"
 
 
-def _failed(form: Form) -> list[RunRecord]:
-    return [record for record in _meant(form) if record.status == "FAILURE"]
-
-
 def _plan_retry(site: Site, form: Form) -> Plan:
-    records = _failed(form)
-    if not records:
-        raise usage("None of these runs has failed", "A failed run is sent again under its id.")
-    return Plan(f"Send {_count(records)} of {site.deployment.stack} again, with all attempts?", _lines(records))
+    meant = _meant(form)
+    records = retrying.failed(one.id for one in meant).runs
+    question = f"Send {_count(records)} of {site.deployment.stack} again, with all attempts?"
+    asked_for = [one for one in meant if one.status == "FAILURE" or one.fanned_out]
+    return Plan(question, _lines(records), _chosen(form, asked_for))
 
 
 def _retry(_: Site, form: Form) -> str:
-    by_queue: dict[str, set[str]] = {}
-    for record in _failed(form):
-        by_queue.setdefault(record.queue, set()).add(record.id)
-    done, failed = 0, 0
-    for queue, ids in by_queue.items():
-        outcome = dead_letters.retry(queue, Filter(ids=frozenset(ids)))
-        done += outcome.done
-        failed += len(ids) - outcome.done
-    gone = f" {failed} no longer had a dead letter." if failed else ""
-    return f"{done} sent again.{gone}"
+    return retrying.retry(retrying.failed(record.id for record in _meant(form)))
 
 
 def _live(form: Form) -> list[RunRecord]:
@@ -184,7 +201,7 @@ def _plan_revoke(site: Site, form: Form) -> Plan:
     if not records:
         raise usage("All of these runs have ended")
     question = f"Revoke {_count(records)} of {site.deployment.stack}? A run in progress is not killed, and not retried."
-    return Plan(question, _lines(records))
+    return Plan(question, _lines(records), _chosen(form, records))
 
 
 def _revoke(_: Site, form: Form) -> str:
@@ -235,7 +252,7 @@ def _send(site: Site, form: Form) -> str:
 
 
 def _plan_edit(site: Site, form: Form) -> Plan:
-    (record,) = _meant(form)
+    record = _only(form)
     task = site.task(record.task)
     checked = task.check(_arguments(form)).model_dump(mode="json", exclude_defaults=True)
     how = "under its id" if record.status == "FAILURE" else "as another run"
@@ -247,7 +264,7 @@ def _plan_edit(site: Site, form: Form) -> Plan:
 
 
 def _edit(site: Site, form: Form) -> str:
-    (record,) = _meant(form)
+    record = _only(form)
     task, args = site.task(record.task), _arguments(form)
     if record.status == "FAILURE":
         if dead_letters.edit(record.queue, record.id, task, args) is None:
@@ -262,18 +279,33 @@ def _edit(site: Site, form: Form) -> str:
 
 
 def _filter(form: Form) -> Filter:
-    """Selects the letters of a group, or by ids. Raises Problem if neither is given."""
+    """Selects the letters of a group, or by whole ids. Raises Problem if neither is given, or a field is invalid."""
     given = form.get("id") or []
     ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
+    for letter_id in ids:
+        finding.check_whole(letter_id)
     task, kind = (str(form[name]) if name in form else None for name in ("task", "error"))
     if not ids and task is None and kind is None:
         raise usage("Which dead letters?")
-    return Filter(ids=ids, task=task, kind=kind)
+    until = form.get("until")
+    try:
+        return Filter(ids=ids, task=task, kind=kind, until=None if until in (None, "") else float(until))
+    except (TypeError, ValueError):
+        raise usage(f"{until!r} is not a time", "`until` is in seconds since 1970, as the plan gives it.") from None
 
 
 def _letters(site: Site, form: Form) -> list[dead_letters.Letter]:
+    """The letters of a plan. Raises Problem if there are none."""
     wanted, queue = _filter(form), _queue(form)
-    return [letter for letter in site.letters(queue=queue) if wanted.holds(letter, letter.failed_at)]
+    found = [letter for letter in site.letters(queue=queue) if wanted.holds(letter, letter.failed_at)]
+    if not found:
+        raise usage(f"{queue} has no such dead letters", "Someone else handled them first, or is reading them now.")
+    return found
+
+
+def _until(letters: Sequence[dead_letters.Letter]) -> Mapping[str, Any]:
+    """What the confirmation of a plan adds: when its latest letter arrived, by SQS's clock."""
+    return {"until": max(letter.arrived_at for letter in letters)}
 
 
 def _plan_letters(what: str) -> Callable[[Site, Form], Plan]:
@@ -282,7 +314,7 @@ def _plan_letters(what: str) -> Callable[[Site, Form], Plan]:
         shown = tuple(f"{one.task}  {one.id}  {one.error}: {one.message[:80]}" for one in letters[:12])
         more = (f"... and {len(letters) - 12} more",) if len(letters) > 12 else ()
         question = what.format(count=_count(letters, "dead letter"), queue=_queue(form), stack=site.deployment.stack)
-        return Plan(question, shown + more)
+        return Plan(question, shown + more, _until(letters))
 
     return plan
 
@@ -314,7 +346,7 @@ def _plan_patch(site: Site, form: Form) -> Plan:
     question = (
         f"Send {of}{_count(letters, 'dead letter')} of {_queue(form)} in {site.deployment.stack} again like this?"
     )
-    return Plan(question, shown)
+    return Plan(question, shown, _until(letters))
 
 
 def _patch(site: Site, form: Form) -> str:
@@ -418,16 +450,19 @@ ACTIONS: Final[Mapping[str, Action]] = {
         _plan_letters("Send {count} of {queue} in {stack} again?"),
         _retry_letters,
         "Send dead letters again",
-        ("queue", "task", "error", "id"),
+        ("queue", "task", "error", "id", "until"),
     ),
     "drop-letters": Action(
         _plan_letters("Delete {count} of {queue} in {stack} for good?"),
         _drop_letters,
         "Delete dead letters",
-        ("queue", "task", "error", "id"),
+        ("queue", "task", "error", "id", "until"),
     ),
     "edit-letters": Action(
-        _plan_patch, _patch, "Send dead letters again with other arguments", ("queue", "task", "error", "id", "args")
+        _plan_patch,
+        _patch,
+        "Send dead letters again with other arguments",
+        ("queue", "task", "error", "id", "until", "args"),
     ),
     "enable": Action(
         _asks_of("Turn on {task} in {stack}?"), _switch(on=True), "Turn a schedule on", ("task",), lasting=False

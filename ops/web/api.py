@@ -36,7 +36,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
             raise Problem(f"{limit!r} is not a limit", "1 to 10,000.", code=ExitCode.USAGE)
         page = site.runs(asked.get("q", ""), int(limit), asked.get("after"))
         shown = [runs.as_plain(record, result=False) for record in page.runs]
-        return {"runs": shown, "next": page.after, "looked_at": page.looked_at}
+        return {"runs": shown, "next": page.after, "examined": page.examined}
 
     def letters(request: Request) -> Any:
         asked = request.query_params
@@ -108,7 +108,8 @@ def routes(site: Site) -> list[Route]:
         def change(form: Mapping[str, Any]) -> Any:
             outcome = perform(site, request.path_params["action"], form)
             if isinstance(outcome, Plan):
-                return {"question": outcome.question, "lines": outcome.lines, "confirmed": False}
+                asked = {"question": outcome.question, "lines": outcome.lines, "confirm_with": outcome.confirm_with}
+                return {**asked, "confirmed": False}
             return {"done": outcome, "confirmed": True}
 
         try:

@@ -49,8 +49,8 @@ class Pages:
         self._templates = show.templates()
 
     def render(self, request: Request, name: str, **values: Any) -> HTMLResponse:
-        """Renders a template with the values common to all."""
-        deployment = self.site.deployment
+        """Renders a template with the values common to all. Makes no request to AWS, so it can show that AWS fails."""
+        deployment = self.site.known_deployment
         common = {
             "site": self.site,
             "stack": deployment.stack,
@@ -75,6 +75,7 @@ class Pages:
 
         def show_part(request: Request) -> Response:
             try:
+                _ = self.site.deployment  # refreshed here: a deployment may have changed the queues and the tasks
                 name, values = make(request)
                 return self.render(request, name, **values)
             except Exception as error:  # noqa: BLE001 - any error is shown in the part's place
@@ -179,8 +180,8 @@ class Pages:
         if not finding.is_whole(text):
             try:
                 return RedirectResponse(f"/runs/{finding.run_id(text)}", 303)
-            except Problem as problem:
-                return self.render(request, "problem.html", problem=problem)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+                return self.render(request, "problem.html", problem=_problem(error))
         return self.render(request, "run.html", id=text)
 
     def picture(self, request: Request) -> Response:
@@ -236,7 +237,7 @@ class Pages:
             given = [
                 (key, one) for key, value in form.items() for one in (value if isinstance(value, list) else [value])
             ]
-            lasting = ACTIONS[name].lasting and self.site.deployment.is_prod
+            lasting = ACTIONS[name].lasting and self.site.known_deployment.is_prod
             response = self.render(request, "parts/confirm.html", plan=outcome, action=name, given=given, typed=lasting)
             response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#dialog", "innerHTML"
             return response

@@ -36,10 +36,14 @@ OUTCOME: Final[Mapping[str, Any]] = {
         {
             "type": "object",
             "description": "What it would do",
-            "required": ["question", "lines", "confirmed"],
+            "required": ["question", "lines", "confirm_with", "confirmed"],
             "properties": {
                 "question": {"type": "string"},
                 "lines": {"type": "array", "items": {"type": "string"}},
+                "confirm_with": {
+                    "type": "object",
+                    "description": "Fields to add to the confirmation, so that it affects no more than this",
+                },
                 "confirmed": {"const": False},
             },
         },
@@ -58,9 +62,10 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         {"oneOf": [{"type": "string", "format": "uuid"}, {"type": "array", "items": {"type": "string"}}]},
         "A run's id, or several",
     ),
-    "query": ({"type": "string"}, "Runs by a query, as the filter of the page takes it; instead of id"),
+    "query": ({"type": "string"}, "Runs by a query, as the filter of the page takes it; unless id is given"),
     "task": ({"type": "string"}, "A task's name"),
     "error": ({"type": "string"}, "The type of a dead letter's error"),
+    "until": ({"type": "number"}, "Leaves out dead letters that arrived later, in seconds since 1970"),
     "args": ({"type": "object"}, "Arguments"),
     "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
     "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),
@@ -139,11 +144,11 @@ class Run(Listed):
 
 
 class Runs(TypedDict):
-    """A page of runs; `next` is `after` of the next one, null at the end. `looked_at` counts the records read."""
+    """A page of runs; `next` is `after` of the next one, null at the end. `examined` counts the records read."""
 
     runs: list[Listed]
     next: str | None
-    looked_at: int
+    examined: int
 
 
 class DeadLetter(TypedDict):

@@ -1,6 +1,7 @@
 """Dollars on the pages, in the API and in /metrics, from `ops.cost` and `ops.budgets`."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,16 +68,21 @@ def parts(site: Site) -> Mapping[str, Part]:
 def _sums(site: Site) -> dict[str, Any]:
     slices = site.costs()
     today, week = cost.total("today", cost.today(slices)), cost.total("week", slices)
-    return {"today": today, "week": week, "month": cost.month_ahead(slices, site.idle())}
+    return {"today": today, "week": week, "month": cost.month_ahead(slices, site.idle(), _days(slices))}
 
 
-def _rows(slices: Any, by: str) -> list[Row]:
+def _days(slices: Sequence[Slice]) -> float:
+    return cost.covered(slices, time.time() - cost.WEEK)
+
+
+def _rows(slices: Sequence[Slice], by: str) -> list[Row]:
     of_today = {line.name: line for line in cost.by(cost.today(slices), by)}
+    days = _days(slices)
     found = []
     for week in cost.by(slices, by):
-        own: list[Slice] = [one for one in slices if getattr(one, by) == week.name]
+        own = [one for one in slices if getattr(one, by) == week.name]
         nothing = Line(week.name, 0, prices.Cost(), estimated=False)
-        found.append(Row(week.name, of_today.get(week.name, nothing), week, cost.month_ahead(own, ())))
+        found.append(Row(week.name, of_today.get(week.name, nothing), week, cost.month_ahead(own, (), days)))
     return found
 
 

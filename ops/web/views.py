@@ -66,7 +66,7 @@ class Kept[T]:
                 self._at = time.monotonic()
             return self._value[0]
 
-    def last(self, *, within: float) -> T | None:
+    def last(self, *, within: float = inf) -> T | None:
         """The cached value without a refresh, if it is at most `within` seconds old."""
         return self._value[0] if self._value and time.monotonic() - self._at < within else None
 
@@ -142,7 +142,13 @@ class Site:
 
     @property
     def deployment(self) -> Deployment:
+        """The deployment, described within the last minute. Raises like `deployment.connect`."""
         return self._deployment.get()
+
+    @property
+    def known_deployment(self) -> Deployment:
+        """The deployment as last described, however long ago: a page's frame needs no request to AWS."""
+        return self._deployment.last() or self.deployment
 
     def health(self) -> health.Health:
         return self._health.get()
@@ -209,7 +215,7 @@ class Site:
 
     # --- dead letters ---
 
-    def _looked_at(self) -> tuple[Letter, ...]:
+    def _read_letters(self) -> tuple[Letter, ...]:
         """All dead letters, read again if their number has changed."""
         counts = dead_letters.counts(catalogue.queues())
         if counts != self._counts:
@@ -221,14 +227,14 @@ class Site:
         """Dead letters, latest first."""
         return [
             letter
-            for letter in self._looked_at()
+            for letter in self._read_letters()
             if task in (None, letter.task) and error in (None, letter.error) and queue in (None, letter.queue)
         ]
 
     def groups(self) -> list[Group]:
         """Dead letters by task and error, largest group first."""
         by_kind: dict[tuple[str, str, str], list[Letter]] = {}
-        for letter in self._looked_at():
+        for letter in self._read_letters():
             by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
         now = time.time()
         found = []

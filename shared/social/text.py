@@ -46,8 +46,8 @@ def _kept(character: str) -> str:
         return " "
     if character in JOINERS or character in _PREPENDED or 0xE0000 <= code <= 0xE007F:
         return character
-    nobody = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # noncharacters, which XML and SQS refuse
-    return "" if nobody or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") else character
+    noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # XML and SQS refuse these
+    return "" if noncharacter or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") else character
 
 
 _KEPT = _Kept()

@@ -152,20 +152,20 @@ def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus:
     # Then the command says so, for each part of it, and ends with 1
     def named() -> list[dict[str, str]]:
         found = nexus.findings(command)
-        told = [
+        reported = [
             next((one for one in found if one["where"] == where and piece in one["what"]), None)
             for where, piece in fault.says
         ]
-        return [one for one in told if one is not None] if all(told) else []
+        return [one for one in reported if one is not None] if all(reported) else []
 
-    told = eventually(named, every=0.5)
-    seen = Seen(fault.name, f"nexus {' '.join(command)}", "", round(time.monotonic() - began), steady(told[0]["do"]))
-    seen = replace(seen, says=steady(f"{told[0]['where']}: {told[0]['what']}"))
+    first = eventually(named, every=0.5)
+    seen = Seen(fault.name, f"nexus {' '.join(command)}", "", round(time.monotonic() - began), steady(first[0]["do"]))
+    seen = replace(seen, says=steady(f"{first[0]['where']}: {first[0]['what']}"))
 
     # When its remedy is followed
     for words in fault.remedy:
-        said = f"nexus {' '.join(word for word in words if word != '--yes')}"
-        assert any(said in one["do"] for one in told), f"`{said}` is not what was said: {told[0]['do']}"
+        remedy = f"nexus {' '.join(word for word in words if word != '--yes')}"
+        assert any(remedy in one["do"] for one in first), f"`{remedy}` is not among them: {first[0]['do']}"
     for words in (*fault.remedy, *fault.also):
         code, answer = nexus(*words)
         assert code == 0, answer

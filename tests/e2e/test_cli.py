@@ -145,8 +145,8 @@ def test_status_lists_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: 
     assert [q["priority"] for q in answer.json["queues"]] == [9, 8, 7, 5, 3, 2]
     assert queues[paused]["source"] == "Disabled"
     assert queues[paused]["waiting"] == 1
-    (told,) = [f for f in answer.json["findings"] if f["where"] == paused and "paused, 1 waiting" in f["what"]]
-    assert told["do"] == f"`nexus resume {paused}`"
+    (reported,) = [f for f in answer.json["findings"] if f["where"] == paused and "paused, 1 waiting" in f["what"]]
+    assert reported["do"] == f"`nexus resume {paused}`"
     assert all(queue["function"] == "Active" for queue in queues.values())
     handle.revoke()
     text = nexus("status")
@@ -227,14 +227,14 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     try:
         answer = nexus("validate", "--json")
         assert answer.code == ExitCode.WRONG, "a change by hand is enough"
-        told = {(f["where"], f["what"]): f["do"] for check in answer.json["checks"] for f in check["findings"]}
-        assert any(where == "users" and "visibility timeout 30 s" in what for where, what in told)
-        assert told["cleanup_old_posts", "its schedule is off"] == "`nexus schedule enable cleanup_old_posts`"
-        assert any(where == "UsersQueue" and "changed by hand" in what for where, what in told)
-        assert "`nexus concurrency users 7`" in told["users", "3 at once, template.yaml says 7"]
+        reported = {(f["where"], f["what"]): f["do"] for check in answer.json["checks"] for f in check["findings"]}
+        assert any(where == "users" and "visibility timeout 30 s" in what for where, what in reported)
+        assert reported["cleanup_old_posts", "its schedule is off"] == "`nexus schedule enable cleanup_old_posts`"
+        assert any(where == "UsersQueue" and "changed by hand" in what for where, what in reported)
+        assert "`nexus concurrency users 7`" in reported["users", "3 at once, template.yaml says 7"]
         # And it does not claim more than drift detection has compared, which is less here than in an account
-        assert any("1 Lambda::EventInvokeConfig" in what for where, what in told if where == stack.stack)
-        assert all(told.values()), "each has its remedy"
+        assert any("1 Lambda::EventInvokeConfig" in what for where, what in reported if where == stack.stack)
+        assert all(reported.values()), "each has its remedy"
     finally:
         boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "360"})
         boto3.client("events").enable_rule(Name=f"{stack.stack}-cleanup_old_posts")
@@ -279,7 +279,7 @@ def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
     runs_ = {run["task"]: run for run in answer.json["runs"]}
     assert set(runs_) == set(registry.tasks())
     # A job that another test has started holds its place: that is a valid outcome too.
-    wrong = {n: r["told"] for n, r in runs_.items() if r["status"] != "SUCCESS" and "is unique" not in r["told"]}
+    wrong = {n: r["summary"] for n, r in runs_.items() if r["status"] != "SUCCESS" and "is unique" not in r["summary"]}
     assert not wrong
     assert runs_["process_media_upload"]["result"]["status"] == "ready"
     user = runs_["refresh_user_statistics"]["result"]["user_id"]
@@ -350,12 +350,12 @@ def test_follow_ends_with_6_when_its_time_is_up_and_with_the_result_else(nexus: 
 def test_a_fan_out_is_followed_to_its_reduced_result(nexus: Nexus) -> None:
     def sent() -> Any:
         """The run, unless another one of the job holds the place."""
-        told = nexus("send", "update_user_statistics", "--wait", "--json", *PATIENTLY).json
-        return told if told["status"] != "REVOKED" else None
+        reported = nexus("send", "update_user_statistics", "--wait", "--json", *PATIENTLY).json
+        return reported if reported["status"] != "REVOKED" else None
 
-    told = eventually(sent)
-    assert told["status"] == "SUCCESS"
-    done, total = told["progress"]
+    reported = eventually(sent)
+    assert reported["status"] == "SUCCESS"
+    done, total = reported["progress"]
     assert done == total > 0
 
 
@@ -441,8 +441,8 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
     eventually(lambda: welcomes()["shortfalls"].get("no such user", 0) >= enough)
     assert "no such user" in nexus("inspect", "stats", "emails").out
     # And the status names the task
-    told = [one for one in nexus("status", "--json").json["findings"] if "no such user" in one["what"]]
-    assert [one["severity"] for one in told if "send_welcome_email" in one["what"]] == ["note"]
+    reported = [one for one in nexus("status", "--json").json["findings"] if "no such user" in one["what"]]
+    assert [one["severity"] for one in reported if "send_welcome_email" in one["what"]] == ["note"]
 
 
 def test_inspect_of_nothing_says_so(nexus: Nexus, paused: str) -> None:
@@ -539,11 +539,11 @@ def test_events_follow_what_happens() -> None:
     guard = threading.Timer(PATIENCE, process.kill)
     guard.start()
     assert process.stdout is not None
-    told = (json.loads(line)["run_id"] for line in process.stdout)
+    reported = (json.loads(line)["run_id"] for line in process.stdout)
     try:
-        assert before.id in told
+        assert before.id in reported
         # When a run ends, then the stream shows it
-        assert ping.delay(text="seen").id in told
+        assert ping.delay(text="seen").id in reported
     finally:
         guard.cancel()
         process.send_signal(signal.SIGINT)
@@ -628,7 +628,7 @@ def test_what_commands_change_is_in_the_audit_trail_by_whom(nexus: Nexus) -> Non
     for words in (*changing, *looking):
         assert nexus(*words).code == 0
     found = nexus("audit", "--since", "1h", "--json").json
-    told = [(one["what"], one["about"]) for one in reversed(found)]
+    reported = [(one["what"], one["about"]) for one in reversed(found)]
     sent = {"task": "ping", "arguments": ["text"]}
     expected = [
         ("concurrency", {"queue": "users", "maximum": 7}),
@@ -638,8 +638,8 @@ def test_what_commands_change_is_in_the_audit_trail_by_whom(nexus: Nexus) -> Non
         ("pause", {"queue": "users"}),
         ("resume", {"queue": "users"}),
     ]
-    assert [one for one in told if one in expected][-6:] == expected
-    assert not [what for what, _ in told if what in ("schedule list", "versions", "dlq list")]
+    assert [one for one in reported if one in expected][-6:] == expected
+    assert not [what for what, _ in reported if what in ("schedule list", "versions", "dlq list")]
     assert all(one["who"].startswith("arn:aws:") for one in found)
 
 
@@ -795,7 +795,7 @@ def test_many_dead_letters(nexus: Nexus, stack: Settings) -> None:
     assert len(shown.out.splitlines()) == 22
     # And a filter finds its thousand among them, and nothing else is touched
     filtered = nexus("dlq", "drop", "--queue", "users", "--task", "refresh_user_statistics", "--yes", "--json").json
-    assert (filtered["done"], filtered["queues"]["users"]["looked_at"]) == (count // 10, count)
+    assert (filtered["done"], filtered["queues"]["users"]["examined"]) == (count // 10, count)
     left = nexus("dlq", "drop", "users", "--yes", "--json").json
     assert left["done"] == count - count // 10
     assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
@@ -861,7 +861,7 @@ def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "reported"),
     [
         ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond"),
@@ -878,7 +878,7 @@ def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: 
     ],
 )
 def test_without_stack_or_connection_or_credentials_it_says_what_to_do(
-    variables: dict[str, str | None], told: str
+    variables: dict[str, str | None], reported: str
 ) -> None:
     with ThreadPoolExecutor() as pool:
         answers = list(
@@ -886,7 +886,7 @@ def test_without_stack_or_connection_or_credentials_it_says_what_to_do(
         )
     for answer in answers:
         assert answer.code == ExitCode.UNREACHABLE, answer.err
-        assert told in answer.err
+        assert reported in answer.err
         assert "Traceback" not in answer.err
 
 

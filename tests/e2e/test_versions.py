@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 QUEUE = "default"
 
 
-def told(function: str) -> str:
+def reported(function: str) -> str:
     """The text of what the function answers to a ping."""
     answer = boto3.client("lambda").invoke(FunctionName=function, Payload=json.dumps({"task": "ping"}))
     return str(json.loads(answer["Payload"].read())["result"]["text"])
@@ -68,14 +68,14 @@ def test_a_deployment_is_undone_by_its_alias_and_a_restart_does_not_bring_it_bac
 ) -> None:
     function = outputs["DefaultFunctionName"]
     assert function == versions.alias(QUEUE)
-    assert told(function) == "newer"
+    assert reported(function) == "newer"
 
     versions.move(versions.rollback_plan([QUEUE], deployed_again))
 
-    assert told(function) == "pong"
+    assert reported(function) == "pong"
     with pytest.raises(Problem, match="was not restarted"):
         versions.republish(QUEUE, "restarted")
-    assert told(function) == "pong"
+    assert reported(function) == "pong"
 
 
 def test_old_versions_are_removed_and_the_live_one_never(stack: Settings, deployed_again: datetime) -> None:

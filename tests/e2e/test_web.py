@@ -260,11 +260,11 @@ def test_read_only_shows_everything_offers_nothing_and_refuses(stack: Settings, 
         for path in ("/", f"/runs/{run_id}", "/dead-letters", "/schedules", "/tasks/ping", "/functions"):
             go(page, path)
             assert page.evaluate("document.querySelectorAll('[hx-post]').length") == 0, path
-        told = page.evaluate(
+        reported = page.evaluate(
             """fetch('/do/pause', {method: 'POST', body: new URLSearchParams({queue: 'media', confirmed: '1'}),
                headers: {'X-Nexus-Token': document.body.dataset.token}}).then((answer) => answer.text())"""
         )
-        assert "This page is read-only" in told
+        assert "This page is read-only" in reported
         assert control.concurrency("media").state == "Enabled"
         assert page.errors == []
 

@@ -13,7 +13,7 @@ TEST = """
 from social import application
 from social.catalogue import send_welcome_email
 
-def test_somebody_registers(nexus_tasks):
+def test_a_user_registers(nexus_tasks):
     user = application.register("ada@example.com", "Ada")
     send_welcome_email.delay(user_id=user.user_id)
     nexus_tasks.assert_sent(send_welcome_email, user_id=user.user_id)

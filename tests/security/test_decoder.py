@@ -152,10 +152,10 @@ def outcomes(layers: str) -> Outcomes:
             check=False,
         )
     assert not done.stderr, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    reported = [json.loads(line) for line in done.stdout.splitlines()]
     if layers != "nothing":
-        assert {secret for _, _, secret in told} == {"credentials"}
-    return {attack: outcome for attack, outcome, _ in told}
+        assert {secret for _, _, secret in reported} == {"credentials"}
+    return {attack: outcome for attack, outcome, _ in reported}
 
 
 @pytest.fixture(scope="module")

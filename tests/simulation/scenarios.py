@@ -370,7 +370,7 @@ def redrive(world: World, *, by_sqs: bool = False, edit: bool = False) -> None:
             if by_sqs:
                 world.sqs.move(stored, letters, world.sqs.queues[f"{STACK}-{queue}"])
                 continue
-            letter = dead_letters._letter(queue, aws.as_received(stored))
+            letter = dead_letters._letter(queue, aws.as_received(stored), dead_letters._Rules())
             if edit:
                 # The edit removes the failures and keeps the expected result.
                 args = dict(envelope.args)

@@ -38,7 +38,7 @@ class Feature:
     within: int
     edges: int
     reference: str = COMPUTED
-    told: str = ""
+    detail: str = ""
     """A description of the cases, if there are too many to name."""
 
     def row(self) -> str:
@@ -46,7 +46,7 @@ class Feature:
         comes = f"refused, `{self.outcome}`: {sentence(self.outcome)}" if refused else self.outcome
         held = "" if refused else f"{self.reference}, {self.within}"
         return (
-            f"| {self.format} | {self.name} | {self.told or ', '.join(filter(None, self.cases))} | {comes} | {held} |"
+            f"| {self.format} | {self.name} | {self.detail or ', '.join(filter(None, self.cases))} | {comes} | {held} |"
         )
 
 

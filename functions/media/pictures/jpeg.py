@@ -81,8 +81,8 @@ def _scans(data: bytes, *, ended: bool) -> bytes:
 
 def _with_height(frame: bytes, source: bytes, at: int) -> bytes:
     """Fills in a frame's height from the marker after the first scan (DNL), which decoders ignore."""
-    stands = source.find(b"\xff\xdc\0\4", at) if frame[1:3] == b"\0\0" else -1
-    return frame if stands < 0 else frame[:1] + source[stands + 4 : stands + 6] + frame[3:]
+    marker = source.find(b"\xff\xdc\0\4", at) if frame[1:3] == b"\0\0" else -1
+    return frame if marker < 0 else frame[:1] + source[marker + 4 : marker + 6] + frame[3:]
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, int]:

@@ -68,9 +68,9 @@ def render(
     digest = ""
     renditions: dict[str, Rendition] = {}
 
-    def hear(fields: dict[str, Any]) -> None:
+    def announce(fields: dict[str, Any]) -> None:
         nonlocal digest
-        known.append(_believed(Known.from_fields, fields))
+        known.append(sandbox.checked(Known.from_fields, fields))
         if on_known:
             on_known(known[-1])
         if not digest:  # by now the child is busy encoding
@@ -78,9 +78,9 @@ def render(
                 digest = content_hash(upload, recipes.stills, recipes.animated)
 
     def take(fields: dict[str, Any]) -> None:
-        name, rendition = _believed(lambda said: _taken(said, wanted, drafts), fields)
+        name, rendition = sandbox.checked(lambda part: _copy_part(part, wanted, drafts), fields)
         if name in renditions or not known:
-            raise Unfinished(f"invalid report by the decoder: {name} comes twice, or before the picture's properties")
+            raise Unfinished(f"invalid report by the decoder: {name} came twice, or too early")
         renditions[name] = rendition
         if on_made:
             on_made(digest, name, rendition)
@@ -96,7 +96,7 @@ def render(
             memory=MEMORY,
             output_bytes=OUTPUT_BYTES,
             seconds=seconds,
-            on_known=hear,
+            on_known=announce,
             on_part=take,
         )
     if not known:
@@ -107,16 +107,9 @@ def render(
     return Published(known[-1], {name: renditions[name] for name in names}, digest)
 
 
-def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
-    try:
-        return check(said)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unfinished(f"invalid report by the decoder: {error}") from error
-
-
-def _taken(said: dict[str, Any], wanted: tuple[Recipe, ...], drafts: list[Path]) -> tuple[str, Rendition]:
+def _copy_part(part: dict[str, Any], wanted: tuple[Recipe, ...], drafts: list[Path]) -> tuple[str, Rendition]:
     """A finished file's name and copy. Raises ValueError and the like if the report or the file is invalid."""
-    number, width, height = said["number"], said["width"], said["height"]
+    number, width, height = part["number"], part["width"], part["height"]
     if type(number) is not int or not 0 <= number < len(wanted):
         raise ValueError(f"there is no file {number!r}")
     recipe = wanted[number]

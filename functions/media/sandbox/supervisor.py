@@ -56,7 +56,7 @@ _CRASHES: Final = {
 }
 _MESSAGE_LIMIT: Final = 1 << 20
 _LOG_TAIL: Final = 2000
-_ANSWER_SECONDS: Final = 30.0
+_REPLY_SECONDS: Final = 30.0
 
 _logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def run(
     deadline = time.monotonic() + seconds
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
     message = json.dumps({"work": work, "job": job, "bounds": asdict(bounds)}).encode()
-    answer: dict[str, Any] | Rejected | None = None
+    result: dict[str, Any] | Rejected | None = None
     shown, known, parts = 0.0, 0, 0
     with _turn, tempfile.TemporaryFile() as log, ExitStack() as stack:
         server = start()
@@ -118,30 +118,30 @@ def run(
         descriptors = [pipe.writer, log.fileno(), *(file.fileno() for file in files)]
         with server.child(message, descriptors) as child:
             pipe.close_writer()
-            for said in _messages(pipe.reader, deadline):
-                match said:
+            for sent in _messages(pipe.reader, deadline):
+                match sent:
                     case float():
-                        if on_progress and round(said - shown, 3) >= PROGRESS_STEP:
-                            on_progress(said)
-                            shown = said
+                        if on_progress and round(sent - shown, 3) >= PROGRESS_STEP:
+                            on_progress(sent)
+                            shown = sent
                     case _Known():
                         known += 1
                         if known > MOST_KNOWN:
                             raise Unfinished("the decoder sends too many reports")
                         if on_known:
-                            on_known(said.fields)
+                            on_known(sent.fields)
                     case _Part():
                         parts += 1
                         if parts > MOST_PARTS:
                             raise Unfinished("the decoder sends too many reports")
                         if on_part:
-                            on_part(said.fields)
+                            on_part(sent.fields)
                     case _:
-                        answer = said
-        if isinstance(answer, Rejected):
-            raise answer
-        if answer is not None and child.status == 0:
-            return answer
+                        result = sent
+        if isinstance(result, Rejected):
+            raise result
+        if result is not None and child.status == 0:
+            return result
         raise _failure(child.status, log, seconds)
 
 
@@ -180,7 +180,7 @@ class _Server:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self._heard = False
+        self._layers_logged = False
 
     @contextlib.contextmanager
     def child(self, message: bytes, descriptors: Sequence[int]) -> Iterator[_Child]:
@@ -189,39 +189,39 @@ class _Server:
         try:
             socket.send_fds(self._here, [message], descriptors)
         except OSError as error:
-            raise self._gone(str(error)) from error
-        if not self._heard:
-            self._hear_what_is_missing()
+            raise self._died(str(error)) from error
+        if not self._layers_logged:
+            self._log_missing_layers()
         try:
             yield child
         finally:
             child.status = self._end()
 
-    def _hear_what_is_missing(self) -> None:
-        for layer, number in self._answer().items():
+    def _log_missing_layers(self) -> None:
+        for layer, number in self._receive().items():
             # Logged once per sandbox: the rest of the confinement works without it.
             _logger.warning("decoders run without %s: %s (%s)", layer, os.strerror(number), os.uname().release)
-        self._heard = True
+        self._layers_logged = True
 
     def _end(self) -> int:
         try:
             self._here.send(b".")
         except OSError as error:
-            raise self._gone(str(error)) from error
-        return int(self._answer()["status"])
+            raise self._died(str(error)) from error
+        return int(self._receive()["status"])
 
-    def _answer(self) -> dict[str, Any]:
-        self._here.settimeout(_ANSWER_SECONDS)
+    def _receive(self) -> dict[str, Any]:
+        self._here.settimeout(_REPLY_SECONDS)
         try:
             text = self._here.recv(1 << 16)
         except OSError as error:
-            raise self._gone(str(error)) from error
+            raise self._died(str(error)) from error
         if not text:
-            raise self._gone("it has closed its socket")
-        answer: dict[str, Any] = json.loads(text)
-        return answer
+            raise self._died("it has closed its socket")
+        reply: dict[str, Any] = json.loads(text)
+        return reply
 
-    def _gone(self, why: str) -> Unfinished:
+    def _died(self, why: str) -> Unfinished:
         stop()
         return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
 
@@ -288,10 +288,10 @@ class _Part:
     fields: dict[str, Any]
 
 
-type _Said = float | _Known | _Part | dict[str, Any] | Rejected
+type _Message = float | _Known | _Part | dict[str, Any] | Rejected
 
 
-def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
+def _messages(pipe: int, deadline: float) -> Iterator[_Message]:
     """The child's messages, one per line, until it closes its end or the deadline passes."""
     rest = b""
     with selectors.DefaultSelector() as selector:
@@ -303,10 +303,10 @@ def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _MESSAGE_LIMIT:
                 raise Unfinished("the decoder sends too many reports")
-            yield from map(_understood, lines)
+            yield from map(_parse, lines)
 
 
-def _understood(line: bytes) -> _Said:
+def _parse(line: bytes) -> _Message:
     try:
         match json.loads(line):
             case {"progress": int() | float() as fraction}:
@@ -322,6 +322,14 @@ def _understood(line: bytes) -> _Said:
     except ValueError as error:
         raise Unfinished(f"invalid report by the decoder: {error}") from error
     raise Unfinished(f"invalid report by the decoder: {line[:80]!r}")
+
+
+def checked[T](check: Callable[[dict[str, Any]], T], fields: dict[str, Any]) -> T:
+    """Returns check(fields) of what a child reported. Raises Unfinished if the report is invalid."""
+    try:
+        return check(fields)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unfinished(f"invalid report by the decoder: {error}") from error
 
 
 def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:

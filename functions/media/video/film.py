@@ -275,7 +275,7 @@ class Film:
         frame.pict_type = 0  # the rendition chooses its own key frames
         self._mux_picture(self._picture.encode(frame))
 
-    def hear(self, frame: AudioFrame) -> None:
+    def add_sound(self, frame: AudioFrame) -> None:
         if self._sound is not None:
             self._sound.push(frame)
 

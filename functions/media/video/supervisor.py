@@ -89,18 +89,18 @@ def render(
     """
     limits = limits or Limits()
     container = _admit(source, limits)
-    heard = False
+    announced = False
 
-    def hear(fields: dict[str, Any]) -> None:
-        nonlocal heard
-        heard = True
-        size = _believed(size_from_fields, fields)
+    def announce(fields: dict[str, Any]) -> None:
+        nonlocal announced
+        announced = True
+        size = sandbox.checked(size_from_fields, fields)
         if on_known:
             on_known(*size)
 
-    def go_on(fraction: float) -> None:
-        if not heard:
-            raise Unfinished("invalid report by the worker: progress before the clip's size")
+    def advance(fraction: float) -> None:
+        if not announced:
+            raise Unfinished("invalid report by the decoder: progress before the clip's size")
         if on_progress:
             on_progress(fraction)
 
@@ -108,26 +108,19 @@ def render(
         partial = Path(name)
         mp4, webp, png = (partial / file for file in (OUTPUTS["video"][0], OUTPUTS["preview"][0], POSTER))
         opened = ((source, "rb"), (mp4, "wb"), (mp4, "rb"), (webp, "wb"), (png, "wb"))  # video.files.Files
-        said = sandbox.run(
+        fields = sandbox.run(
             WORKER,
             {"container": container, "limits": asdict(limits)},
             [stack.enter_context(path.open(mode)) for path, mode in opened],
             memory=limits.memory,
             output_bytes=limits.output_bytes,
             seconds=seconds,
-            on_known=hear,
-            on_progress=go_on,
+            on_known=announce,
+            on_progress=advance,
         )
-        if not heard:
-            raise Unfinished("the worker did not report the clip's size")
-        return _publish(_believed(Made.from_fields, said), source, partial, folder)
-
-
-def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
-    try:
-        return check(said)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Unfinished(f"invalid report by the worker: {error}") from error
+        if not announced:
+            raise Unfinished("the decoder did not report the clip's size")
+        return _publish(sandbox.checked(Made.from_fields, fields), source, partial, folder)
 
 
 def _admit(source: Path, limits: Limits) -> Container:
@@ -157,7 +150,7 @@ def _publish(made: Made, source: Path, partial: Path, folder: Path) -> Video:
         written = partial / path.name
         with written.open("rb") as file:
             if not _SIGNATURES[path.suffix].match(file.read(16)):
-                raise Unfinished(f"the worker did not write {path.name}")
+                raise Unfinished(f"the decoder did not write {path.name}")
         sizes[path] = written.stat().st_size
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: hashlib.sha256(_REVISION))

@@ -127,7 +127,7 @@ class Pass:
                 yield from self._see(cast("VideoFrame", frame))
         elif not self._copy:
             for frame in self._decoded(packet):
-                yield self._hear(cast("AudioFrame", frame))
+                yield self._encode_sound(cast("AudioFrame", frame))
         if self._copy and packet.size:
             if packet.pts is None:
                 raise CopyFailed
@@ -172,7 +172,7 @@ class Pass:
             for upright in self._upright.push(frame):
                 yield partial(self._show, upright, seconds)
 
-    def _hear(self, frame: AudioFrame) -> Step:
+    def _encode_sound(self, frame: AudioFrame) -> Step:
         self._samples += frame.samples
         if frame.pts is not None:
             seconds = frame.pts * float(frame.time_base) - self._clip.origin
@@ -180,7 +180,7 @@ class Pass:
             frame.pts -= round(self._clip.origin / float(frame.time_base))
         # Sound whose packets all have the same timestamp is timed by its samples.
         check_length(max(self._end, self._samples / frame.sample_rate - 1), self._limits)
-        return partial(self._film.hear, frame)
+        return partial(self._film.add_sound, frame)
 
     def _count(self, seconds: float, work: float) -> None:
         self._frames += 1
@@ -246,7 +246,7 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
 
 
 def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
-    """Reads the clip once, or twice if it looked copyable but is not. Raises Rejected."""
+    """Reads the clip once, or twice if it seemed copyable but is not. Raises Rejected."""
     clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
     clip = admit(clip_files.source, container, limits)
     report.known({"width": clip.width, "height": clip.height})

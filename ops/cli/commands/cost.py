@@ -49,7 +49,7 @@ def cost(
     slices, idle_costs = costs.read_slices(began), costs.idle()
     lines = costs.by(slices, by)
     today, whole = costs.total("today", costs.today(slices)), costs.total("all", slices)
-    ahead = costs.month_ahead(slices, idle_costs)
+    ahead = costs.month_ahead(slices, idle_costs, costs.covered(slices, began))
     if options.json:
         payload: dict[str, Any] = {"by": by, "lines": [costs.as_plain(one) for one in lines]}
         payload |= {"today": costs.as_plain(today), "all": costs.as_plain(whole)}

@@ -8,9 +8,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ops.dead_letters import Filter, Letter, Outcome
 
 app = common.app("Dead letters: what failed for good, and why; send again, edit or drop.")
+
+SHOWN: Final = 50
+"""The letters that a table shows without --limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,10 @@ def list_(
     queue: common.OptionalQueue = None,
     queue_option: QueueOption = None,
     filters: Filters,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many; the counts include all.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Show at most this many: 50 if left out, all with --json. The counts include all."),
+    ] = None,
 ) -> int:
     """List dead letters and their errors; --json prints each letter in full, one per line."""
     from ops import dead_letters
@@ -115,10 +121,11 @@ def list_(
     queues = common.the_queues(queue)
     counts = dead_letters.counts(queues)
     rows: list[dict[str, object]] = []
-    now, left = time.time(), limit
+    most = SHOWN if limit is None and not options.json else limit
+    now, shown = time.time(), 0
     for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.read(name, wanted, left):
-            left -= 1
+        for letter in dead_letters.read(name, wanted, None if most is None else most - shown):
+            shown += 1
             if options.json:
                 output.emit_line(dead_letters.as_plain(letter))
             else:
@@ -133,12 +140,15 @@ def list_(
                         "error": what,
                     }
                 )
-        if left <= 0:
+        if shown == most:
             break
+    total = sum(counts.values())
     if options.json:
+        if most is None and wanted.everything and shown < total:
+            why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
+            output.note(f"{shown} of {total} dead letters were read: {why}.")
         return ExitCode.DONE
     output.table(rows, right=("ago", "attempts"))
-    total = sum(counts.values())
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     if not total:
         output.line("No dead letters." if queue is None else f"{queue} has no dead letters.")
@@ -146,7 +156,7 @@ def list_(
         hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
         output.line(f"None of the {total} dead letters match ({where}).{hint}")
     else:
-        more = f" The first {limit} are shown: --limit shows more." if left <= 0 and total > len(rows) else ""
+        more = f" The first {most} are shown: --limit shows more." if shown == most and total > shown else ""
         output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
     return ExitCode.DONE
 
@@ -194,13 +204,15 @@ def show(
             "`nexus validate` checks the function's settings and rights, "
             f"`nexus logs --queue {letter.queue} --since 1h` shows what it wrote."
         )
+    if letter.unsendable:
+        output.note(f"It cannot be sent again: {letter.unsendable}.")
     if letter.log:
         output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     return ExitCode.DONE
 
 
 def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
-    """The letter with that id or id prefix. Raises Problem if there is none, or more than one."""
+    """The letter with that id or part of an id. Raises Problem if there is none, or more than one."""
     from ops import dead_letters, finding
 
     found: list[Letter] = []
@@ -211,14 +223,43 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
             found += dead_letters.read(name, wanted, 1 if whole else None)
         if found and whole:
             break
+    return _only(found, queues, letter_id)
+
+
+def _only(found: "Sequence[Letter]", queues: Sequence[str], letter_id: str) -> "Letter":
+    """The one letter that was found for an id or a part of one. Raises Problem if there is none, or more than one."""
+    from ops import finding
+
     if not found:
         do = "`nexus dlq list` shows all."
-        if whole:
+        if finding.is_whole(letter_id):
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
     if len({letter.id for letter in found}) > 1:
-        raise usage(f"{letter_id} matches {len(found)} dead letters", do="Give more of the id.")
+        shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: finding.CANDIDATES])
+        rest = "" if len(found) <= finding.CANDIDATES else "; ..."
+        do = "Give more of the id, or its last eight characters."
+        raise usage(f"{letter_id} matches {len(found)} dead letters", f"{shown}{rest}", do)
     return found[0]
+
+
+def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filter]":
+    """The queues that have dead letters, with their counts; and the filter, with each part of an id completed.
+
+    Runs of the same minute share the first eight characters of their ids. Raises Problem unless each part matches one
+    letter. If all ids are parts, only the queues of their letters are returned.
+    """
+    from ops import dead_letters, finding
+
+    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    parts = frozenset(one for one in wanted.ids if not finding.is_whole(one))
+    if not parts:
+        return present, wanted
+    letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=parts))]
+    found = [_only([one for one in letters if one.has(part)], queues, part) for part in sorted(parts)]
+    if parts == wanted.ids:
+        present = {name: count for name, count in present.items() if name in {letter.queue for letter in found}}
+    return present, replace(wanted, ids=wanted.ids - parts | {letter.id for letter in found})
 
 
 @command(app, "retry")
@@ -227,8 +268,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
     from ops import dead_letters
 
     deployment = common.connect()
-    queues, wanted = meant.queues_and_filter()
-    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    present, wanted = _present(*meant.queues_and_filter())
     if not wanted.ids and present:
         question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
         common.confirm(deployment, question, yes=yes)
@@ -237,7 +277,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
         if wanted.everything and count > dead_letters.ONE_BY_ONE:
             moved = dead_letters.move_all(name, lambda done, of: _progress("moved", done, of))
             if moved is not None:
-                outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)
+                outcomes[name] = dead_letters.Outcome(done=moved, examined=moved)
                 continue
         outcomes[name] = dead_letters.retry(name, wanted, _shows("sent again", count))
     return _print_outcome("sent again", outcomes, wanted)
@@ -249,13 +289,23 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     from ops import dead_letters
 
     deployment = common.connect()
-    queues, wanted = meant.queues_and_filter()
-    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    counted_at = time.time()
+    present, wanted = _present(*meant.queues_and_filter())
+    purged = [name for name, count in present.items() if wanted.everything and count > dead_letters.ONE_BY_ONE]
     if present:
-        which = "this one" if len(wanted.ids) == 1 else _which(wanted, sum(present.values()))
+        which = min(wanted.ids) if len(wanted.ids) == 1 else _which(wanted, sum(present.values()))
         where = "" if wanted.ids else f" of {', '.join(present)}"
-        common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good?", yes=yes)
-    outcomes = {name: dead_letters.drop(name, wanted, _shows("dropped", count)) for name, count in present.items()}
+        late = f", with what reaches {', '.join(purged)} in the next minute" if purged else ""
+        common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good{late}?", yes=yes)
+    if not wanted.ids:
+        wanted = replace(wanted, until=counted_at)
+    outcomes: dict[str, Outcome] = {}
+    for name, count in present.items():
+        done = dead_letters.purge(name) if name in purged else None
+        if done is None:
+            outcomes[name] = dead_letters.drop(name, wanted, _shows("dropped", count))
+        else:
+            outcomes[name] = dead_letters.Outcome(done=done, examined=done)
     return _print_outcome("dropped", outcomes, wanted)
 
 
@@ -320,6 +370,8 @@ def edit(
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
     envelope = letter.envelope
+    if letter.unsendable:
+        raise Problem(f"{letter.id} cannot be edited", f"{letter.unsendable}.")
     if letter.args is None or envelope is None or task is None:
         why = "It is not a task message." if envelope is None else f"{letter.task!r} is not a task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")

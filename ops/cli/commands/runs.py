@@ -62,14 +62,14 @@ def runs(
     found = history.find(wanted, limit, after)
     if options.json:
         shown = [showing.as_plain(record, result=False) for record in found.runs]
-        output.emit({"runs": shown, "next": found.after, "looked_at": found.looked_at})
+        output.emit({"runs": shown, "next": found.after, "examined": found.examined})
         return ExitCode.DONE
     now = time.time()
     output.table([_row(record, now) for record in found.runs], right=("sent", "took"))
     if not found.runs and found.after is None:
         output.line("No run matches.")
     elif found.after is not None:
-        more = f"{found.looked_at} runs looked at." if len(found.runs) < limit else "There are more."
+        more = f"{found.examined} runs examined." if len(found.runs) < limit else "There are more."
         output.note(f"{more} `--after {found.after}` continues there.")
     return ExitCode.DONE
 

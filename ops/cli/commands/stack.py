@@ -129,7 +129,7 @@ def doctor(
     output.line(f"stack {deployment.status}, version {version}; this client {VERSION}; tasks of {_modules()}")
     output.line()
     for one in found:
-        print_check(one.name, one.findings, one.told)
+        print_check(one.name, one.findings, one.detail)
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)

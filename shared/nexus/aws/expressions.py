@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
@@ -93,7 +94,7 @@ def _added(existing: Attribute | None, value: Attribute) -> Attribute:
     if existing is None:
         return value
     if kind == "N":
-        return {"N": number_text(str(float(existing["N"]) + float(what)))}
+        return {"N": number_text(f"{Decimal(existing['N']) + Decimal(what):f}")}
     return {kind: sorted({*existing[kind], *what})}
 
 
@@ -288,12 +289,12 @@ def _contains(left: Attribute | None, right: Attribute | None) -> bool:
 
 def _compare(how: str, left: Attribute | None, right: Attribute | None) -> bool:
     if left is None or right is None:
-        return False
+        return how == "<>"
     (kind, a), (other, b) = next(iter(left.items())), next(iter(right.items()))
     if kind != other:
         return how == "<>"
     if kind == "N":
-        a, b = float(a), float(b)
+        a, b = Decimal(a), Decimal(b)
     if how in ("=", "<>"):
         return bool(a == b) is (how == "=")
     compared: bool = _ORDER[how](a, b)

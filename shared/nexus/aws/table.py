@@ -240,7 +240,6 @@ class Table:
         total: int = 1,
         attributes: Sequence[str] = (),
         counted: bool = False,
-        limit: int | None = None,
         start: Row | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
@@ -255,8 +254,6 @@ class Table:
             parameters["IndexName"] = index
         if counted:
             parameters["Select"] = "COUNT"
-        if limit:
-            parameters["Limit"] = limit
         yield from _pages("scan", parameters, start, meter)
 
     def put_request(self, values: Mapping[str, Value], *, new: bool = False) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core import checks
 from django.tasks import TaskResult as DjangoTaskResult
 from django.tasks import TaskResultStatus
@@ -15,6 +16,7 @@ from nexus.django import conf
 from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
 from nexus.errors import ConfigurationError
 from nexus.runs.record import RunRecord
+from nexus.settings import settings
 
 WORKER_PACKAGE = "aws_lambda_powertools"
 """What running a task imports and sending one does not; it comes with the `worker` extra."""
@@ -76,7 +78,11 @@ class Backend(BaseTaskBackend):
 
     async def aenqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """`enqueue` for a coroutine, without blocking the event loop."""
-        result = await asynchronous(self._send)(task, args, kwargs)
+        if settings().backend == conf.EAGER:
+            # The task runs in the thread of the caller's own ORM calls, and sees what their transaction has written.
+            result = await sync_to_async(self._send)(task, args, kwargs)
+        else:
+            result = await asynchronous(self._send)(task, args, kwargs)
         await task_enqueued.asend(type(self), task_result=result)
         return result
 
@@ -175,8 +181,6 @@ def runtime_task(task: AnyTask) -> Task:
 def faults_of_settings() -> Sequence[checks.CheckMessage]:
     """The messages of `manage.py check` about NEXUS."""
     from importlib.util import find_spec
-
-    from nexus.settings import settings
 
     try:
         conf.apply()

@@ -14,11 +14,12 @@ from typing import Any
 
 import django
 from django.apps import apps
+from django.db import connections
 from django.tasks import TaskContext, task_backends
 from django.tasks.signals import task_finished, task_started
-from django.utils import timezone
 from django.utils.json import normalize_json
 
+from nexus import clock
 from nexus.django import conf
 from nexus.django.backend import Backend
 from nexus.django.calling import called
@@ -26,6 +27,7 @@ from nexus.django.tasks import AnyTask, Call, Returned, Task, find, result_of
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs.record import RunError, RunRecord
+from nexus.settings import settings
 from nexus.worker.run import Run
 
 if not apps.ready:
@@ -63,7 +65,8 @@ def perform(call: Call, run: Run) -> Returned:
     """Calls a Django task's function. The worker runs this.
 
     Closes connections before and after, as Django does around a request, so that a connection that the database closed
-    while the sandbox was frozen is not reused. Sends task_started, and task_finished if no further attempt follows.
+    while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
+    task_started, and task_finished if no further attempt follows.
     """
     task = find(run.task)
     record = RunRecord(
@@ -72,35 +75,41 @@ def perform(call: Call, run: Run) -> Returned:
         task=run.task,
         args={"args": call.args, "kwargs": call.kwargs},
         attempts=run.attempt,
-        started_at=timezone.now().timestamp(),
+        started_at=clock.now(),
     )
     result = result_of(task, record, task.backend)
     sender = type(task.get_backend())
-    _close_old_connections()
+    callers = _callers_connections()
+    _close_old_connections(callers)
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
         value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
-            failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=timezone.now().timestamp())
+            failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=clock.now())
             task_finished.send(sender, task_result=result_of(task, failed, task.backend))
         raise
     else:
-        ended = result_of(task, replace(record, status="SUCCESS", ended_at=timezone.now().timestamp()), task.backend)
+        ended = result_of(task, replace(record, status="SUCCESS", ended_at=clock.now()), task.backend)
         object.__setattr__(ended, "_return_value", value)
         task_finished.send(sender, task_result=ended)
         return Returned(value=value)
     finally:
-        _close_old_connections()
+        _close_old_connections(callers)
 
 
-def _close_old_connections() -> None:
-    """Like Django's own, but keeps a connection in a transaction open: in tests and eager mode it is the caller's."""
-    from django.db import connections
+def _callers_connections() -> frozenset[str]:
+    """The aliases of connections that are open before a task of eager mode: the caller may be reading from them."""
+    if not settings().backend:
+        return frozenset()
+    return frozenset(one.alias for one in connections.all(initialized_only=True) if one.connection is not None)
 
+
+def _close_old_connections(callers: frozenset[str]) -> None:
+    """Like Django's own, but leaves the caller's connections alone, and those in a transaction, which is a test's."""
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
+        if not connection.in_atomic_block and connection.alias not in callers:
             connection.close_if_unusable_or_obsolete()
 
 

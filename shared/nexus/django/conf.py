@@ -15,6 +15,7 @@ An environment variable overrides the setting: a function's variables say which 
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +23,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from django.tasks import task_backends
 
 from nexus import backend
 from nexus import settings as runtime
@@ -68,9 +70,16 @@ def apply() -> None:
 
 
 @receiver(setting_changed)
-def _restore(*, setting: str, enter: bool, **_: Any) -> None:
-    """After a test's `override_settings(NEXUS=...)` the runtime has the project's own settings again."""
-    if setting == "NEXUS" and not enter:
+def _follow(*, setting: str, **_: Any) -> None:
+    """Within a test's `override_settings(NEXUS=...)` the runtime has those settings, after it the project's own again.
+
+    An invalid setting does not end the test here: Django makes its backends again, which report it, as does the check.
+    """
+    if setting != "NEXUS":
+        return
+    for made in task_backends.all(initialized_only=True):
+        del task_backends[made.alias]
+    with suppress(ConfigurationError):
         apply()
 
 

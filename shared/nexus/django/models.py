@@ -15,7 +15,7 @@ class Outbox(models.Model):
     """A task that waits to be sent; `manage.py nexus_outbox` sends it and deletes the row.
 
     `due`, `expires` and `added` are seconds since 1970. `fault` is why a row can never be sent: correct the row and
-    clear `fault`, or delete the row.
+    set `fault` to None, or delete the row.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)

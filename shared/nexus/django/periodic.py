@@ -8,16 +8,25 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models, router, transaction
 from django.tasks.exceptions import InvalidTask
-from django.utils import timezone
 
 from nexus import clock, periodic
 from nexus.cron import BadSchedule
 from nexus.django import conf
 from nexus.django.backend import runtime_task
-from nexus.django.tasks import find
+from nexus.django.tasks import aware, find, shown_time
 from nexus.errors import NexusError
 
-FAULTS = (NexusError, LookupError, TypeError, ValueError, InvalidTask, ImproperlyConfigured, BotoCoreError, ClientError)
+FAULTS = (
+    NexusError,
+    LookupError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    InvalidTask,
+    ImproperlyConfigured,
+    BotoCoreError,
+    ClientError,
+)
 """Errors that a row, the project or AWS can cause."""
 
 
@@ -72,10 +81,12 @@ class PeriodicTask(models.Model):
         try:
             wanted = self.wanted()
             wanted.request()
-            now = timezone.now()
+            now = clock.date(clock.now())
             next(replace(wanted, paused=False).times(now, now), None)
         except BadSchedule as error:
             raise ValidationError({"expression": str(error)}) from None
+        except OverflowError:
+            raise ValidationError({"expression": "Its times are out of range."}) from None
         except FAULTS as error:
             raise ValidationError(str(error)) from None
 
@@ -91,8 +102,8 @@ class PeriodicTask(models.Model):
             args=dict(task.signature(self.args, self.kwargs).args),
             expression=self.expression,
             timezone=self.timezone,
-            start=self.start and self.start.replace(microsecond=0),
-            end=self.end and self.end.replace(microsecond=0),
+            start=self.start and aware(self.start).replace(microsecond=0),
+            end=self.end and aware(self.end).replace(microsecond=0),
             description=self.description,
             paused=self.paused,
         )
@@ -102,20 +113,26 @@ class PeriodicTask(models.Model):
         self.state = self.State.WRITE
         if (fields := kwargs.get("update_fields")) is not None:
             kwargs["update_fields"] = {*fields, "state"}
-        with transaction.atomic(using=kwargs.get("using") or router.db_for_write(type(self), instance=self)):
-            super().save(*args, **kwargs)
-            self._keep_after_commit()
+        alias = kwargs.get("using") or self.written_to
+        with transaction.atomic(using=alias):
+            super().save(*args, **{**kwargs, "using": alias})
+            self._keep_after_commit(alias)
 
-    def delete(self, *_: Any, **__: Any) -> Any:
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:  # noqa: ARG002 - Django's
         """Deletes the schedule after the commit, and then the row."""
-        with transaction.atomic(using=self._state.db):
-            rows = type(self).objects.using(self._state.db).filter(pk=self.pk)
-            count = rows.update(state=self.State.DELETE)
-            self._keep_after_commit()
+        alias = using or self.written_to
+        with transaction.atomic(using=alias):
+            count = type(self).objects.using(alias).filter(pk=self.pk).update(state=self.State.DELETE)
+            self._keep_after_commit(alias)
         return count, {self._meta.label: count}
 
-    def _keep_after_commit(self) -> None:
-        transaction.on_commit(partial(keep, self.pk, str(self._state.db)), using=self._state.db)
+    @property
+    def written_to(self) -> str:
+        """The database that this row is written to. It may have been read from a replica."""
+        return str(router.db_for_write(type(self), instance=self))
+
+    def _keep_after_commit(self, using: str) -> None:
+        transaction.on_commit(partial(keep, self.pk, using), using=using)
 
 
 def keep(name: str, using: str) -> str:
@@ -126,7 +143,7 @@ def keep(name: str, using: str) -> str:
     conf.apply()
     rows = PeriodicTask.objects.using(using).filter(pk=name)
     with transaction.atomic(using=using):
-        if not rows.update(tried_at=timezone.now()):  # a lock on every database, unlike select_for_update
+        if not rows.update(tried_at=shown_time(clock.now())):  # a lock on every database, unlike select_for_update
             return ""
         row = rows.get()
         try:

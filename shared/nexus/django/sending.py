@@ -14,6 +14,8 @@ from nexus.django.tasks import AnyTask, TaskResult
 def enqueue_on_commit(task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> None:
     """Enqueues the task once the transaction of the database `using` has committed; immediately if there is none.
 
+    The default is `default`, as in Django's `transaction.on_commit`: name the database if the rows are in another.
+
     Nothing is sent if the transaction is rolled back. A send that fails after the commit raises SendFailed out of the
     commit; if that is not acceptable, write the task into the outbox (`nexus.django.models.Outbox.add`).
     """

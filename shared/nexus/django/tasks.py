@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from inspect import Parameter, signature
 from inspect import Signature as Parameters
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings as django_settings
 from django.tasks import Task as DjangoTask
 from django.tasks import TaskResult as DjangoTaskResult
 from django.tasks import TaskResultStatus
@@ -18,6 +19,7 @@ from django.utils.json import normalize_json
 from django.utils.module_loading import import_string
 from pydantic import Field
 
+from nexus import clock
 from nexus.client import Signature
 from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
@@ -130,9 +132,7 @@ class Task(_Base):
     @property
     def due(self) -> datetime | None:
         """`run_after` as an aware time."""
-        if self.run_after is None or timezone.is_aware(self.run_after):
-            return self.run_after
-        return timezone.make_aware(self.run_after)
+        return None if self.run_after is None else aware(self.run_after)
 
 
 @cache
@@ -232,14 +232,14 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
     is named by the run and the attempt's number, by which `nexus logs` finds it.
     """
     call = record.args or {}
-    started = _time(record.started_at)
+    started = shown_time(record.started_at)
     result: TaskResult = DjangoTaskResult(
         task=task,
         id=record.id,
         status=STATUS[record.status],
-        enqueued_at=enqueued_at(record.id) or _time(record.sent_at),
+        enqueued_at=enqueued_at(record.id) or shown_time(record.sent_at),
         started_at=started,
-        finished_at=_time(record.ended_at) if record.ended else None,
+        finished_at=shown_time(record.ended_at) if record.ended else None,
         last_attempted_at=started,
         args=list(call.get("args", ())),
         kwargs=dict(call.get("kwargs", {})),
@@ -260,8 +260,17 @@ def error_of(error: RunError) -> TaskError:
 
 def enqueued_at(run_id: str) -> datetime | None:
     """When a run was enqueued, derived from its id: the same for its sender and for readers of its record."""
-    return _time(made_at(run_id))
+    return shown_time(made_at(run_id))
 
 
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def shown_time(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as `timezone.now()` gives a time: naive and in TIME_ZONE without USE_TZ, else aware."""
+    if seconds is None:
+        return None
+    moment = clock.date(seconds)
+    return moment if django_settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def aware(moment: datetime) -> datetime:
+    """A time from the project's code or database, aware: a naive one is in TIME_ZONE, whatever zone a request uses."""
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment, timezone.get_default_timezone())

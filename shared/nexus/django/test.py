@@ -17,16 +17,19 @@ from django.test import TestCase
 from nexus.django import conf
 from nexus.django.backend import runtime_task
 from nexus.django.tasks import AnyTask, TaskResult
-from nexus.testing import SentTask, TasksMixin
+from nexus.testing import SentTask, TasksMixin, in_memory
 
 
 class NexusTestCase(TasksMixin, TestCase):
     """A TestCase whose tasks wait in memory until `self.tasks.drain()` or `advance()` runs them as the worker does."""
 
-    def setUp(self) -> None:
-        """Finds tasks where the project's function finds them."""
-        self.enterContext(mock.patch.dict(os.environ, {"NEXUS_CATALOGUE": conf.CATALOGUE}))
-        super().setUp()
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Finds tasks where the project's function finds them. What `setUpTestData` enqueues stays in memory and is not
+        run: each test begins with none."""
+        cls.enterClassContext(mock.patch.dict(os.environ, {"NEXUS_CATALOGUE": conf.CATALOGUE}))
+        cls.enterClassContext(in_memory())
+        super().setUpClass()
 
     def enqueued(self, task: AnyTask) -> list[SentTask]:
         """All enqueued runs of a task, run or not, in order: each with `args`, `queue`, `due` and `id`."""

@@ -98,17 +98,21 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
             Post.objects.filter(author=user).update(visibility="private")
             mirrored(Post.objects.filter(author=user))
 
-    Call it in the transaction of the change. Returns the number of rows; sends one message per hundred. A queryset is
-    read a page at a time. Raises LookupError for a model without a mirror.
+    Call it in the transaction of the change, which is that of the database `using`: by default the queryset's own, or
+    the one that the model's rows are written to. Returns the number of rows; sends one message per hundred. A queryset
+    is read a page at a time. Raises LookupError for a model without a mirror.
     """
     if isinstance(rows, QuerySet):
-        using, model = using or rows.db, rows.model
+        model = rows.model
+        chosen: str | None = rows._db  # type: ignore[attr-defined]  # what `using` set; django-stubs leaves it out
+        using = using or chosen or router.db_for_write(model)
+        rows = rows.using(using)
     else:
         rows = list(rows)
         if not rows:
             return 0
         model = type(rows[0])
-        using = using or rows[0]._state.db or router.db_for_write(model)
+        using = using or router.db_for_write(model, instance=rows[0])
     its = [mirror for mirror in conf.mirrors().values() if issubclass(model, mirror.model)]
     if not its:
         raise LookupError(f"{model._meta.label} has no mirror in {conf.given()['MIRRORS']}")

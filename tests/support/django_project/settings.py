@@ -46,13 +46,13 @@ TEMPLATES = [
 ROOT_URLCONF = "tests.support.django_project.urls"
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
+# The data may be lost when the machine stops.
+_OPTIONS = {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"}
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": f"{_folder}/db.sqlite3",
-        # The data may be lost when the machine stops.
-        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},
-    }
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{_folder}/db.sqlite3", "OPTIONS": _OPTIONS},
+    "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{_folder}/other.sqlite3", "OPTIONS": _OPTIONS},
+    # It refuses every write, as a read replica does.
+    "replica": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"file:{_folder}/db.sqlite3?mode=ro"},
 }
 TASKS = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default", "emails"]}}
 NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks", "social.django.tasks"]}

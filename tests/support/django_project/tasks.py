@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.tasks import TaskContext, task
 
@@ -90,6 +91,12 @@ def one_query() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
+
+
+@task
+def count_users() -> int:
+    """The number of users that this task's connection sees."""
+    return int(get_user_model().objects.count())
 
 
 @task

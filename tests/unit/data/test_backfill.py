@@ -153,9 +153,9 @@ def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest
     assert nexus("backfill", "users", str(table), "--check") == ExitCode.WRONG
     assert stored(users.TABLE) == {}
     assert nexus("backfill", "users", str(table), "--json") == ExitCode.WRONG
-    told = capsys.readouterr()
-    assert json.loads(told.out[told.out.index("{\n") :]) == {"rows": 2, "written": 1, "present": 0, "faulty": 1}
-    assert "row 2: email" in told.err
+    reported = capsys.readouterr()
+    assert json.loads(reported.out[reported.out.index("{\n") :]) == {"rows": 2, "written": 1, "present": 0, "faulty": 1}
+    assert "row 2: email" in reported.err
     kept = users.get("a")
     assert kept is not None
     assert (kept.name, kept.locale) == ("Ada,\nLovelace", "en")

@@ -166,14 +166,14 @@ def rule(then: Write, *before: Write) -> Row:
 def in_runtime(story: Callable[[], Any]) -> Callable[[], object]:
     """The story's handle, once everything that it sent has run, without waiting for retries."""
 
-    def told() -> object:
+    def reported() -> object:
         transport = MemoryTransport()
         with backend.use(Backend(DynamoStore(), transport)):
             handle = story()
             deliveries = run_all(transport)
             return deliveries, handle.status, handle.error, len(transport.dead), str(handle.result)
 
-    return told
+    return reported
 
 
 def job(*, second_phase: bool = False, faulty: bool = False) -> Row:
@@ -203,12 +203,12 @@ def retried() -> Row:
 
 
 def in_store[**P](action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Callable[[], object]:
-    def told() -> object:
+    def reported() -> object:
         transport = MemoryTransport()
         with backend.use(Backend(DynamoStore(), transport)):
             return action(*args, **kwargs), len(transport.sent)
 
-    return told
+    return reported
 
 
 UNIQUE = Unique(key=("day",), on_conflict="coalesce", lease=60)
@@ -465,7 +465,7 @@ def everything() -> dict[str, list[str]]:
     }
 
 
-def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = None) -> tuple[object, object]:
+def reported(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = None) -> tuple[object, object]:
     """The writer's result, and the items that it left."""
     moto_cloud.clear()
     row.given()
@@ -514,14 +514,14 @@ def test_every_function_that_writes_conditionally_has_a_row() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_write_whose_answer_is_lost_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row, calls = ROWS[name], set[str]()
-    undisturbed = told(row, monkeypatch, calls)
+    undisturbed = reported(row, monkeypatch, calls)
     unlisted = [f"{attribute} of {table}" for table, attribute in sorted(stored() - listed())]
     assert not unlisted, f"docs/data-model.md#tables does not list {', '.join(unlisted)}"
     # A rule of the run record makes a Write, which the row applies.
     assert {writer for writer in written_by(name) if not writer.startswith("transitions.")} <= calls
 
     row = Row(_disturbed(row.when), row.given)
-    assert told(row, monkeypatch) == undisturbed
+    assert reported(row, monkeypatch) == undisturbed
 
 
 def _disturbed(when: Callable[[], object]) -> Callable[[], object]:

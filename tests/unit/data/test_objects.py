@@ -47,7 +47,7 @@ def test_copying_a_missing_object_returns_false() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_under_a_customer_managed_key_each_object_has_an_etag_of_its_own_and_copies_are_believed() -> None:
+def test_under_a_customer_managed_key_each_object_has_its_own_etag_and_copies_are_accepted() -> None:
     objects.put("media", KEY, b"picture")
     with answers("HeadObject", ETag="etag-#"):
         assert objects.copy("media", "archive", KEY)
@@ -67,7 +67,7 @@ def test_without_a_checksum_of_the_whole_the_bytes_are_compared(said: dict[str, 
     [{"ChecksumCRC32": "checksum-#"}, NO_CHECKSUMS],
     ids=["another checksum", "other bytes"],
 )
-def test_a_copy_that_differs_is_not_believed(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]) -> None:
+def test_a_copy_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any]) -> None:
     objects.put("media", KEY, b"picture")
     copy = sdk.client("s3").copy_object
 

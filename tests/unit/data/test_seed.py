@@ -32,14 +32,14 @@ def test_it_has_something_for_every_job() -> None:
     assert burst
     assert min(post.created_at for post in burst) > NOW - DAY_SECONDS
     assert {post.visibility for post in network.posts} == {"public", "followers", "private"}
-    told = Counter(comment.post_id for comment in network.comments)
-    assert all(told[post.post_id] == post.counters.comments for post in network.posts), "counters tell the truth"
+    reported = Counter(comment.post_id for comment in network.comments)
+    assert all(reported[post.post_id] == post.counters.comments for post in network.posts), "counters tell the truth"
 
 
 def test_seeding_reports_progress_and_is_idempotent(database: None) -> None:
-    told: list[tuple[int, int, str]] = []
-    report = seed(20, 3, lambda *progress: told.append(progress), now=NOW)
-    assert told[-1][0] == told[-1][1] == report.total
+    reported: list[tuple[int, int, str]] = []
+    report = seed(20, 3, lambda *progress: reported.append(progress), now=NOW)
+    assert reported[-1][0] == reported[-1][1] == report.total
     again = seed(20, 3, now=NOW)
     assert again.rows == report.rows
     assert sum(len(page.users) for page in users.sweep()) == 20

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,48 @@ def database() -> Iterator[None]:
     yield
     call_command("flush", verbosity=0, interactive=False)
     connection.close()
+
+
+class Router:
+    """Sends this application's models to other databases than the default one."""
+
+    reading, writing = "default", "default"
+
+    def db_for_read(self, model: Any, **_: Any) -> str | None:
+        return self.reading if model._meta.app_label == "nexus" else None
+
+    def db_for_write(self, model: Any, **_: Any) -> str | None:
+        return self.writing if model._meta.app_label == "nexus" else None
+
+
+class Elsewhere(Router):
+    reading = writing = "other"
+
+
+class ReadingFromAReplica(Router):
+    reading = "replica"
+
+
+@pytest.fixture
+def elsewhere(database: None) -> Iterator[None]:
+    """This application's rows are in another database, which has the same tables."""
+    from django.core.management import call_command
+    from django.db import connections
+    from django.test.utils import override_settings
+
+    call_command("migrate", database="other", run_syncdb=True, verbosity=0)
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
+        yield
+    call_command("flush", database="other", verbosity=0, interactive=False)
+    connections["other"].close()
+
+
+@pytest.fixture
+def replica(database: None) -> Iterator[None]:
+    """This application's rows are read from a replica, which refuses writes."""
+    from django.db import connections
+    from django.test.utils import override_settings
+
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReadingFromAReplica"]):
+        yield
+    connections["replica"].close()

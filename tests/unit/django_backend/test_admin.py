@@ -1,9 +1,12 @@
 """The admin's pages about runs, dead letters and schedules: on moto's tables and queues, with the real worker."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.test.utils import override_settings
 
+from nexus import clock
 from nexus.aws.sdk import client as aws_client
 from nexus.backend.transport import queue_url
 from nexus.client import AsyncResult
@@ -156,6 +160,20 @@ def test_a_run_shows_its_arguments_traceback_and_log(world: World) -> None:
     assert EVIL not in page
 
 
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_times_are_in_the_projects_zone(use_tz: bool, world: World) -> None:
+    now = datetime(2030, 7, 1, 20, 0, tzinfo=UTC)
+    with (
+        clock.use_everywhere(clock.FrozenClock(now.timestamp())),
+        override_settings(USE_TZ=use_tz, TIME_ZONE="Asia/Tokyo"),
+    ):
+        failed = failed_run()
+        person = browser()
+        assert "<time>07-02 05:00:00</time>" in text(person.get(RUNS))
+        assert "<time>07-02 05:00:00</time>" in text(person.get(LETTERS))
+        assert text(person.get(f"{RUNS}{failed}/change/")).count("2030-07-02 05:00:00") == 3
+
+
 def test_a_log_that_cannot_be_read_leaves_the_rest_of_the_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: Any, **__: Any) -> Any:
         raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "FilterLogEvents")
@@ -290,7 +308,16 @@ def test_dead_letters_are_grouped_by_error_and_sent_again(world: World) -> None:
 def test_dead_letters_are_dropped(world: World) -> None:
     failed_run()
     group = {"queue": "default", "task": project.fail.module_path, "error": "Broken"}
-    browser().post(f"{LETTERS}do/drop-letters/", {**group, "confirmed": "1"})
+    person = browser()
+    asked = text(person.post(f"{LETTERS}do/drop-letters/", group))
+    (until,) = re.findall('name="until" value="([^"]+)"', asked)
+    asked_at = int(time.time() * 1000)
+    while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
+        time.sleep(0.0005)
+    late = failed_run()
+    person.post(f"{LETTERS}do/drop-letters/", {**group, "until": until, "confirmed": "1"})
+    assert [letter.id for letter in dead_letters.read("default", dead_letters.Filter())] == [late]
+    person.post(f"{LETTERS}do/drop-letters/", {**group, "confirmed": "1"})
     assert dead_letters.counts(["default"]) == {"default": 0}
 
 

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import django
 import pytest
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connections, transaction
 from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
 from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist, TaskResultMismatch
 from django.tasks.signals import task_enqueued, task_finished, task_started
 from django.test.utils import override_settings
 from django.utils import timezone
 
+from nexus import clock
 from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
@@ -133,8 +135,39 @@ def test_run_after_must_be_aware_with_time_zones_and_may_be_naive_without(sent: 
         project.add.using(run_after=naive)
     with override_settings(USE_TZ=False):
         result = project.add.using(run_after=naive).enqueue(1)
-    eta = AsyncResult[Any](result.id).record().eta
-    assert eta == pytest.approx(timezone.make_aware(naive).timestamp())
+        with timezone.override("Asia/Tokyo"):  # of the request; a naive time is the project's
+            another = project.add.using(run_after=naive).enqueue(1)
+    for sent_to_run in (result, another):
+        eta = AsyncResult[Any](sent_to_run.id).record().eta
+        assert eta == pytest.approx(timezone.make_aware(naive).timestamp())
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_a_results_times_are_the_runtimes_and_as_djangos_own(use_tz: bool, sent: SentTasks) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    now = datetime(2030, 7, 1, 9, 0, tzinfo=zone)
+    signalled: list[Any] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        signalled.append(task_result)
+
+    with (
+        clock.use_everywhere(clock.FrozenClock(now.timestamp())),
+        override_settings(USE_TZ=use_tz, TIME_ZONE="Europe/Berlin"),
+    ):
+        task_finished.connect(receive)
+        try:
+            result = project.add.enqueue(1)
+            enqueued_at = result.enqueued_at
+            sent.run()
+            result.refresh()
+        finally:
+            task_finished.disconnect(receive)
+        assert timezone.is_aware(enqueued_at) == timezone.is_aware(timezone.now())
+    expected = now if use_tz else now.replace(tzinfo=None)
+    for one in (result, *signalled):
+        times = (enqueued_at, one.enqueued_at, one.started_at, one.last_attempted_at, one.finished_at)
+        assert times == (expected,) * 5
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", datetime(2030, 1, 1)])  # noqa: DTZ001
@@ -505,6 +538,18 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
     assert [json.dumps(args) for _, args in sent.calls] == ['{"args": [1], "kwargs": {"b": 2}}']
 
 
+def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_one(
+    sent: SentTasks, database: None
+) -> None:
+    with transaction.atomic(using="other"):
+        enqueue_on_commit(project.add, 1, using="other")
+        assert sent.calls == []
+        enqueue_on_commit(project.add, 2)
+        assert [args["args"] for _, args in sent.calls] == [[2]]
+    assert [args["args"] for _, args in sent.calls] == [[2], [1]]
+    connections["other"].close()
+
+
 # --- settings ---
 
 
@@ -530,8 +575,7 @@ def test_a_wrong_setting_is_found_at_start_up(
 
 
 def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call() -> None:
-    tasks = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default"]}}
-    with override_settings(NEXUS={"STAK": "s"}, TASKS=tasks):  # TASKS too, so that Django creates the backend again
+    with override_settings(NEXUS={"STAK": "s"}):
         assert [found.id for found in checks.run_checks()] == ["nexus.E001"]
         with pytest.raises(ConfigurationError, match="NEXUS has no STAK"):
             project.add.enqueue(1)

@@ -11,7 +11,10 @@ from typing import Any
 
 import django
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
 from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
 from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultMismatch
 from django.tasks.signals import task_enqueued
@@ -19,7 +22,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from nexus.django import Backend, conf
+from nexus.django import Backend
 from nexus.django.tasks import Task
 from nexus.testing import SentTasks
 from tests.support.django_project import tasks as project
@@ -32,9 +35,7 @@ def eager() -> Iterator[None]:
     """NEXUS["EAGER"]: each task runs in this process when it is enqueued."""
     project.calls.clear()
     with override_settings(NEXUS={"EAGER": True, "MODULES": settings.NEXUS["MODULES"]}):
-        conf.apply()
         yield
-    conf.apply()
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -316,6 +317,25 @@ def test_who_interrupts_an_eager_task_interrupts_its_caller(eager: None, caplog:
     with caplog.at_level("DEBUG", "django.tasks"), pytest.raises(KeyboardInterrupt, match="by hand"):
         project.interrupted.enqueue()
     assert [level for level, _ in lines(caplog)] == ["INFO"], "it was started, and has not failed"
+
+
+def test_an_eager_task_leaves_its_callers_cursor_open(eager: None, database: None) -> None:
+    for name in ("ada", "grace", "lin"):
+        User.objects.create_user(name)
+    for user in User.objects.order_by("pk").iterator(chunk_size=1):
+        project.count_users.enqueue()
+        project.add.enqueue(user.pk)
+    assert len(project.calls) == 3
+
+
+def test_an_eager_task_sees_what_the_transaction_of_an_asynchronous_caller_has_written(
+    eager: None, database: None
+) -> None:
+    with transaction.atomic():
+        User.objects.create_user("ada")
+        result = async_to_sync(project.count_users.aenqueue)()
+        result.refresh()
+    assert result.return_value == 1
 
 
 def test_djangos_log_of_a_success(sent: SentTasks, caplog: pytest.LogCaptureFixture) -> None:

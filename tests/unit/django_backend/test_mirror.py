@@ -400,6 +400,29 @@ def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None
 # --- changes without signals, and existing rows ---
 
 
+class ReadingFromAReplica:
+    """Reads the project's rows from the database that refuses writes."""
+
+    def db_for_read(self, model: Any, **_: Any) -> str | None:
+        return "replica" if model._meta.app_label == "project" else None
+
+    def db_for_write(self, model: Any, **_: Any) -> str | None:
+        return "default" if model._meta.app_label == "project" else None
+
+
+def test_rows_read_from_a_replica_are_sent_in_the_transaction_of_the_primary(network: Tasks) -> None:
+    person("Ada")
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReadingFromAReplica"]), transaction.atomic():
+        replicated = Person.objects.get()
+        assert replicated._state.db == "replica"
+        Outbox.objects.all().delete()
+        assert mirrors.mirrored([replicated]) == 1
+        Person.objects.update(first="Ida")
+        assert mirrors.mirrored(Person.objects.all()) == 1
+        assert Outbox.objects.using("default").count() == 2
+    connections["replica"].close()
+
+
 def test_changes_without_signals_are_mirrored_when_they_are_named(network: Tasks) -> None:
     ada = person("Ada")
     with transaction.atomic():

@@ -6,8 +6,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
+from django.test import Client
 
 from nexus import outbox
 from nexus.backend.transport import Message
@@ -80,6 +82,26 @@ def test_the_sender_goes_on_after_the_database_was_out_of_reach(
 
     assert out.getvalue() == "sent 1, kept 0\n"
     assert err.getvalue() == "the database: OperationalError: the database is restarting\n"
+
+
+def test_the_outbox_may_be_in_another_database(sent: SentTasks, elsewhere: None) -> None:
+    Outbox.add(project.add, 1)
+    assert Outbox.objects.using("other").count() == 1
+    assert sender() == "sent 1, kept 0\n"
+
+
+def test_a_corrected_row_is_sent_once_its_fault_is_cleared_in_the_admin(sent: SentTasks, database: None) -> None:
+    run_id = Outbox.add(project.add, 1)
+    Outbox.objects.update(task="gone.tasks.task")
+    assert sender() == "sent 0, kept 1\n"
+    person = Client()
+    person.force_login(User.objects.create_superuser("ada"))
+    corrected = {"id": "another", "task": project.add.module_path, "args": '{"args": [1]}', "queue": "", "fault": ""}
+    answer = person.post(f"/admin/nexus/outbox/{run_id}/change/", corrected)
+    assert answer.status_code == 302, answer.content
+    assert sender() == "sent 1, kept 0\n"
+    sent.run()
+    assert project.add.get_result(run_id).return_value == 2
 
 
 def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:

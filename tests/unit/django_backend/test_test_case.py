@@ -18,6 +18,13 @@ class Cases(NexusTestCase):
 
     __test__ = False  # for pytest, which would run it without a database
 
+    @classmethod
+    def setUpTestData(cls) -> None:
+        project.add.enqueue(99)
+
+    def test_what_the_class_enqueues_is_sent_nowhere_and_is_in_no_test(self) -> None:
+        self.assertNotEnqueued(project.add)
+
     def test_an_enqueued_task_is_found_by_its_arguments_and_run_on_request(self) -> None:
         project.calls.clear()
         project.add.enqueue(1, b=2)
@@ -88,7 +95,7 @@ def run(case: type[unittest.TestCase]) -> unittest.TestResult:
 @pytest.mark.usefixtures("database")
 def test_the_assertions_hold_and_the_tasks_run() -> None:
     outcome = run(Cases)
-    assert (outcome.testsRun, outcome.errors, outcome.failures) == (5, [], [])
+    assert (outcome.testsRun, outcome.errors, outcome.failures) == (6, [], [])
     assert not Outbox.objects.exists()
     assert not PeriodicTask.objects.exists()
 

@@ -56,7 +56,7 @@ def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, t
         mail.preview("welcome", "nobody", folder=tmp_path)
 
 
-def test_unknown_mails_are_listed_oldest_first_until_somebody_decides(ses: Ses) -> None:
+def test_unknown_mails_are_listed_oldest_first_until_an_operator_decides(ses: Ses) -> None:
     now = int(time.time())
     week = week_of(now)
     mail_ledger.claim(mail_ledger.digest(week), "bea", "run-2", now - 2_000)

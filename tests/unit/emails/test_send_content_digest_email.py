@@ -101,14 +101,14 @@ def test_each_active_reader_gets_their_own_digest(ses: Ses) -> None:
     report = run()
 
     assert ses.recipients == ["ada@example.com", "bea@example.com", "cleo@example.com", "eve@example.com"]
-    told = {
+    reported = {
         user_id: [
             name for name in ("adas", "eves", "cleos", "hidden", "for-followers", "old") if f"This is {name}" in text
         ]
         for user_id in ("ada", "bea", "cleo", "eve")
         for text in [text_to(ses, user_id)]
     }
-    assert told == {
+    assert reported == {
         "ada": ["eves", "cleos"],
         "bea": ["adas", "cleos"],
         "cleo": ["adas", "eves"],

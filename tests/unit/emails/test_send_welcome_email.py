@@ -66,7 +66,7 @@ def test_one_click_unsubscribes(ses: Ses) -> None:
     assert mail_links.verify(token).user_id == "ada"
 
 
-def test_it_is_sent_once_whoever_asks_again(ses: Ses) -> None:
+def test_it_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
     person("ada")
     first = send("ada")
     again = send("ada")

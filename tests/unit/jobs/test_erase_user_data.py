@@ -181,7 +181,7 @@ def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author
     assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
 
 
-def test_a_post_of_somebody_else_is_refused(sent: SentTasks) -> None:
+def test_another_users_post_is_refused(sent: SentTasks) -> None:
     a_life()
     with pytest.raises(Reject, match="does not belong to user"):
         run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"new-{STAYS}"})

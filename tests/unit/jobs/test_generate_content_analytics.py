@@ -121,7 +121,7 @@ def orphaned(network: Network) -> Network:
 
 
 @pytest.mark.parametrize("counted_before", [True, False], ids=["counted in the night", "never counted"])
-def test_totals_are_of_all_that_is_there_whoever_left_it(filled: Filled, *, counted_before: bool) -> None:
+def test_totals_include_everything_that_exists(filled: Filled, *, counted_before: bool) -> None:
     network = orphaned(filled(12, 4))
     someone = application.register("new@example.com", "New", at=NOW)
     network.users.append(someone)

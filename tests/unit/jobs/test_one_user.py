@@ -75,15 +75,15 @@ def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> No
 
 def test_a_notification_is_seen_once_however_often_its_message_comes(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a")
-    told = {"user_id": "a", "kind": "like", "text": "Ben liked your post", "link": "/posts/1", "actor_id": "ben"}
+    arguments = {"user_id": "a", "kind": "like", "text": "Ben liked your post", "link": "/posts/1", "actor_id": "ben"}
     for _ in range(2):
-        run_task(send_notification.send_notification, told, id="0193a000-0000-7000-8000-000000000001")
-    run_task(send_notification.send_notification, told, id="0193a000-0000-7000-8000-000000000002")
+        run_task(send_notification.send_notification, arguments, id="0193a000-0000-7000-8000-000000000001")
+    run_task(send_notification.send_notification, arguments, id="0193a000-0000-7000-8000-000000000002")
     assert [one.notification_id[-1] for one in notifications.latest("a")] == ["2", "1"]
     assert notifications.latest("a")[0].link == "/posts/1"
 
 
-def test_nothing_is_heard_of_somebody_blocked(empty: Callable[[], None]) -> None:
+def test_nothing_by_a_blocked_user_is_notified(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a")
     application.block("a", "pest")
     result = run_task(

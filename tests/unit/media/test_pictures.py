@@ -374,7 +374,7 @@ def markers(jpeg: bytes) -> set[int]:
 
 
 @pytest.mark.parametrize("kind", STILLS)
-def test_no_rendition_tells_where_or_by_whom_it_was_taken(kind: str) -> None:
+def test_no_rendition_reveals_where_or_by_whom_it_was_taken(kind: str) -> None:
     source = told_everything(kind)
     assert SECRET in source or kind == "PNG"  # whose text chunks may be packed
 
@@ -394,11 +394,11 @@ def test_no_rendition_tells_where_or_by_whom_it_was_taken(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ANIMATIONS)
 def test_no_animation_does_either(kind: str) -> None:
-    told: dict[str, Any] = {"comment": SECRET} if kind == "GIF" else {"exif": files.exif(latitude=(52.0, 31.0, 12.0))}
+    added: dict[str, Any] = {"comment": SECRET} if kind == "GIF" else {"exif": files.exif(latitude=(52.0, 31.0, 12.0))}
     if kind != "GIF":
-        told["icc_profile"] = files.rgb_profile()
+        added["icc_profile"] = files.rgb_profile()
 
-    made = render(reel(kind, COLOURS, (100, 100, 100, 100), **told))
+    made = render(reel(kind, COLOURS, (100, 100, 100, 100), **added))
 
     for rendition in made.renditions:
         if rendition.extension == "webp":

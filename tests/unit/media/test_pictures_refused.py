@@ -124,7 +124,7 @@ def test_an_empty_upload_is_refused_as_such() -> None:
 
 
 @pytest.mark.parametrize("kind", STILLS)
-def test_the_first_sixty_four_bytes_tell_an_accepted_picture(kind: str) -> None:
+def test_the_first_sixty_four_bytes_identify_an_accepted_picture(kind: str) -> None:
     assert sniff(still(kind, plain(RED))[:64]) == kind.removeprefix("progressive ")
 
 
@@ -270,7 +270,7 @@ def test_the_frame_limits_hold_for_every_animation(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("no_opening")
-def test_an_apng_is_believed_how_many_frames_it_announces() -> None:
+def test_an_apng_has_the_number_of_frames_that_it_declares() -> None:
     source = reel("PNG", COLOURS, (100, 100, 100, 100))
     announced = re.search(rb"acTL(....)", source, re.DOTALL)
     assert announced

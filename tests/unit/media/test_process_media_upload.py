@@ -129,7 +129,7 @@ def test_on_demand_it_replaces_what_is_there() -> None:
     ("body", "code"),
     [(b"", "empty"), (b"<html><script>alert(1)</script></html>", "html"), (picture()[:400], "truncated")],
 )
-def test_a_refused_upload_is_told_to_the_post_and_moved_to_quarantine(body: bytes, code: str) -> None:
+def test_a_refused_upload_is_recorded_in_the_post_and_moved_to_quarantine(body: bytes, code: str) -> None:
     report = process(upload(body))
 
     assert report.status == "rejected"
@@ -150,9 +150,9 @@ def test_a_refused_object_whose_version_nobody_names_is_moved_too() -> None:
 
 def test_a_refusal_done_again_after_a_crash_ends_the_same() -> None:
     args = upload(b"no picture")
-    first, told = process(args), media()
+    first, reported = process(args), media()
     again = process(args)
-    assert (again.status, again.reason, media()) == ("rejected", first.reason, told), "the version is still there"
+    assert (again.status, again.reason, media()) == ("rejected", first.reason, reported), "the version is still there"
     assert str(first.reason).startswith("unknown: ")
     assert keys("uploads") == [f"quarantine/{KEY}"]
 
@@ -266,7 +266,7 @@ def test_the_renditions_of_a_deployment_are_its_own(tmp_path: Path, monkeypatch:
     }
 
 
-def told(monkeypatch: pytest.MonkeyPatch) -> list[posts.Media]:
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[posts.Media]:
     """What is written to the post, and the number of its renditions that are stored by then."""
     heard: list[posts.Media] = []
     tell = posts.set_media
@@ -282,7 +282,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[posts.Media]:
 
 
 def test_a_post_knows_its_pictures_size_and_placeholder_before_its_renditions(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = told(monkeypatch)
+    heard = reported(monkeypatch)
 
     process(upload(picture()))
 
@@ -294,7 +294,7 @@ def test_a_post_knows_its_pictures_size_and_placeholder_before_its_renditions(mo
 
 def test_a_post_knows_its_clips_size_and_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
-    heard = told(monkeypatch)
+    heard = reported(monkeypatch)
     kind = Kind(".mov", "mov", "libx264", "aac")
     clip = make_clip(tmp_path / "clip.mov", kind, frames=96, matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
 

@@ -15,13 +15,13 @@ def test_every_code_has_its_sentence_in_every_language(language: str) -> None:
     assert set(sentences) == set(Code)
     for code, words in sentences.items():
         assert ("{limit}" in words) == (code in LIMITED), code
-        told = sentence(code, language, 17 if code in LIMITED else None)
-        assert told.endswith(".")
-        assert not re.search(r"[{}<>_]|0x", told), code
+        reported = sentence(code, language, 17 if code in LIMITED else None)
+        assert reported.endswith(".")
+        assert not re.search(r"[{}<>_]|0x", reported), code
     assert len(set(sentences.values())) == len(sentences)
 
 
-def test_a_language_is_found_by_its_tag_and_english_stands_in() -> None:
+def test_a_language_is_found_by_its_tag_and_english_is_the_fallback() -> None:
     assert sentence("tiff", "fr-CA").startswith("Les images TIFF")
     assert sentence("tiff", "pt") == sentence("tiff")
     with pytest.raises(ValueError, match="no such"):

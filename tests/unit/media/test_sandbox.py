@@ -177,7 +177,7 @@ def test_a_first_child_of_a_preloaded_module_has_it_from_the_server(child: Run, 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         "not json",
         "[1, 2]",
@@ -190,8 +190,8 @@ def test_a_first_child_of_a_preloaded_module_has_it_from_the_server(child: Run, 
         "x" * 3_000_000,
     ],
 )
-def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> None:
-    text = f"rest = memoryview({said!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
+def test_an_invalid_report_by_a_child_is_refused(sent: str, child: Run) -> None:
+    text = f"rest = memoryview({sent!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
 
     with pytest.raises(Unfinished, match=r"invalid report|too many reports"):
         child(text)
@@ -199,19 +199,19 @@ def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> N
 
 def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
     """Each report may cost a write."""
-    heard: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
 
     with pytest.raises(Unfinished, match="sends too many reports"):
-        child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=heard.append)
-    assert heard == [{"number": 0}, {"number": 1}]
+        child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=received.append)
+    assert received == [{"number": 0}, {"number": 1}]
 
 
 def test_a_child_that_reports_more_files_than_it_has_is_stopped(child: Run) -> None:
-    heard: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
 
     with pytest.raises(Unfinished, match="sends too many reports"):
-        child("while True:\n    report.part({'number': 0})", on_part=heard.append)
-    assert len(heard) == supervisor.MOST_PARTS
+        child("while True:\n    report.part({'number': 0})", on_part=received.append)
+    assert len(received) == supervisor.MOST_PARTS
 
 
 def test_neither_the_child_nor_its_server_has_the_functions_environment(
@@ -289,11 +289,11 @@ def test_a_sandbox_renders_the_same_bytes(kind: str, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(content)
     alone = rendering.render(content)
 
-    heard: list[pictures.Known] = []
+    received: list[pictures.Known] = []
 
-    made = pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=heard.append)
+    made = pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=received.append)
 
-    assert heard == [made.known]
+    assert received == [made.known]
     assert asdict(made.known).items() <= asdict(alone).items()
     assert made.content_hash == content_hash(BytesIO(content))
     assert list(made.renditions) == [rendition.name for rendition in alone.renditions]
@@ -335,20 +335,20 @@ def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
     assert made.content_hash != usual.content_hash
 
 
-def test_what_is_known_is_said_while_the_rest_is_made(tmp_path: Path) -> None:
+def test_what_is_known_is_reported_while_the_rest_is_made(tmp_path: Path) -> None:
     class Enough(Exception):
         pass
 
     def hear(known: pictures.Known) -> None:
-        heard.append(known)
-        raise Enough  # nothing would come of it, were it said with the result
+        received.append(known)
+        raise Enough  # nothing would come of it, if it were reported with the result
 
     (tmp_path / "source").write_bytes(still("PNG", gradient(900, 600)))
-    heard: list[pictures.Known] = []
+    received: list[pictures.Known] = []
 
     with pytest.raises(Enough):
         pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=hear)
-    (known,) = heard
+    (known,) = received
     assert (known.kind, known.width, known.height) == ("image", 900, 600)
     assert known.placeholder
 
@@ -359,7 +359,7 @@ def test_each_file_is_published_while_the_next_ones_are_made(tmp_path: Path) -> 
 
     def take(content_hash: str, name: str, made: Rendition) -> None:
         taken.append((content_hash, name, made.path.read_bytes()[:4]))
-        raise Enough  # nothing would come of it, were it said with the result
+        raise Enough  # nothing would come of it, if it were reported with the result
 
     content = still("PNG", gradient(900, 600))
     (tmp_path / "source").write_bytes(content)
@@ -465,7 +465,7 @@ HEADS = {
         (KNOWN | {"kind": "animation"}, PARTS, {}),
     ],
 )
-def test_a_picture_that_lies_is_not_believed(
+def test_a_decoder_that_misreports_a_picture_is_refused(
     known: dict[str, Any] | None,
     parts: list[dict[str, Any]],
     files: dict[str, bytes],
@@ -476,19 +476,19 @@ def test_a_picture_that_lies_is_not_believed(
         for recipe, file in zip((*RECIPES, ANIMATED), opened[1:], strict=True):
             file.write(wrong.get(recipe.name, HEADS[recipe.encoding]))
             file.flush()
-        if said is not None:
-            options["on_known"](said)
+        if report is not None:
+            options["on_known"](report)
         for part in finished:
             options["on_part"](part)
         return {}
 
     (tmp_path / "source").write_bytes(b"x")
     monkeypatch.setattr(sandbox, "run", run)
-    said: dict[str, Any] | None = KNOWN
+    report: dict[str, Any] | None = KNOWN
     finished = PARTS
     wrong: dict[str, bytes] = {}
     assert pictures.render(tmp_path / "source", tmp_path, seconds=600).known.width == 2, "what is right is believed"
 
-    said, finished, wrong = known, parts, files
+    report, finished, wrong = known, parts, files
     with pytest.raises(Unfinished, match=r"invalid report|did not report"):
         pictures.render(tmp_path / "source", tmp_path, seconds=600)

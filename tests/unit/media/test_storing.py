@@ -128,7 +128,7 @@ def test_a_rendition_is_stored_while_the_next_is_made(monkeypatch: pytest.Monkey
     assert len(begun) == STORED
 
 
-def test_nothing_is_stored_before_the_post_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_stored_before_the_post_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
     tell, made_all = posts.set_media, threading.Event()
     stored_by_then: list[list[str]] = []
 
@@ -152,14 +152,14 @@ def test_nothing_is_stored_before_the_post_is_told(monkeypatch: pytest.MonkeyPat
 
 def test_a_late_write_does_not_undo_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture turns out to be broken while the post is still being marked as processing."""
-    tell, refusing, told = posts.set_media, threading.Event(), threading.Event()
+    tell, refusing, reported = posts.set_media, threading.Event(), threading.Event()
 
     def slow(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
         if media.status == "processing":
             assert refusing.wait(30)
-            told.wait(0.5)  # it would be set if the refusal did not wait for this write
+            reported.wait(0.5)  # it would be set if the refusal did not wait for this write
         else:
-            told.set()
+            reported.set()
         return tell(post_id, media, order)
 
     def then(render: Render) -> pictures.Published:

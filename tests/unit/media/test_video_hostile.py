@@ -355,7 +355,7 @@ GOOD = {1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "reported"),
     [
         ({}, {}),
         (GOOD | {1: b"<!doctype html>"}, {}),
@@ -373,14 +373,14 @@ GOOD = {1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}
     ],
     ids=str,
 )
-def test_a_worker_that_lies_is_not_believed(
-    files: dict[int, bytes], told: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_decoder_that_misreports_a_clip_is_refused(
+    files: dict[int, bytes], reported: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
     monkeypatch.setattr(sandbox, "run", lying(GOOD, MADE, KNOWN))
     assert video.render(clip, tmp_path, seconds=600).width == 2, "what is right is believed"
 
-    monkeypatch.setattr(sandbox, "run", lying(files, **{"said": MADE, "known": KNOWN, **told}))
+    monkeypatch.setattr(sandbox, "run", lying(files, **{"said": MADE, "known": KNOWN, **reported}))
     with pytest.raises(Unfinished):
         video.render(clip, out, seconds=600)
     assert not list(out.iterdir())

@@ -37,7 +37,7 @@ ONE = 1 << 16
         (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "asf"),
     ],
 )
-def test_the_five_kinds_of_file_are_told_by_their_first_bytes(head: bytes, container: str) -> None:
+def test_the_five_kinds_of_file_are_identified_by_their_first_bytes(head: bytes, container: str) -> None:
     assert container_of(head) == container
 
 
@@ -245,7 +245,7 @@ def test_making_pixels_square_never_enlarges_a_side(width: int, height: int, asp
         (Fraction(17, 2), (800, 400)),
     ],
 )
-def test_pixels_up_to_eight_times_as_long_as_wide_are_believed(
+def test_pixels_up_to_eight_times_as_long_as_wide_are_accepted(
     aspect: Fraction | None, made: tuple[float, float]
 ) -> None:
     assert square_pixels(800, 400, aspect) == made

@@ -259,10 +259,10 @@ def test_a_change_is_made_though_its_entry_cannot_be_written_and_does_not_pass_i
 
     monkeypatch.setattr(audit, "_who", denied)
     assert main(["send", "ping", "text=x", "--json"]) == ExitCode.WRONG
-    told = capsys.readouterr()
-    run_id = json.loads(told.out)["id"]
+    reported = capsys.readouterr()
+    run_id = json.loads(reported.out)["id"]
     assert AsyncResult[Any](run_id).status == "PENDING"
-    error = json.loads(told.err)["error"]
+    error = json.loads(reported.err)["error"]
     assert error["what"] == "The change was made, but the audit trail has no entry for it"
     assert "GetCallerIdentity was denied" in error["why"]
     kept = json.loads(error["do"])

@@ -79,7 +79,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.usefixtures("network")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["frobnicate"], "No such command"),
         (["send", "pong"], "Did you mean ping?"),
@@ -120,11 +120,11 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     ],
 )
 def test_a_wrong_word_is_exit_code_2_with_the_right_one(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert nexus(*words) == ExitCode.USAGE
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert reported in captured.err
     assert "Traceback" not in captured.err
 
 
@@ -280,7 +280,7 @@ def test_times_in_json_are_rfc_3339_with_milliseconds_and_other_numbers_stay() -
     assert (event["at"], event["seconds"]) == (text, 0.5)
     run = output.plain(LiveRun("i", "t", "q", "STARTED", at, lease_until=None, args={"since": at}))
     assert (run["since"], run["lease_until"], run["args"]) == (text, None, {"since": at})
-    assert output.plain(Outcome(looked_at=3))["looked_at"] == 3
+    assert output.plain(Outcome(examined=3))["examined"] == 3
     assert output.plain(datetime(2026, 11, 22, 3, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22T02:00:00.000Z"
 
 
@@ -385,7 +385,7 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["pause", "media"], "There are: post, print."),
         (["pause", "pots"], "Did you mean post?"),
@@ -396,10 +396,10 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_another_application_has_its_own_queues_and_tasks(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert nexus(*words) in (ExitCode.USAGE, ExitCode.WRONG)
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_only_the_deployments_tasks_count_whatever_else_is_imported(
@@ -552,7 +552,7 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "reported"),
     [
         (_botocore("TokenRetrievalError", provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
         (_botocore("ProfileNotFound", profile="ada"), 3, "`aws configure list-profiles`"),
@@ -572,7 +572,7 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
 def test_what_aws_answers_is_explained(
     error: Callable[[], Exception],
     code: int,
-    told: str,
+    reported: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -585,4 +585,4 @@ def test_what_aws_answers_is_explained(
     monkeypatch.setenv("NEXUS_STACK", "x")
     monkeypatch.setattr(deployment, "client", lambda service: Refusing())
     assert nexus("status", "--stack", "x") == code
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err

@@ -24,9 +24,11 @@ from nexus.tasks import Budget
 from ops import budgets, catalogue, cost, health, history, plan, waiting
 from ops.cli import common
 from ops.cost import Idle, Line, Slice
-from ops.deployment import Deployment
+from ops.deployment import Choice, Deployment
 from ops.main import main
 from ops.problems import Problem
+from ops.web import money
+from ops.web.views import Site
 from social.catalogue import QUEUES
 from tests.support import moto_cloud
 from tests.support.pages import DOCS
@@ -134,12 +136,69 @@ def test_runs_from_before_the_measure_count_as_the_others_do() -> None:
     assert one.cost.total == pytest.approx(2 * EACH.dollars)
 
 
-def test_a_month_is_projected_from_the_days_and_the_idle_costs() -> None:
-    now = datetime.now(UTC)
-    week = f"{datetime.fromtimestamp(now.timestamp() - 6.9 * DAY, UTC):%Y-%m-%d}"
-    slices = [Slice("t", "q", day, 1, 1, 0, Cost(compute=3.5)) for day in (week, f"{now:%Y-%m-%d}")]
-    assert cost.month_ahead(slices, [Idle("a", 4.5)]) == pytest.approx(4.5 + 7 / 7 * prices.MONTH, rel=0.02)
-    assert cost.month_ahead([], [Idle("a", 4.5)]) == 4.5
+MONDAY = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
+"""Noon: a whole number of days ago, a day was half over."""
+
+
+def spread(days: int, dollars: float, task: str = "daily") -> list[Slice]:
+    """A task that has cost this much a day, evenly, in the days before MONDAY."""
+    halves = [0, *(n // 2 + 1 for n in range(2 * days - 2)), days]
+    return [slice_of(task, ago, dollars / 2) for ago in halves]
+
+
+def slice_of(task: str, ago: int, dollars: float) -> Slice:
+    day = f"{datetime.fromtimestamp(MONDAY - ago * DAY, UTC):%Y-%m-%d}"
+    return Slice(task, "maintenance", day, 1, 1, 0, Cost(compute=dollars))
+
+
+@pytest.mark.parametrize("days", [1, 7, 14, 60])
+def test_a_month_at_the_rate_of_equal_days_is_a_month_of_such_days(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: MONDAY)
+    slices, since = spread(days, 2.0), MONDAY - days * DAY
+    assert cost.covered(slices, since) == days
+    month = cost.month_ahead(slices, [Idle("a", 4.5)], cost.covered(slices, since))
+    assert month == pytest.approx(4.5 + 2.0 * prices.MONTH)
+
+
+@pytest.mark.parametrize(("oldest", "days"), [(0, 1.0), (1, 1.5), (3, 3.5), (7, 7.0)])
+def test_a_stack_that_is_newer_than_the_span_counts_from_its_first_day(
+    oldest: int, days: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: MONDAY)
+    assert cost.covered([slice_of("t", oldest, 1.0), slice_of("t", 0, 1.0)], MONDAY - 7 * DAY) == days
+
+
+def test_a_stack_without_runs_costs_what_it_costs_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: MONDAY)
+    assert cost.month_ahead([], [Idle("a", 4.5)], cost.covered([], MONDAY - 7 * DAY)) == 4.5
+
+
+def test_a_weekly_task_counts_once_a_week_and_the_rows_add_up_to_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ran on Sunday: its own slices cover a day and a half."""
+    monkeypatch.setattr(time, "time", lambda: MONDAY)
+    slices = [*spread(7, 2.0), slice_of("weekly", 1, 7.0)]
+    site = Site(Choice())
+    monkeypatch.setattr(Site, "costs", lambda _: slices)
+    monkeypatch.setattr(Site, "idle", lambda _: [Idle("a", 4.5)])
+
+    rows = {row.name: row.month for row in money._rows(slices, "task")}
+
+    assert rows == {"daily": pytest.approx(2.0 * prices.MONTH), "weekly": pytest.approx(prices.MONTH)}
+    whole = money._sums(site)["month"]
+    assert sum(rows.values()) + 4.5 == pytest.approx(whole)
+    assert sum(row.month for row in money._rows(slices, "queue")) + 4.5 == pytest.approx(whole)
+
+
+def test_the_command_divides_by_the_span_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: MONDAY)
+    for ago in (13.9, 0.1):
+        ran("send_welcome_email", "emails", ago=ago * DAY, user_id="u-1")
+    for since, dollars in (("14d", 2 * EACH.dollars / 14), ("24h", EACH.dollars)):
+        assert main(["cost", "--since", since, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["month_ahead"] == pytest.approx(2.7 + dollars * prices.MONTH)
 
 
 def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,13 +253,13 @@ def test_dollars_are_shown_to_the_digit_that_says_something(amount: float, shown
 def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     ran("send_welcome_email", "emails", user_id="u-1")
     assert main(["cost", "--by", "queue", "--since", "2h", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (line,) = told["lines"]
+    reported = json.loads(capsys.readouterr().out)
+    (line,) = reported["lines"]
     assert (line["name"], line["runs"]) == ("emails", 1)
     assert line["dollars"] == pytest.approx(EACH.dollars, rel=1e-3)
     assert sum(line["of"].values()) == pytest.approx(line["dollars"], rel=1e-2)
-    assert told["month_ahead"] == pytest.approx(2.7 + EACH.dollars * prices.MONTH, rel=0.01)
-    assert told["prices"] == {"region": "us-east-1", "date": prices.DATE}
+    assert reported["month_ahead"] == pytest.approx(2.7 + EACH.dollars * prices.MONTH, rel=0.01)
+    assert reported["prices"] == {"region": "us-east-1", "date": prices.DATE}
     assert main(["cost"]) == 0
     captured = capsys.readouterr()
     assert "send_welcome_email" in captured.out
@@ -237,7 +296,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["budget", "--runs", "1"], "Which task's budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
@@ -246,9 +305,9 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
         (["budget", "no_task"], "There is no task"),
     ],
 )
-def test_an_invalid_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_budget_is_refused(words: list[str], reported: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_task_that_declares_none_cannot_be_given_one() -> None:

@@ -25,6 +25,7 @@ from ops import dead_letters
 from ops.cli import common
 from ops.dead_letters import Filter
 from ops.main import main
+from ops.problems import ExitCode, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -246,8 +247,8 @@ def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(stat
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
     letters = [give_up(number) for number in range(12)]
-    outcome = dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, letters[7].id[:13]})))
-    assert outcome.done == 2
+    assert dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, "unknown"}))).done == 1
+    assert dead_letters.drop("default", Filter(ids=frozenset({letters[7].id[-8:]}))).done == 1
     left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
     assert left == {e.id for e in letters} - {letters[3].id, letters[7].id}
 
@@ -255,15 +256,11 @@ def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
 class _MovingSqs:
     """StartMessageMoveTask as SQS documents it: asynchronous, looked at with ListMessageMoveTasks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *ends: dict[str, Any]) -> None:
         self.meta: Any = type("meta", (), {"region_name": "eu-west-1", "partition": "aws"})
         self.started: list[dict[str, str]] = []
-        self._results: Iterator[dict[str, Any]] = iter(
-            [
-                {"Status": "RUNNING", "ApproximateNumberOfMessagesMoved": 10, "ApproximateNumberOfMessagesToMove": 30},
-                {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 30},
-            ]
-        )
+        under_way = {"ApproximateNumberOfMessagesMoved": 10, "ApproximateNumberOfMessagesToMove": 30}
+        self._results: Iterator[dict[str, Any]] = iter([{"Status": "RUNNING", **under_way}, *ends])
 
     def start_message_move_task(self, **request: str) -> dict[str, str]:
         self.started.append(request)
@@ -274,14 +271,33 @@ class _MovingSqs:
 
 
 def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    sqs = _MovingSqs()
+    sqs = _MovingSqs({"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 30})
     monkeypatch.setattr(dead_letters, "client", lambda service: sqs)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    told: list[tuple[int, int | None]] = []
-    assert dead_letters.move_all("default", lambda *progress: told.append(progress)) == 30
-    assert told == [(10, 30), (30, None)]
+    reported: list[tuple[int, int | None]] = []
+    assert dead_letters.move_all("default", lambda *progress: reported.append(progress)) == 30
+    assert reported == [(10, 30), (30, None)]
     assert sqs.started[0]["SourceArn"].endswith("-default-dead")
     assert sqs.started[0]["DestinationArn"].endswith("-default")
+
+
+@pytest.mark.parametrize(
+    ("ends", "why"),
+    [
+        ([{"Status": "FAILED", "FailureReason": "AWS.SimpleQueueService.NonExistentQueue"}], "NonExistentQueue"),
+        ([{"Status": "CANCELLING", "ApproximateNumberOfMessagesMoved": 11}, {"Status": "CANCELLED"}], "as CANCELLED"),
+    ],
+)
+def test_a_move_that_sqs_does_not_complete_is_a_failure_with_its_reason(
+    ends: list[dict[str, Any]], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends[-1]["ApproximateNumberOfMessagesMoved"] = 12
+    monkeypatch.setattr(dead_letters, "client", lambda service: _MovingSqs(*ends))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(Problem, match="SQS moved only 12 dead letters of default") as raised:
+        dead_letters.move_all("default")
+    assert why in raised.value.why
+    assert raised.value.code == ExitCode.WRONG
 
 
 # --- what EventBridge could not deliver ---

@@ -100,8 +100,8 @@ def test_a_part_is_replayed_by_the_job_that_it_belongs_to() -> None:
 
 @pytest.mark.usefixtures("connected")
 def test_a_run_is_replayed_on_its_own_queue_if_that_is_served() -> None:
-    told = {"task": "send_welcome_email", "args": {"user_id": "u-1"}}
-    assert developing._last(record(), ["users", "emails"]) == {"queue": "emails", "event": None, "runs": [told]}
+    reported = {"task": "send_welcome_email", "args": {"user_id": "u-1"}}
+    assert developing._last(record(), ["users", "emails"]) == {"queue": "emails", "event": None, "runs": [reported]}
     with pytest.raises(Problem, match="belongs to the queue emails"):
         developing._last(record(), ["users"])
 

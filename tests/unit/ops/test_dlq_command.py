@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from typing import Any
 
 import boto3
@@ -35,6 +36,22 @@ class Terminal(io.StringIO):
         return True
 
 
+class Slow:
+    """A person who says yes only after another run has failed."""
+
+    failed: str
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        asked_at = int(time.time() * 1000)
+        while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
+            time.sleep(0.0005)
+        self.failed = give_up(derived_id("letter", 99))
+        return "y\n"
+
+
 @pytest.fixture(autouse=True)
 def person(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person at the terminal, who says yes."""
@@ -60,6 +77,43 @@ def rubbish(body: str = "not a message") -> str:
 
 def letters() -> list[Letter]:
     return list(dead_letters.read("default", Filter()))
+
+
+def by_a_rule(number: int) -> dict[str, Any]:
+    """An event that the rule nexus-test-record could not deliver: its dead letter holds the event itself."""
+    event = {"id": derived_id("event", number), "time": "2026-11-22T10:00:00Z", "detail": {"text": f"n{number}"}}
+    attributes = {"RULE_ARN": "arn:aws:events:eu-west-1:1:rule/nexus-test-record", "ERROR_CODE": "NO_PERMISSIONS"}
+    backend().transport.dead_letter("default", DeadLetter(json.dumps(event), attributes, "record"))
+    return event
+
+
+# --- list ---
+
+
+def test_json_lists_every_letter_and_a_table_the_first_fifty(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = {give_up(derived_id("letter", n)) for n in range(51)}
+
+    assert main(["dlq", "list", "default", "--json"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert {json.loads(line)["id"] for line in shown.out.splitlines()} == ids
+    assert shown.err == ""
+
+    assert main(["dlq", "list", "default"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert sum(run_id in text for run_id in ids) == 50
+    assert "51 dead letters in all: default 51. The first 50 are shown: --limit shows more." in text
+
+    assert main(["dlq", "list", "default", "--json", "--limit", "2"]) == ExitCode.DONE
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_copy_that_lacks_letters_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    give_up()
+    reading = dead_letters.read("default", Filter())
+    next(reading)  # another reader holds the letter
+    assert main(["dlq", "list", "--json"]) == ExitCode.DONE
+    assert "0 of 1 dead letters were read" in capsys.readouterr().err
+    reading.close()  # type: ignore[attr-defined]  # it is a generator
 
 
 # --- edit ---
@@ -124,7 +178,7 @@ def test_what_is_no_message_of_the_catalogue_cannot_be_edited(capsys: pytest.Cap
     assert "nexus dlq retry" in said
 
 
-def test_a_letter_that_someone_else_handles_meanwhile_is_said(
+def test_a_letter_that_someone_else_handled_meanwhile_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = give_up()
@@ -184,7 +238,10 @@ def test_an_id_that_several_letters_begin_with_names_none(capsys: pytest.Capture
     give_up(one)
     give_up(other)
     assert main(["dlq", "show", "01a203f2"]) == ExitCode.USAGE
-    assert "01a203f2 matches 2 dead letters" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "01a203f2 matches 2 dead letters" in said
+    assert one in said
+    assert other in said
     assert main(["dlq", "show", other]) == ExitCode.DONE
 
 
@@ -197,6 +254,83 @@ def test_a_letter_that_sqs_itself_moved_shows_where_to_look(capsys: pytest.Captu
 
 
 # --- retry and drop ---
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+@pytest.mark.parametrize("more", [[], ["--yes"]])
+def test_a_part_of_an_id_that_several_letters_share_changes_none(
+    action: str, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = {give_up(f"01a203f2-0000-7000-8000-00000000000{n}") for n in (1, 2)}
+    assert main(["dlq", action, "01a203f2", *more]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "01a203f2 matches 2 dead letters" in said
+    assert "[y/N]" not in said
+    assert {letter.id for letter in letters()} == ids
+
+
+def test_a_part_of_an_id_that_no_letter_has_changes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = give_up()
+    assert main(["dlq", "drop", run_id, "01a203f2", "--yes"]) == ExitCode.WRONG
+    assert "No dead letter 01a203f2" in capsys.readouterr().err
+    assert [letter.id for letter in letters()] == [run_id]
+
+
+@pytest.mark.parametrize(("action", "status"), [("retry", "PENDING"), ("drop", "FAILURE")])
+def test_a_part_of_an_id_stands_for_its_one_letter(
+    action: str, status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (give_up(f"01a203f2-0000-7000-8000-00000000000{n}") for n in (1, 2))
+    rest = derived_id("letter", 3)
+    backend().transport.dead_letter("emails", DeadLetter("{}", {"RunId": rest}, "x"))
+
+    assert main(["dlq", action, one[-8:], "--json"]) == ExitCode.DONE
+
+    shown = capsys.readouterr()
+    outcome = json.loads(shown.out)
+    assert outcome["done"] == 1
+    assert list(outcome["queues"]) == ["default"], "the queues without this letter are not searched twice"
+    assert (f"Delete {one} in nexus-test for good?" in shown.err) == (action == "drop")
+    assert [letter.id for letter in letters()] == [other]
+    assert AsyncResult[Any](one).status == status
+
+
+def test_parts_and_whole_ids_go_together() -> None:
+    ids = [give_up(derived_id("letter", n)) for n in range(3)]
+    assert main(["dlq", "drop", ids[0], ids[1][:13], "--yes"]) == ExitCode.DONE
+    assert [letter.id for letter in letters()] == ids[2:]
+
+
+@pytest.mark.parametrize("wanted", [["default"], ["--all"], ["--task", "ping"]])
+def test_a_letter_that_arrives_after_they_were_counted_is_not_dropped(
+    wanted: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_up()
+    slow = Slow()
+    monkeypatch.setattr("sys.stdin", slow)
+    assert main(["dlq", "drop", *wanted]) == ExitCode.DONE
+    assert "1 dead letter dropped: default 1." in capsys.readouterr().out
+    assert [letter.id for letter in letters()] == [slow.failed]
+
+
+def test_many_are_purged_by_sqs_and_the_question_says_what_that_means(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(3):
+        give_up(derived_id("letter", n))
+    monkeypatch.setattr(dead_letters, "ONE_BY_ONE", 2)
+    assert main(["dlq", "drop", "default"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    question = (
+        "Delete all 3 dead letters of default in nexus-test for good, with what reaches default in the next minute?"
+    )
+    assert question in shown.err
+    assert "3 dead letters dropped: default 3." in shown.out
+    assert letters() == []
+
+    give_up()
+    assert main(["dlq", "drop", "default"]) == ExitCode.DONE
+    assert "in the next minute" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -255,7 +389,7 @@ def test_where_sqs_cannot_move_letters_they_are_sent_one_by_one(code: str, monke
     assert AsyncResult[Any](run_id).status == "PENDING"
 
 
-def test_a_move_that_runs_already_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_is_already_running_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def running(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "ConflictException"}}, "StartMessageMoveTask")
 
@@ -275,8 +409,11 @@ def test_a_queue_that_was_purged_a_moment_ago_is_emptied_letter_by_letter(monkey
 
     monkeypatch.setattr(purging, "purge_queue", too_soon, raising=False)
     monkeypatch.setattr(dead_letters, "client", lambda _: purging)
-    assert dead_letters.drop("default", Filter()).done == 1
-    assert letters() == []
+    monkeypatch.setattr(dead_letters, "ONE_BY_ONE", 0)
+    slow = Slow()
+    monkeypatch.setattr("sys.stdin", slow)
+    assert main(["dlq", "drop", "default"]) == ExitCode.DONE
+    assert [letter.id for letter in letters()] == [slow.failed]
 
 
 # --- what EventBridge could not deliver ---
@@ -295,4 +432,67 @@ def test_an_event_whose_rule_was_deleted_or_changed_stays_as_it_came(
             return {"Targets": targets}
 
     monkeypatch.setattr("ops.aws.client", lambda _: Events())
-    assert dead_letters._as_the_rule_sends('{"detail": 1}', "nexus-test-record") == '{"detail": 1}'
+    assert dead_letters._Rules().sends('{"detail": 1}', "nexus-test-record") == ('{"detail": 1}', "")
+
+
+class DeniedEvents:
+    """EventBridge, which lets nobody read a rule's targets."""
+
+    def __init__(self, code: str) -> None:
+        self.exceptions = boto3.client("events").exceptions
+        self.code = code
+        self.asked = 0
+
+    def list_targets_by_rule(self, **_: Any) -> Any:
+        self.asked += 1
+        raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, "ListTargetsByRule")
+
+
+def test_without_the_right_to_read_a_rule_its_letters_are_shown_but_not_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, events = give_up(), [by_a_rule(n) for n in range(2)]
+    denied = DeniedEvents("AccessDeniedException")
+    monkeypatch.setattr("ops.aws.client", lambda _: denied)
+    right = "reading what the rule sends for it needs events:ListTargetsByRule"
+
+    assert main(["dlq", "list", "--json"]) == ExitCode.DONE
+    shown = {line["id"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert denied.asked == 1, "a rule is read once, not once for each of its letters"
+    left = [one["id"] for one in shown.values() if one["body"] in events]
+    assert len(left) == 2
+    assert {shown[one]["error"] for one in left} == {"NO_PERMISSIONS"}
+
+    assert main(["dlq", "show", left[0]]) == ExitCode.DONE
+    said = capsys.readouterr()
+    assert f"It cannot be sent again: it is an event of the rule nexus-test-record: {right}." in said.err
+    assert shown[left[0]]["body"]["id"] in said.out
+
+    assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.WRONG
+    said = capsys.readouterr()
+    assert "1 dead letter sent again: default 1." in said.out
+    assert said.out.count(right) == 2
+    assert AsyncResult[Any](run_id).status == "PENDING"
+    assert {letter.id for letter in letters()} == set(left)
+
+    assert main(["dlq", "edit", left[0], "text=x"]) == ExitCode.WRONG
+    assert right in capsys.readouterr().err
+    with pytest.raises(InvalidMessage, match=right):
+        dead_letters.edit("default", left[0], ping, {})
+
+    assert main(["dlq", "drop", "--all", "--yes"]) == ExitCode.DONE
+    assert letters() == []
+
+
+def test_a_rule_that_cannot_be_read_for_another_reason_ends_the_command_and_hides_no_letter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_up()
+    by_a_rule(1)
+    throttled = DeniedEvents("ThrottlingException")
+    monkeypatch.setattr("ops.aws.client", lambda _: throttled)
+    assert main(["dlq", "list"]) == ExitCode.WRONG
+    assert "AWS throttles ListTargetsByRule" in capsys.readouterr().err
+
+    throttled.code = "AccessDeniedException"
+    assert len(letters()) == 2

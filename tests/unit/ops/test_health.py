@@ -24,6 +24,7 @@ USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
         (STACK, "UPDATE_ROLLBACK_COMPLETE", "warning", "The previous version is running."),
         (STACK, "UPDATE_FAILED", "failed", "`nexus repair` returns to the previous deployment."),
         (STACK, "UPDATE_ROLLBACK_FAILED", "failed", "continue-update-rollback --stack-name nexus-x"),
+        (STACK, "CREATE_FAILED", "failed", "Fix the cause and deploy again"),
         (STACK, "ROLLBACK_COMPLETE", "failed", "`sam delete --stack-name nexus-x`, then deploy"),
         (LOCAL, "ROLLBACK_COMPLETE", "failed", "`nexus down --yes` deletes it"),
     ],
@@ -141,7 +142,7 @@ def test_a_queue_that_may_not_be_read_is_no_missing_queue(cloud: None, monkeypat
         ("Bucket", "403", "warning", "it cannot be checked whether the bucket exists: 403"),
     ],
 )
-def test_a_part_that_is_missing_is_told_from_one_that_may_not_be_seen(
+def test_a_missing_part_differs_from_one_that_may_not_be_read(
     kind: str, code: str, severity: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(**_: Any) -> None:
@@ -179,7 +180,7 @@ def test_it_says_how_many_messages_a_dying_function_holds(monkeypatch: pytest.Mo
     assert found.what.endswith("no module. 1 message in flight that no run has claimed")
 
 
-def test_without_its_catalogue_the_schedules_are_said_to_be_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_catalogue_the_schedules_are_reported_as_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Problem("The catalogue shop.tasks cannot be imported", "No module named 'shop'", "Install it.")
     monkeypatch.setattr(catalogue, "missing", lambda: missing)
     (unchecked, off) = health._of_rules([health.RuleState("tidy", "rate(1 day)", on=False)], STACK)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus import definitions
 from nexus.backend import backend
@@ -252,9 +253,87 @@ def test_what_no_query_is_is_refused(typed: str) -> None:
         parse(typed)
 
 
-def test_a_stack_without_the_history_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_a_stack_without_the_history_says_so(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
     monkeypatch.setattr(history, "INDEX", "gone")
     with pytest.raises(Problem, match="not kept"):
+        find(Query())
+
+
+DENIED = "ada is not authorized to perform: dynamodb:Query on resource: arn:aws:dynamodb:::table/runs/index/history"
+THROTTLED = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically scaling it."
+
+
+def refuse_reads(monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> None:
+    """DynamoDB answers every read of the index with this error."""
+
+    class DynamoDB:
+        def query(self, **_: Any) -> None:
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "Query")
+
+        scan = query
+
+    monkeypatch.setattr(history, "client", lambda _: DynamoDB())
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ValidationException", "The table does not have the specified index: history"),
+        ("ValidationException", "Cannot read from backfilling global secondary index: history"),
+        ("ResourceNotFoundException", "Invalid index: history"),
+    ],
+)
+def test_an_index_that_is_missing_or_being_filled_is_no_history(
+    code: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "connect", lambda: None)
+    refuse_reads(monkeypatch, code, message)
+    with pytest.raises(history.NotKept):
+        find(Query())
+    assert main(["runs"]) == 1
+    assert "RunHistory=on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "exit_code", "shown"),
+    [
+        ("AccessDeniedException", DENIED, 4, "denied"),
+        ("ThrottlingException", THROTTLED, 1, "AWS throttles Query"),
+        ("ProvisionedThroughputExceededException", THROTTLED, 1, "AWS throttles Query"),
+        ("ResourceNotFoundException", "Requested resource not found", 1, "is missing"),
+        ("ResourceNotFoundException", "not found: Table: nexus-test-task-runs not found", 1, "is missing"),
+    ],
+)
+def test_any_other_answer_about_the_index_is_what_it_says(
+    code: str,
+    message: str,
+    exit_code: int,
+    shown: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(common, "connect", lambda: None)
+    refuse_reads(monkeypatch, code, message)
+
+    assert main(["runs"]) == exit_code
+
+    printed = capsys.readouterr().err
+    assert shown in printed
+    assert "RunHistory" not in printed
+    # And a search by part of an id does not read the whole table instead.
+    with pytest.raises(ClientError):
+        finding.run_id("00022345")
+
+
+def test_a_stack_that_is_called_index_and_has_no_table_is_missing_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_STACK", "index")
+    settings.cache_clear()
+    message = "Requested resource not found: Table: index-task-runs not found"
+    refuse_reads(monkeypatch, "ResourceNotFoundException", message)
+    with pytest.raises(ClientError, match="index-task-runs"):
         find(Query())
 
 

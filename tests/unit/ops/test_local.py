@@ -79,7 +79,7 @@ def test_down_asks_a_person(
     assert (checkout.running() is None) == (code == ExitCode.DONE)
 
 
-def test_a_cloud_that_does_not_stop_is_said_and_one_that_did_in_json(
+def test_a_cloud_that_does_not_stop_is_reported_and_one_that_did_in_json(
     make: _Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["up"])

@@ -100,11 +100,11 @@ def test_a_long_reason_takes_nothing_from_the_other_columns(width: int, height: 
     shown.show(look(), rows.rows(look(), [end(RUN_ID, "failure", reason)], {}))
     lines = drawn(shown, width, height)
     assert all(len(line) <= width for line in lines)
-    (told,) = [line for line in lines if "2202a3d0" in line]
-    assert told.split()[:3] == ["▸", "2202a3d0", "failure"]
-    assert "123.46s" in told
-    assert "Reject:" in told
-    assert ("…" in told) == (len(reason) > 100)
+    (reported,) = [line for line in lines if "2202a3d0" in line]
+    assert reported.split()[:3] == ["▸", "2202a3d0", "failure"]
+    assert "123.46s" in reported
+    assert "Reject:" in reported
+    assert ("…" in reported) == (len(reason) > 100)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -132,23 +132,23 @@ def test_at_80_columns_every_queue_has_its_figures_and_a_run_its_short_id_and_it
     assert lines[1].split()[:8] == ["queue", "wait", "flight", "later", "run", "dead", "/min", "fail"]
     for line, name in zip(lines[2:], QUEUES, strict=False):
         assert line.split()[:8] == [name, "12345", "2", "0", "1", "1", "1033.8", "1.2"]
-    (told,) = [line for line in lines if "7/4000" in line]
-    assert told.split()[1:5] == ["2202a3d0", "running", TASK, "1m"]
+    (reported,) = [line for line in lines if "7/4000" in line]
+    assert reported.split()[1:5] == ["2202a3d0", "running", TASK, "1m"]
     assert lines[-1].strip() == "j k select  Enter open  / filter  Tab list  r retry  x revoke  ? keys  q quit"
 
 
 def test_a_queue_that_is_paused_says_so_where_its_rate_would_be() -> None:
     shown = Screen(where())
     shown.show(monitor.View(NOW, (queue(on=False),), (), (), (), ()), [])
-    (told,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert told.endswith("paused")
+    (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
+    assert reported.endswith("paused")
 
 
 def test_a_queue_that_is_missing_says_so() -> None:
     shown = Screen(where())
     shown.show(monitor.View(NOW, (queue(present=False),), (), (), (), ()), [])
-    (told,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert told.endswith("missing")
+    (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
+    assert reported.endswith("missing")
 
 
 def test_in_a_pipe_ids_are_whole_nothing_is_left_out_and_no_key_is_named() -> None:
@@ -325,9 +325,9 @@ def test_q_quits_the_list_and_closes_what_is_open() -> None:
     assert press(shown, "q") is None
     assert shown.opened is None
     assert press(shown, "?") is None
-    told = "\n".join(drawn(shown, 80, 24)[:-1])
-    assert "Escape closes it" in told
-    assert "…" not in told
+    reported = "\n".join(drawn(shown, 80, 24)[:-1])
+    assert "Escape closes it" in reported
+    assert "…" not in reported
     assert press(shown, "q") is None
     assert press(shown, "q") == "quit"
 
@@ -402,7 +402,7 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
     backend().store.apply(transitions.pending(waits, "emails", 2_000_000_000))
     assert watch.act("retry", failed.id) == "1 sent again."
     assert AsyncResult[Any](failed.id).status == "PENDING"
-    with pytest.raises(Problem, match="is PENDING"):
+    with pytest.raises(Problem, match="nothing to send again"):
         watch.act("retry", failed.id)
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it had already ended.")
@@ -424,6 +424,9 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
     }
     backend().store.apply(Write(job, kept))
     backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1, 2})}))
+    dropped = sent(members[1])
+    backend().store.apply(transitions.pending(dropped, "emails", 2_000_000_000))
+    backend().store.apply(transitions.not_sent(dropped.id, RunError("Timeout", "too slow"), clock.moment()))
     dead(sent(members[2]))
     assert watch.act("retry", job) == "1 sent again. 1 no longer had a dead letter."
     assert AsyncResult[Any](members[2]).status == "PENDING"
@@ -433,10 +436,10 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
 def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> None:
     failed = sent(new_id())
     dead(failed)
-    told = dict(watch.details(failed.id))
-    assert told["id"] == failed.id
-    assert told["arguments"] == "user_id=u-1"
-    assert told["error"] == "Timeout: too slow"
+    reported = dict(watch.details(failed.id))
+    assert reported["id"] == failed.id
+    assert reported["arguments"] == "user_id=u-1"
+    assert reported["error"] == "Timeout: too slow"
     with pytest.raises(Problem, match="unknown"):
         watch.details(new_id())
 
@@ -454,7 +457,7 @@ def future(result: Any) -> Future[Any]:
     return made
 
 
-def test_a_look_that_fails_is_said_below_what_was_seen_last() -> None:
+def test_a_failed_read_is_reported_below_the_last_good_view() -> None:
     shown = screen_of(row(RUN_ID))
     watch._take(shown, future(EndpointConnectionError(endpoint_url="https://sqs")))
     assert shown.error is not None
@@ -469,7 +472,7 @@ def test_a_look_that_fails_is_said_below_what_was_seen_last() -> None:
         watch._take(Screen(where()), future(EndpointConnectionError(endpoint_url="https://sqs")))
 
 
-def test_an_action_that_fails_is_said_and_a_bug_ends_it() -> None:
+def test_a_failed_action_is_reported_and_a_bug_ends_it() -> None:
     shown = screen_of(row(RUN_ID, "failed", state="failure"))
     order = Order("retry", shown.all_rows[0])
     watch._finish(shown, order, future(Problem("It was dropped", "Someone else was faster.")))

@@ -94,7 +94,7 @@ def test_a_stack_that_cannot_be_updated_is_not_compared(status: str, do: str, mo
     assert made.done == []
 
 
-def test_a_comparison_that_fails_is_told_from_one_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_comparison_differs_from_one_that_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made = stack(monkeypatch, CloudFormation(change_set=NOTHING))
     assert repair.plan(WHERE).changes == ()
     assert made.done == ["create_change_set", "delete_change_set"]

@@ -102,7 +102,7 @@ def test_a_message_whose_queue_was_deleted_is_not_sent_and_says_so(capsys: pytes
 
 
 @pytest.mark.usefixtures("a_person")
-def test_a_person_is_told_how_to_see_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_names_the_command_that_shows_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", "ping"]) == ExitCode.DONE
     shown = capsys.readouterr()
     assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
@@ -230,7 +230,7 @@ def test_a_queue_without_an_answer_says_why(
     assert "media: it is paused" in shown
 
 
-def test_no_attempt_at_all_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_attempts_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(logs, "events", lambda *_: [])
     assert main(["inspect", "stats"]) == ExitCode.DONE
     assert "No attempt has ended in the last" in capsys.readouterr().out
@@ -345,7 +345,7 @@ def test_resume_gives_back_the_concurrency_that_was_deployed(
     assert lambda_.changes == changes
 
 
-def test_an_event_source_that_is_missing_or_does_not_change_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_source_that_is_missing_or_does_not_change_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     states = iter(range(100))
     monkeypatch.setattr("time.monotonic", lambda: next(states) * control.PATIENCE / 2)
     monkeypatch.setattr("time.sleep", lambda _: None)

@@ -68,9 +68,9 @@ def test_nothing_that_a_terminal_obeys_is_printed(
 def test_json_says_the_same_as_the_data() -> None:
     # Two surrogates side by side are a character of their own once JSON is read: one alone is left here.
     text = "".join(c for c in HOSTILE if unicodedata.category(c) != "Cs") + "\ud800"
-    told = {"name": text, "word": "Grüße 日本 👩"}
-    assert json.loads(output.json_text(told)) == told
-    assert json.loads(output.json_text(told, indent=2)) == told
+    reported = {"name": text, "word": "Grüße 日本 👩"}
+    assert json.loads(output.json_text(reported)) == reported
+    assert json.loads(output.json_text(reported, indent=2)) == reported
 
 
 @pytest.mark.parametrize(

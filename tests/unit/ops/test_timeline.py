@@ -36,8 +36,8 @@ def recorded(run_id: str | None = None, **values: Value) -> RunRecord:
 def line(record: RunRecord, message: str, at: float, attempt: int, **fields: Any) -> logs.Line:
     """A log line that reached the log late."""
     own = datetime.fromtimestamp(T + at, UTC).isoformat()
-    told = {"run_id": record.id, "attempt": attempt, "timestamp": own, **fields}
-    return logs.Line(new_id(), T + 1000, "default", message, "INFO", fields=told)
+    reported = {"run_id": record.id, "attempt": attempt, "timestamp": own, **fields}
+    return logs.Line(new_id(), T + 1000, "default", message, "INFO", fields=reported)
 
 
 def test_waits_and_attempts_follow_each_other() -> None:
@@ -114,8 +114,8 @@ def test_parts_and_what_follows_have_their_own_bars() -> None:
     found = timeline.of(
         record, [line(record, "run started", 1, 1), line(record, "run ended", 2, 1, outcome="fanned_out")]
     )
-    told = [(b.kind, b.label, b.status, b.start and b.start - T, b.end and b.end - T) for b in found.bars]
-    assert told == [
+    reported = [(b.kind, b.label, b.status, b.start and b.start - T, b.end and b.end - T) for b in found.bars]
+    assert reported == [
         ("wait", "in line", "", 0, 1),
         ("attempt", "attempt 1", "fanned_out", 1, 2),
         ("parts", "its parts", "started", 2, None),

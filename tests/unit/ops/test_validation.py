@@ -472,7 +472,7 @@ def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, a
         (STACK, {"watched": "nexus-test-users-dead", "StateValue": "ALARM"}, []),
     ],
 )
-def test_an_alarm_that_would_not_be_heard(
+def test_an_alarm_that_would_notify_no_one(
     aws: Aws, stack: Deployment, alarm: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": alarm["watched"]}] if "watched" in alarm else []
@@ -528,5 +528,5 @@ def test_a_walk_that_aws_refuses_is_a_finding_and_says_nothing_more() -> None:
         raise Problem("No queue")
 
     examined = doctor._walk("each queue responds to a ping", walk, 1.0)
-    assert examined.told == ""
+    assert examined.detail == ""
     assert [one.what for one in examined.findings] == ["could not be checked: No queue"]

@@ -114,7 +114,7 @@ def test_a_function_whose_code_was_rolled_back_is_not_restarted(
         ({"State": "Pending"}, "version 2 is still not ready"),
     ],
 )
-def test_a_version_that_does_not_become_ready_is_said(
+def test_a_version_that_does_not_become_ready_is_reported(
     found: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, versions.PATIENCE / 2)

@@ -44,7 +44,7 @@ def run(status: Any = "PENDING", **also: Any) -> RunRecord:
     return RunRecord(RUN, status, task="t", queue="users", sent_at=time.time() - 5, **also)
 
 
-def told(record: RunRecord) -> tuple[str, str]:
+def reported(record: RunRecord) -> tuple[str, str]:
     (wait,) = waiting.reasons(record)
     return wait.why, wait.release
 
@@ -56,7 +56,7 @@ def test_what_has_ended_waits_for_nothing(status: str) -> None:
 
 def test_a_paused_queue_is_reported_with_the_command_that_resumes_it(well: dict[str, Any]) -> None:
     well["source"] = {"State": "Disabled"}
-    assert told(run()) == ("the queue users is paused", "`nexus resume users`")
+    assert reported(run()) == ("the queue users is paused", "`nexus resume users`")
     # And a run that is due later waits for both
     assert len(waiting.reasons(run(eta=time.time() + 600))) == 2
 
@@ -71,28 +71,29 @@ def test_a_paused_queue_is_reported_with_the_command_that_resumes_it(well: dict[
 )
 def test_a_queue_that_lacks_a_part_is_reported(well: dict[str, Any], what: str, value: Any, why: str) -> None:
     well[what] = value
-    assert told(run())[0] == why
+    assert reported(run())[0] == why
 
 
 def test_a_run_before_its_time_says_when() -> None:
-    why, release = told(run(eta=4_102_444_800.0))
+    why, release = reported(run(eta=4_102_444_800.0))
     assert why == "it is due at 2100-01-01 00:00:00 UTC"
     assert f"`nexus revoke {RUN}`" in release
 
 
 def test_a_failed_attempt_is_reported_with_its_error() -> None:
-    why, _ = told(run("RETRY", eta=4_102_444_800.0, attempts=2, error=RunError("ValueError", "no")))
+    why, _ = reported(run("RETRY", eta=4_102_444_800.0, attempts=2, error=RunError("ValueError", "no")))
     assert why == "attempt 2 failed (ValueError: no); the next comes at 2100-01-01 00:00:00 UTC"
 
 
 def test_a_rate_limit_is_reported_with_the_booked_start() -> None:
     backend().store.apply(Write(RUN, {"slot": True}))
-    assert told(run("RETRY", eta=4_102_444_800.0))[0].startswith("t has a rate limit, and its start is booked for 2100")
+    booked = reported(run("RETRY", eta=4_102_444_800.0))
+    assert booked[0].startswith("t has a rate limit, and its start is booked for 2100")
 
 
 def test_a_unique_task_names_the_run_that_it_waits_for() -> None:
     backend().store.apply(Write("unique/t/1", {"holder": OTHER, "waiter": RUN, "lease_until": 4_102_444_800}))
-    why, release = told(run("RETRY", eta=4_102_444_800.0, place="unique/t/1"))
+    why, release = reported(run("RETRY", eta=4_102_444_800.0, place="unique/t/1"))
     assert why == f"{OTHER} is live, and t is unique"
     assert f"`nexus revoke {OTHER}`" in release
 
@@ -102,21 +103,21 @@ def test_a_lack_of_sandboxes_is_reported_with_the_number_of_busy_ones(well: dict
     # Given three runs in two sandboxes: a batch's leases end together
     leases = (until, until, until + 5)
     well["running"] = tuple(live.LiveRun(str(n), "t", "users", "STARTED", 0.0, 1, at) for n, at in enumerate(leases))
-    why, release = told(run())
+    why, release = reported(run())
     assert why == "all 2 sandboxes of users are busy, and 3 messages wait"
     assert "`nexus concurrency users 4`" in release
 
 
 def test_a_dying_function_is_reported(well: dict[str, Any]) -> None:
     well["dying"] = diagnosis.Dying("users", 0.0, 1, "Runtime.ImportModuleError: x")
-    assert told(run())[0] == "the function dies: Runtime.ImportModuleError: x"
+    assert reported(run())[0] == "the function dies: Runtime.ImportModuleError: x"
 
 
 def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> None:
     well["counts"] = health.Counts(0, 0, 0)
-    assert told(run())[0] == "its turn: 0 waiting in users", "it may be on its way"
+    assert reported(run())[0] == "its turn: 0 waiting in users", "it may be on its way"
     late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
-    why, release = told(late)
+    why, release = reported(late)
     assert why == "users has no message for it: it was purged, or has expired"
     assert f"--id {RUN}" in release
 
@@ -124,14 +125,14 @@ def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> No
 def test_a_message_that_sqs_has_moved_is_looked_for_among_the_dead_letters(well: dict[str, Any]) -> None:
     well["counts"], well["dead"] = health.Counts(0, 0, 0), health.Counts(2, 0, 0)
     late = RunRecord(RUN, "RETRY", task="t", queue="users", sent_at=time.time() - 300)
-    why, release = told(late)
+    why, release = reported(late)
     assert why == "users has no message for it: it may be a dead letter (users has 2)"
     assert f"`nexus dlq show {RUN}`" in release
 
 
 def test_a_message_that_a_function_holds_is_counted(well: dict[str, Any]) -> None:
     well["counts"] = health.Counts(0, 1, 0)
-    assert told(run("RETRY"))[0] == "its turn: 0 waiting in users, 1 in flight"
+    assert reported(run("RETRY"))[0] == "its turn: 0 waiting in users, 1 in flight"
 
 
 # --- ids, clocks, versions ---

@@ -1,5 +1,6 @@
 """`nexus web`: who may ask, what each page shows, what each button does."""
 
+import html
 import json
 import re
 import time
@@ -134,9 +135,10 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def site(*, read_only: bool = False) -> TestClient:
+def site(*, read_only: bool = False, of: Site | None = None) -> TestClient:
     """A browser that has opened the printed address."""
-    browser = TestClient(make(Site(Choice(), read_only), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    served = make(of or Site(Choice(), read_only), PORT, KEY)
+    browser = TestClient(served, base_url=f"http://127.0.0.1:{PORT}")
     assert browser.get("/", params={"key": KEY}).status_code == 200
     token = re.search(r'data-token="([^"]+)"', browser.get("/").text)
     assert token is not None
@@ -158,7 +160,11 @@ def run(task: str = "send_welcome_email", queue: str = "emails", **args: Any) ->
 
 def failed(error: str = "Timeout", **args: Any) -> str:
     """A run that has failed, with its dead letter."""
-    run_id = run(**args)
+    return fail(run(**args), error, **args)
+
+
+def fail(run_id: str, error: str = "Timeout", **args: Any) -> str:
+    """Makes a run fail, with its dead letter."""
     envelope = Envelope(id=run_id, task="send_welcome_email", args=args)
     message = f"too slow {EVIL}"
     known = backend().store.get([run_id])[run_id]
@@ -178,12 +184,27 @@ def waiting_messages(queue: str) -> int:
     return int(found["Attributes"]["ApproximateNumberOfMessages"])
 
 
+def question(page: TestClient, action: str, form: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Requests an action, and returns the inputs of the form that confirms it."""
+    asked = page.post(f"/do/{action}", data=dict(form))
+    assert asked.headers["HX-Retarget"] == "#dialog"
+    inputs: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text):
+        inputs.setdefault(html.unescape(name), []).append(html.unescape(value))
+    assert "confirmed" in inputs, asked.text
+    return inputs
+
+
+def next_millisecond() -> None:
+    """Waits until what is sent now is later than what was sent before: SQS gives times in milliseconds."""
+    now = int(time.time() * 1000)
+    while int(time.time() * 1000) <= now:
+        time.sleep(0.0005)
+
+
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
     """Requests an action, confirms it, and returns the outcome."""
-    asked = page.post(f"/do/{action}", data=dict(form))
-    assert 'name="confirmed"' in asked.text, asked.text
-    assert asked.headers["HX-Retarget"] == "#dialog"
-    answer = page.post(f"/do/{action}", data={**form, "confirmed": "1"})
+    answer = page.post(f"/do/{action}", data=question(page, action, form))
     assert answer.headers["HX-Retarget"] == "#notices", answer.text
     assert answer.headers["HX-Trigger"] == "nexus:changed"
     return str(answer.text)
@@ -282,6 +303,38 @@ PARTS = tuple(
         "money", "cost", "cost/each", "cost/idle", "budgets", "tasks/send_welcome_email/cost",
     )
 )  # fmt: skip
+
+
+def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired(*_: Any) -> Any:
+        why = "The security token included in the request is expired"
+        raise ClientError({"Error": {"Code": "ExpiredToken", "Message": why}}, "DescribeStacks")
+
+    served = Site(Choice())
+    page = site(of=served)
+    assert "it is &lt;script" in page.get("/parts/health").text
+    monkeypatch.setattr(deployment, "connect", expired)
+    monkeypatch.setattr("ops.finding.run_id", expired)
+    # While the deployment was described less than a minute ago, it is not asked again
+    assert "it is &lt;script" in page.get("/parts/health").text
+    for kept in (served._deployment, served._health):
+        kept._at -= 61.0
+    for path in (*PAGES, "/runs/018f0000"):
+        answer = page.get(path)
+        assert answer.status_code == 200, path
+        assert "<strong>nexus-test</strong>" in answer.text
+    assert "AWS rejects the credentials" in page.get("/runs/018f0000").text
+    for path in PARTS:
+        answer = page.get(path)
+        assert answer.status_code == 200, path
+        assert "AWS rejects the credentials" in answer.text, path
+    assert "AWS rejects the credentials" in page.post("/do/pause", data={"queue": "media"}).text
+    assert world.calls == []
+    # New credentials are used without a restart
+    monkeypatch.setattr(deployment, "connect", world.connect)
+    assert "it is &lt;script" in page.get("/parts/health").text
 
 
 @pytest.mark.parametrize("path", [*PAGES, *PARTS])
@@ -477,10 +530,10 @@ def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_
 def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
     run_id, parent = failed(user_id="u-1"), new_id()
     assert "a sender" in page.get(f"/parts/run/{run_id}").text
-    for own, told in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
+    for own, reported in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
         values: dict[str, Value] = {"task": "cleanup_old_posts", "queue": "maintenance", "status": "SUCCESS"}
         backend().store.apply(Write(own, values | ({"parent": parent} if own != EVENT else {}), insert=True))
-        assert told in page.get(f"/parts/run/{own}").text
+        assert reported in page.get(f"/parts/run/{own}").text
     line = page.get(f"/parts/run/{run_id}/timeline").text
     assert "in line" in line
     assert "<svg" in line
@@ -543,9 +596,9 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
     assert (entry.what, entry.about, entry.who) == (action, form, "arn:aws:iam::1:user/ada (ada)")
     assert action in page.get("/parts/audit").text
     assert main(["audit"]) == 0
-    told = capsys.readouterr().out
-    assert action in told
-    assert "ada" in told
+    reported = capsys.readouterr().out
+    assert action in reported
+    assert "ada" in reported
 
 
 @pytest.mark.parametrize(
@@ -566,6 +619,9 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
         ("retry", {}, "Which runs?"),
         ("retry", {"id": "42"}, "not a run id"),
         ("drop-letters", {"queue": "emails"}, "Which dead letters?"),
+        ("drop-letters", {"queue": "emails", "id": "01a203f2"}, "not a run id"),
+        ("drop-letters", {"queue": "emails", "task": "ping", "until": "soon"}, "not a time"),
+        ("edit", {"id": EVENT}, f"{EVENT} is unknown"),
         ("explode", {}, "There is no action"),
     ],
 )
@@ -581,7 +637,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
 
 def test_what_concerns_no_run_or_too_many_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, _ = run(user_id="u-1"), run(user_id="u-1")
-    assert "None of these runs has failed" in page.post("/do/retry", data={"id": waits}).text
+    assert "There is nothing to send again" in page.post("/do/retry", data={"id": waits}).text
     monkeypatch.setattr(actions, "MOST", 1)
     assert "These are more than 1 runs" in page.post("/do/revoke", data={"query": "user_id=u-1"}).text
 
@@ -682,6 +738,74 @@ def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient
     assert "No dead letters" in page.get("/parts/groups").text
 
 
+def test_what_is_confirmed_is_no_more_than_the_question_listed(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    for action, outcome in (
+        ("retry-letters", "2 dead letters sent again"),
+        ("edit-letters", "2 dead letters sent again"),
+        ("drop-letters", "2 dead letters dropped"),
+    ):
+        moto_cloud.clear()
+        for _ in range(2):
+            failed("Timeout", user_id="u-1")
+        inputs = question(page, action, {**group, "args": "{}"})
+        next_millisecond()
+        late = failed("Timeout", user_id="u-1")
+        assert outcome in page.post(f"/do/{action}", data=inputs).text
+        assert [one.id for one in dead_letters.read("emails", dead_letters.Filter())] == [late]
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "after"),
+    [
+        ("retry", "1 sent again", ["PENDING", "FAILURE", "FAILURE"]),
+        ("revoke", "1 revoked", ["FAILURE", "REVOKED", "PENDING"]),
+    ],
+)
+def test_a_query_is_confirmed_for_the_runs_that_it_found(
+    page: TestClient, action: str, outcome: str, after: list[str]
+) -> None:
+    # Given a run that has failed and one that waits, when someone has asked about all that match
+    bad, waits = failed(user_id="u-1"), run(user_id="u-1")
+    inputs = question(page, action, {"query": "user_id=u-1"})
+    assert inputs["id"] == [bad if action == "retry" else waits]
+    # And meanwhile the other fails, and another comes that matches as well
+    if action == "retry":
+        fail(waits, user_id="u-1")
+        late = failed(user_id="u-1")
+    else:
+        late = run(user_id="u-1")
+    # Then the confirmation leaves both alone
+    assert outcome in page.post(f"/do/{action}", data=inputs).text
+    assert [AsyncResult[Any](one).status for one in (bad, waits, late)] == after
+    assert [(entry.what, dict(entry.about)) for entry in audit.entries()] == [(action, {"query": "user_id=u-1"})]
+
+
+def test_letters_that_someone_else_has_handled_are_not_asked_about(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    assert "emails has no such dead letters" in page.post("/do/drop-letters", data=group).text
+
+
+@pytest.mark.parametrize("ids", [[""], ["0"], "01a203f2", [None]])
+def test_the_api_takes_dead_letters_by_whole_ids_only(page: TestClient, ids: Any) -> None:
+    kept = {failed(user_id="u-1") for _ in range(2)}
+    for action in ("drop-letters", "retry-letters"):
+        answer = page.post(f"/api/v1/do/{action}", json={"queue": "emails", "id": ids, "confirmed": True})
+        assert answer.status_code == 400
+        assert "is not a run id" in answer.json()["error"]["what"]
+    assert {one.id for one in dead_letters.read("emails", dead_letters.Filter())} == kept
+
+
+def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
+    both, gone = [failed(user_id="u-1") for _ in range(2)], new_id()
+    for ids, what in ((both, "These are 2 runs"), (gone, f"{gone} is unknown"), ([gone], f"{gone} is unknown")):
+        for confirmed in (False, True):
+            form = {"id": ids, "args": {"user_id": "u-2"}, "confirmed": confirmed}
+            answer = page.post("/api/v1/do/edit", json=form)
+            assert (answer.status_code, answer.json()["error"]["what"]) == (400, what)
+    assert {AsyncResult[Any](one).status for one in both} == {"FAILURE"}
+
+
 def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email"}
     mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
@@ -766,13 +890,23 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     program = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
     program.headers["Authorization"] = f"Bearer {KEY}"
     asked = program.post("/api/v1/do/pause", json={"queue": "media"}).json()
-    assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirmed": False}
+    assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirm_with": {}, "confirmed": False}
     assert world.calls == []
     assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).json()["confirmed"]
     assert world.calls == [("media",)]
     args = {"task": send_welcome_email.name, "args": {"user_id": "u-1"}, "confirmed": True}
     assert program.post("/api/v1/do/send", json=args).json()["done"].startswith("Sent: ")
     assert program.post("/api/v1/do/send", content="{").status_code == 400
+    # What the plan says to add limits a confirmation to what the plan was about
+    group = {"queue": "emails", "task": "send_welcome_email"}
+    failed(user_id="u-1")
+    asked = program.post("/api/v1/do/drop-letters", json=group).json()
+    next_millisecond()
+    late = failed(user_id="u-1")
+    confirmed = {**group, **asked["confirm_with"], "confirmed": True}
+    assert program.post("/api/v1/do/drop-letters", json=confirmed).json()["done"] == "1 dead letter dropped."
+    found = program.get("/api/v1/dead-letters").json()
+    assert [one["id"] for one in found] == [late]
 
 
 def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -861,7 +995,7 @@ class Listener:
 
 
 @pytest.mark.usefixtures("world")
-def test_a_port_that_is_taken_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("socket.socket", lambda: Listener(taken=True))
     assert main(["web", "--port", "8765"]) == ExitCode.USAGE
     assert "Port 8765 is taken" in capsys.readouterr().err
@@ -919,9 +1053,9 @@ def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page:
 def test_a_run_says_what_it_cost_on_its_page_and_in_the_api(page: TestClient) -> None:
     run_id = measured()
     assert cost.dollars(SPENT.dollars) in page.get(f"/parts/run/{run_id}").text
-    told = page.get(f"/api/v1/runs/{run_id}").json()["cost"]
-    assert told["dollars"] == pytest.approx(SPENT.dollars, abs=1e-6)
-    assert told["used"]["puts"] == 2
+    reported = page.get(f"/api/v1/runs/{run_id}").json()["cost"]
+    assert reported["dollars"] == pytest.approx(SPENT.dollars, abs=1e-6)
+    assert reported["used"]["puts"] == 2
     assert page.get(f"/api/v1/runs/{run(user_id='u-2')}").json()["cost"] is None
 
 
@@ -948,11 +1082,11 @@ def test_a_spent_budget_is_shown_with_what_happens_to_its_messages(page: TestCli
 
 def test_costs_and_budgets_are_in_the_api_and_in_the_metrics(page: TestClient) -> None:
     measured()
-    told = page.get("/api/v1/cost").json()
-    assert told["by_task"][0]["name"] == "send_welcome_email"
-    assert told["today"]["dollars"] == pytest.approx(SPENT.dollars, rel=0.01)
-    assert told["month_ahead"] > 2.7
-    assert told["idle"] == [{"what": "27 alarms", "dollars": 2.7}]
+    reported = page.get("/api/v1/cost").json()
+    assert reported["by_task"][0]["name"] == "send_welcome_email"
+    assert reported["today"]["dollars"] == pytest.approx(SPENT.dollars, rel=0.01)
+    assert reported["month_ahead"] > 2.7
+    assert reported["idle"] == [{"what": "27 alarms", "dollars": 2.7}]
     (one,) = page.get("/api/v1/budgets").json()
     assert (one["task"], one["declared"]["dollars"], one["spent"]) == (DIGEST, 100.0, False)
     paths = page.get("/api/v1/openapi.json").json()["paths"]
@@ -971,3 +1105,17 @@ def test_where_no_history_is_kept_the_cost_page_says_so_and_the_rest_is_measured
     assert metrics.status_code == 200
     assert "nexus_queue_waiting_messages" in metrics.text
     assert "dollars" not in metrics.text
+
+
+def test_metrics_that_aws_denies_are_an_error_and_are_not_left_out(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DynamoDB:
+        def scan(self, **_: Any) -> None:
+            why = "not authorized to perform: dynamodb:Scan on resource: table/nexus-test-task-runs/index/history"
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": why}}, "Scan")
+
+    monkeypatch.setattr(history, "client", lambda _: DynamoDB())
+    metrics = page.get("/metrics")
+    assert metrics.status_code == 503
+    assert metrics.text.startswith("Permission denied: Scan was denied")

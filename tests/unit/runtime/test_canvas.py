@@ -644,10 +644,10 @@ def test_an_error_callback_of_a_canvas_comes_whichever_part_failed(
     tasks.run()
 
     assert sorted(set(speaker.said) & {"oops", "and"}) == ["and", "oops"]
-    (told,) = [
+    (reported,) = [
         text for item in tasks.store.items.values() if (text := str(item.get("result"))).startswith('{"text":"oops')
     ]
-    assert f"{word} cannot be said" in told
+    assert f"{word} cannot be said" in reported
 
 
 def test_a_groups_error_callback_comes_when_a_member_fails(tasks: SentTasks, speaker: Speaker) -> None:

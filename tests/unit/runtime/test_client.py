@@ -252,9 +252,9 @@ def test_the_record_of_a_run_that_was_not_sent_has_the_reason_of_aws(
         refusing.setattr(sqs, "send_message", deny)
         with pytest.raises(SendFailed):
             canvas.delay()
-    told = [AsyncResult(run_id).record() for run_id in sent]
-    assert [record.status for record in told] == ["FAILURE", "FAILURE"]  # the second step as well
-    for record in told:
+    reported = [AsyncResult(run_id).record() for run_id in sent]
+    assert [record.status for record in reported] == ["FAILURE", "FAILURE"]  # the second step as well
+    for record in reported:
         assert record.error is not None
         assert record.error.type == "SendFailed"
         assert "(AccessDenied)" in record.error.message

@@ -119,17 +119,17 @@ def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
 
 
 def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    reported = []
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:
         run.progress(7, 100, "encoding")
-        told.append(handle.progress)
+        reported.append(handle.progress)
         return SENT
 
     does(monkeypatch, work)
     handle = catalogue.send_note.delay(**NOTE)
     tasks.run()
-    assert told == [(7, 100)]
+    assert reported == [(7, 100)]
 
 
 def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_message(tasks: SentTasks) -> None:

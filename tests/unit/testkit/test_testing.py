@@ -160,7 +160,7 @@ def test_an_upload_is_processed(nexus_tasks: Tasks) -> None:
     assert stored == {rendition.key for rendition in found.media.renditions.values()}
 
 
-def test_an_upload_without_its_post_is_turned_away_after_its_retries(nexus_tasks: Tasks) -> None:
+def test_an_upload_without_its_post_is_quarantined_after_its_retries(nexus_tasks: Tasks) -> None:
     nexus_tasks.upload("uploads/7/p-1/holiday.jpg", PHOTO, task=process_media_upload)
     nexus_tasks.drain()
     assert [key for _, key in nexus_tasks.services.s3.objects] == ["quarantine/uploads/7/p-1/holiday.jpg"]
@@ -317,7 +317,7 @@ def test_endless_tasks_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.Monke
 class RegisterTest(TasksMixin, unittest.TestCase):
     """As an application's own."""
 
-    def test_somebody_registers(self) -> None:
+    def test_a_user_registers(self) -> None:
         user_id = register_view("ada@example.com")
         self.assert_sent(send_welcome_email, user_id=user_id)
         self.assert_not_sent(refresh_user_statistics)

@@ -89,7 +89,7 @@ type File = tuple[bytes, Wanted]
     "matrix and range",
     "followed",
     each(WEIGHTS, ("limited", "full")),
-    told="BT.709, FCC, BT.470, BT.601, SMPTE 240M, BT.2020; limited and full",
+    detail="BT.709, FCC, BT.470, BT.601, SMPTE 240M, BT.2020; limited and full",
 )
 def matrices(matrix: int, extent: str) -> File:
     full_range = extent == "full"
@@ -234,7 +234,7 @@ def display(a: float, b: float, c: float, d: float) -> tuple[int, ...]:
     return *(round(value * ONE) for value in (a, b, 0, c, d, 0, 0, 0)), 1 << 30
 
 
-@feature("MP4, MOV", "display matrix", "upright", each(("MP4", "MOV"), _TURNS), told=", ".join(_TURNS))
+@feature("MP4, MOV", "display matrix", "upright", each(("MP4", "MOV"), _TURNS), detail=", ".join(_TURNS))
 def turns(kind: str, name: str) -> File:
     return shot(BY_NAME[kind], coded(PICTURE), matrix=display(*_TURNS[name])), Wanted(placed(PICTURE, *_TURNS[name]))
 
@@ -267,7 +267,7 @@ _SHAPES: Final = {
     "shape of the pixels",
     "made square by shrinking",
     each(BY_NAME, _SHAPES),
-    told=", ".join(_SHAPES),
+    detail=", ".join(_SHAPES),
 )
 def shapes(kind: str, name: str) -> File:
     aspect, wide, high = _SHAPES[name]
@@ -367,7 +367,7 @@ def fields(kind: Kind, top_first: bool) -> File:
     "frame rates",
     "kept; at most 60",
     each(BY_NAME, (10, 24, 50, 60)),
-    told="10, 24, 50, 60",
+    detail="10, 24, 50, 60",
 )
 def rates(kind: str, rate: int) -> File:
     return shot(BY_NAME[kind], coded(PICTURE), rate=rate, times=range(12)), Wanted(times=np.arange(12) / rate)
@@ -515,7 +515,7 @@ _SOUNDS_TOLD: Final = (
 )
 
 
-@feature("MP4, MOV, WebM, AVI, WMV", "codec of the sound", "becomes AAC", _SOUNDS, told=_SOUNDS_TOLD)
+@feature("MP4, MOV, WebM, AVI, WMV", "codec of the sound", "becomes AAC", _SOUNDS, detail=_SOUNDS_TOLD)
 def sound_codecs(of: str) -> File:
     return sounding(made(of), tones(1)), Wanted(sound=(400,))
 
@@ -561,7 +561,7 @@ _CODECS_TOLD: Final = "H.264, H.265, AV1, MPEG-4, VP9, VP8, MS MPEG-4, H.263, WM
 
 @feature(
     *("MP4, MOV, WebM, AVI, WMV", "codec of the pictures", "becomes H.264; copied where it is that and suits", _CODECS),
-    told=_CODECS_TOLD,
+    detail=_CODECS_TOLD,
     within=20,
 )
 def codecs(of: str) -> File:

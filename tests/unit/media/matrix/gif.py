@@ -33,7 +33,7 @@ def clear(colours: Pixels, holes: Pixels) -> Pixels:
     "colours of the table",
     "all",
     each((2, 4, 8, 16, 32, 64, 128, 256), ("global", "local")),
-    told="2 to 256, global or the frame's own",
+    detail="2 to 256, global or the frame's own",
 )
 def tables(count: int, which: str) -> File:
     table = np.random.default_rng(count).integers(0, 256, (count, 3))

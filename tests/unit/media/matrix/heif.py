@@ -72,7 +72,7 @@ def still(kind: str, *properties: bytes, **how: Any) -> bytes:
     "`irot` and `imir`",
     "turned to the left, then mirrored",
     each(KINDS, range(4), ("", 0, 1)),
-    told="0 to 3 quarter turns, with and without each mirror image",
+    detail="0 to 3 quarter turns, with and without each mirror image",
 )
 def turns(kind: str, quarter_turns: int, axis: int | str) -> File:
     wanted = np.rot90(PICTURE, quarter_turns)
@@ -98,7 +98,7 @@ _CROPS: Final = {
     "`clap`",
     "cropped, to the inside of a pixel; ignored where it is nonsense",
     each(KINDS, _CROPS),
-    told=", ".join(_CROPS),
+    detail=", ".join(_CROPS),
 )
 def crops(kind: str, name: str) -> File:
     aperture, (left, top, right, bottom) = _CROPS[name]
@@ -110,7 +110,7 @@ def crops(kind: str, name: str) -> File:
     "`clap`, `irot` and `imir`",
     "in this order",
     each(KINDS, range(4), (0, 1)),
-    told="every turn with each mirror image",
+    detail="every turn with each mirror image",
 )
 def cropped_and_turned(kind: str, quarter_turns: int, axis: int) -> File:
     wanted = np.rot90(PICTURE[8:44, 10:50], quarter_turns)
@@ -216,7 +216,7 @@ SOFT: Final = (100 + PICTURE.astype(int) // 5).astype(np.uint8)
 """Colours that are colours by every matrix."""
 
 
-@feature(BOTH, "`nclx`: matrix", "followed", each(KINDS, _WEIGHTS), told=", ".join(_WEIGHTS))
+@feature(BOTH, "`nclx`: matrix", "followed", each(KINDS, _WEIGHTS), detail=", ".join(_WEIGHTS))
 def matrices(kind: str, name: str) -> File:
     number, red, blue = _WEIGHTS[name]
     return file(kind, item(kind, SOFT, nclx(1, 13, number))), read_as(ycc(SOFT), red, blue)
@@ -250,7 +250,7 @@ _CURVES: Final = {
 
 
 @feature(
-    BOTH, "`nclx`: primaries and curve", "converted to sRGB", each(KINDS, _CURVES), told=", ".join(_CURVES), within=5
+    BOTH, "`nclx`: primaries and curve", "converted to sRGB", each(KINDS, _CURVES), detail=", ".join(_CURVES), within=5
 )
 def curves(kind: str, name: str) -> File:
     primaries, transfer, points, curve = _CURVES[name]
@@ -413,7 +413,7 @@ _BOXES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@feature(BOTH, "where boxes and pixels stand", "read", each(KINDS, _BOXES), told=", ".join(_BOXES))
+@feature(BOTH, "where boxes and pixels stand", "read", each(KINDS, _BOXES), detail=", ".join(_BOXES))
 def boxes(kind: str, name: str) -> File:
     return still(kind, **_BOXES[name]), PICTURE
 
@@ -450,7 +450,7 @@ _HARMLESS: Final = {
 }
 
 
-@feature(BOTH, "properties that no pixel depends on", "ignored", each(KINDS, _HARMLESS), told=", ".join(_HARMLESS))
+@feature(BOTH, "properties that no pixel depends on", "ignored", each(KINDS, _HARMLESS), detail=", ".join(_HARMLESS))
 def properties(kind: str, name: str) -> File:
     return still(kind, *filter(None, [_HARMLESS[name]])), PICTURE
 
@@ -480,7 +480,7 @@ _NOTES: Final = {
     "metadata, thumbnails, depth and gain maps, whole or broken",
     "ignored",
     each(KINDS, _NOTES),
-    told=", ".join(_NOTES),
+    detail=", ".join(_NOTES),
 )
 def notes(kind: str, name: str) -> File:
     others = [

@@ -129,7 +129,7 @@ def codings(how: dict[str, Any]) -> File:
     "progressive, optimised, every subsampling of an encoder",
     "as baseline",
     each((False, True), (0, 1, 2)),
-    told="progressive or not, 4:4:4, 4:2:2, 4:2:0",
+    detail="progressive or not, 4:4:4, 4:2:2, 4:2:0",
     reference=VIPS,
     within=2,
 )
@@ -172,7 +172,7 @@ def exif_segment(order: str, orientation: int, kind: int = 3, ifd1: int = 0) -> 
     return segment(0xE1, b"Exif\0\0" + mark + struct.pack(order + "HI", 42, 8) + entry(orientation) + after)
 
 
-@feature("JPEG", "orientation in EXIF", "upright", each(range(1, 9), ("<", ">")), told="1 to 8, in either byte order")
+@feature("JPEG", "orientation in EXIF", "upright", each(range(1, 9), ("<", ">")), detail="1 to 8, in either byte order")
 def orientation(number: int, order: str) -> File:
     return with_segments(UPRIGHT, exif_segment(order, number)), turned(PICTURE, number)
 

@@ -62,12 +62,12 @@ def of_kind(kind: str, depth: int, **how: Any) -> bytes:
     return png(ramp(depth, channels), depth, colours, before=before + how.pop("before", b""), **how)
 
 
-@feature("PNG", "colour type and bits a sample", "all; 16 bits become 8", _COMBINATIONS, told=_TOLD, reference=VIPS)
+@feature("PNG", "colour type and bits a sample", "all; 16 bits become 8", _COMBINATIONS, detail=_TOLD, reference=VIPS)
 def depths(kind: str, depth: int) -> File:
     return compared(of_kind(kind, depth))
 
 
-@feature("PNG", "Adam7 interlacing", "as without", _COMBINATIONS, told=_TOLD, reference=VIPS)
+@feature("PNG", "Adam7 interlacing", "as without", _COMBINATIONS, detail=_TOLD, reference=VIPS)
 def interlaced(kind: str, depth: int) -> File:
     return compared(of_kind(kind, depth, interlaced=True))
 
@@ -285,7 +285,7 @@ def narrow() -> File:
     "orientation (`eXIf`)",
     "upright",
     each(range(1, 9), ("before the pixels", "behind")),
-    told="1 to 8, before the pixels and behind",
+    detail="1 to 8, before the pixels and behind",
     within=0,
 )
 def orientation(number: int, place: str) -> File:

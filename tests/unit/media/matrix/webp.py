@@ -111,7 +111,7 @@ _ORDERS: Final = {"behind": 1, "before": -1}
     "orientation in EXIF",
     "upright",
     each(range(1, 9), ("behind", "before")),
-    told="1 to 8, behind the pixels and before",
+    detail="1 to 8, behind the pixels and before",
 )
 def orientation(number: int, where: str) -> File:
     block = exif(number).tobytes()

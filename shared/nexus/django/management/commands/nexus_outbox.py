@@ -5,10 +5,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections, router
 
 from nexus import outbox
 from nexus.django import conf
+from nexus.django.models import Outbox
 from nexus.errors import NexusError, SendFailed
 from nexus.registry import registry
 
@@ -20,18 +21,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--database` and `--every`."""
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the outbox")
+        parser.add_argument(
+            "--database", help="the database of the outbox (default: the one that Outbox.add writes to)"
+        )
         parser.add_argument(
             "--every", type=float, default=0.0, help="repeat after this many seconds (default: send once)"
         )
 
-    def handle(self, *_: Any, database: str, every: float, **__: Any) -> None:
+    def handle(self, *_: Any, database: str | None, every: float, **__: Any) -> None:
         """Raises CommandError if AWS does not accept the tasks and `--every` is not given."""
         conf.apply()
         registry.load((conf.CATALOGUE,))
+        alias = database or router.db_for_write(Outbox)
 
         def connect() -> Any:
-            connection = connections[database].copy()
+            connection = connections[alias].copy()
             connection.set_autocommit(False)
             return connection
 

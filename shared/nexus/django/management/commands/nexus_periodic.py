@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS
+from django.db import router
 
-from nexus.django.periodic import FAULTS, sync
+from nexus.django.periodic import FAULTS, PeriodicTask, sync
 
 
 class Command(BaseCommand):
@@ -16,12 +16,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--database`."""
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the rows")
+        parser.add_argument("--database", help="the database of the rows (default: the one that saving writes to)")
 
-    def handle(self, *_: Any, database: str, **__: Any) -> None:
+    def handle(self, *_: Any, database: str | None, **__: Any) -> None:
         """Raises CommandError if a row's schedule could not be written."""
         try:
-            done = sync(database)
+            done = sync(database or router.db_for_write(PeriodicTask))
         except FAULTS as error:
             raise CommandError(str(error)) from error
         for name in done.written:

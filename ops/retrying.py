@@ -1,0 +1,98 @@
+"""Sends failed runs again, wherever their dead letters are.
+
+A run that waits for others (a fan-out, a group) has no dead letter: those of its members that failed have one each.
+Its members may be in other queues than itself; a group is in none.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nexus.backend import backend
+from nexus.runs import tallies
+from nexus.runs.record import RunRecord
+from ops import catalogue, dead_letters, timeline
+from ops.problems import Problem, explained, usage
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The runs to send again, at least one. `never_sent` counts those asked for that failed because a run before them
+    failed: they have no dead letter, and follow once that run has succeeded."""
+
+    runs: tuple[RunRecord, ...]
+    never_sent: int
+
+
+def failed(ids: Iterable[str]) -> Failed:
+    """Those of these runs that have failed; of those that wait for others, the members that have, at any depth.
+
+    Raises Problem if there are none.
+    """
+    level = list(dict.fromkeys(ids))
+    asked, met = frozenset(level), set(level)
+    found: list[RunRecord] = []
+    never_sent = 0
+    while level:
+        items = backend().store.get(level)
+        members: list[str] = []
+        for item in (items[run_id] for run_id in level if run_id in items):
+            record = RunRecord.of(item)
+            if record.status == "FAILURE" and "blocked" in item:
+                never_sent += record.id in asked
+                continue
+            if record.status == "FAILURE" and not record.waits:
+                found.append(record)
+            # One that still runs may have members that have failed. So may one that could not send all its members.
+            if record.fanned_out and record.status in ("STARTED", "FAILURE"):
+                members += (run_id for run_id in _failed_members(record) if run_id not in met)
+        level = list(dict.fromkeys(members))
+        met.update(level)
+    if not found:
+        why = "Failed runs are sent again, and of a job or a group the members that failed. None of these has."
+        if never_sent:
+            why = "A run before them failed: send that one again, and they follow."
+        raise usage("There is nothing to send again", why)
+    return Failed(tuple(found), never_sent)
+
+
+def _failed_members(record: RunRecord) -> Iterator[str]:
+    """The runs of each failed member; if a member is a chain, any of them may be the one that failed."""
+    for member in timeline.of_members(record):
+        if member.status == "failed":
+            steps = record.earlier[member.index] if record.earlier else 0
+            yield from (tallies.earlier_id(member.id, number) for number in range(steps))
+            yield member.id
+
+
+def retry(found: Failed) -> str:
+    """Sends these runs again under their ids, queue by queue, and returns what it did in words.
+
+    Raises botocore's errors; after the first queue, a Problem that also says how many runs were sent before it.
+    """
+    by_queue: dict[str, set[str]] = {}
+    for record in found.runs:
+        by_queue.setdefault(record.queue, set()).add(record.id)
+    done, refused = 0, dict[str, str]()
+    for queue in [queue for queue in by_queue if queue in catalogue.queues()]:
+        try:
+            outcome = dead_letters.retry(queue, dead_letters.Filter(ids=frozenset(by_queue[queue])))
+        except Exception as error:
+            problem = explained(error)
+            if problem is None or not done:
+                raise
+            why = f"{problem.why} {done:,} sent again before that.".lstrip()
+            raise Problem(problem.what, why, problem.do, problem.code) from error
+        done += outcome.done
+        refused |= outcome.failed
+    gone = len(found.runs) - done - len(refused)
+    return " ".join(_words(done, gone, refused, found.never_sent))
+
+
+def _words(done: int, gone: int, refused: dict[str, str], never_sent: int) -> Iterator[str]:
+    yield f"{done:,} sent again."
+    if gone:
+        yield f"{gone:,} no longer had a dead letter."
+    if refused:
+        yield f"{len(refused):,} could not be: {next(iter(refused.values()))}."
+    if never_sent:
+        yield f"{never_sent:,} will follow when the run before has succeeded."
