@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md from the run that measured them.
+"""Writes the tables of docs/benchmarks.md, and one of docs/mail.md, from the run that measured them.
 
 A table is between two comments, `<!-- table NAME -->` and `<!-- end of NAME -->`. A benchmark prints its tables;
 with `NEXUS_WRITE_TABLE=1` it also replaces those in the page.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
+MAIL = ROOT / "docs" / "mail.md"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

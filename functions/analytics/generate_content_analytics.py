@@ -163,9 +163,7 @@ def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continua
 
 
 def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
-    """Adds one user. Users who registered after the day are not counted, although their posts and follows are in the
-    totals.
-    """
+    """Adds one user: to `total_users` even if they registered after the day, as docs/data-model.md defines it."""
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)
     last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)

@@ -13,8 +13,10 @@ An hour's posts are read once it is over and its counts stored (hashtag_counts);
 reads the posts of the last hour or two, six days' sums and up to 47 hours' sums. It writes the tags that trend and
 clears those that no longer do.
 
-hashtag_counts.count decides which posts vote. A change of that rule applies to hours that are not stored yet, so the
-whole window follows it after seven days, or at once if hashtags/ in the archive bucket is emptied.
+A stored hour keeps the votes of posts that are deleted later: counting it again for each deletion would cost large
+networks the whole window every hour. hashtag_counts.count decides which posts vote. A change of that rule applies to
+hours that are not stored yet, so the whole window follows it, or a deletion, after seven days; or at once if hashtags/
+in the archive bucket is emptied.
 """
 
 from collections import Counter

@@ -1,6 +1,7 @@
 """send_notification: an in-app notification to one user, shown once even if the message is delivered twice.
 
-Its id is the run's, so a repeat finds the existing one. Nothing is written for an actor whom the user has blocked.
+Its id is the run's, so a repeat finds the existing one. Nothing is written for an actor whom the user has blocked, or
+who no longer exists: the text may name them, and a message can be late by hours, a dead letter by two weeks.
 """
 
 from nexus import clock
@@ -17,8 +18,11 @@ def send_notification(args: SendNotification, run: Run) -> NotificationSent:
     """Writes the notification. Rejects an unknown user."""
     if not users.exists(args.user_id):
         raise Reject(f"no user {args.user_id}")
-    if args.actor_id is not None and blocks.has_blocked(args.user_id, args.actor_id):
-        return NotificationSent(reason="the user has blocked the actor")
+    if args.actor_id is not None:
+        if blocks.has_blocked(args.user_id, args.actor_id):
+            return NotificationSent(reason="the user has blocked the actor")
+        if not users.exists(args.actor_id):
+            return NotificationSent(reason="the actor was deleted")
     notification = Notification(
         user_id=args.user_id,
         notification_id=run.id,

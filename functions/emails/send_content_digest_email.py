@@ -1,6 +1,7 @@
 """send_content_digest_email: the week's top posts, personalised for each user active in the last 7 days who wants them.
 
-1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
+1. The run asks SES for its rate, and has each shard of the week's feed ranked. Then it makes the week's edition
+   (digest.edition.py) once, and plans segments of the users.
 2. A segment scans its users, and for each active one: reads whom they follow, ranks their edition, renders, waits
    for the common rate, claims the mail in the ledger, sends, settles. If time runs out, a new invocation continues.
 
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,11 +34,11 @@ from nexus.aws.rows import BadRow
 from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
-from social import catalogue
+from social import catalogue, scratch
 from social.catalogue import DigestReport, SendContentDigestEmail
-from social.data import days, follows, mail_ledger, objects, users
+from social.data import days, follows, mail_ledger, objects, posts, users
 from social.data.users import User
-from social.parts import DigestPart, DigestSegment
+from social.parts import DigestEdition, DigestPart, DigestSegment, DigestShard
 from social.weeks import monday_of, week_of, weeks_before
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ SEGMENT_SECONDS = 400.0
 MAX_SEGMENTS = 2_000
 
 TIME_TO_PUBLISH = 30.0
-"""Seconds reserved in the planning invocation to save an incomplete edition."""
+"""Seconds reserved in an invocation that makes the edition for its longest step, and for saving a file of 700 MB."""
 
 READERS_AT_ONCE = 100
 TRIES = 5
@@ -71,9 +72,8 @@ OVERLAP = 3_600
 
 @implements(catalogue.send_content_digest_email)
 def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestReport | Continuation:
-    """Makes the edition and splits the users into segments. Raises Reject if nothing can be sent."""
-    cursor = run.cursor or {}
-    now = cursor.get("now", _now())
+    """Has each shard of the feed ranked, then the edition made. Raises Reject if nothing can be sent."""
+    now = _now()
     week = args.week or week_of(now)
     since, until = span(week, now)
     mail_settings()  # reports a misconfigured deployment once, not per segment
@@ -83,35 +83,72 @@ def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestR
         raise Reject(str(error)) from error
     except SlowDown as error:
         raise Retry(str(error)) from error
-    key = f"{digest.edition.FOLDER}/{week}/{until}-{run.id}.gz"
-    path = _folder() / "plan.sqlite"
-    path.unlink(missing_ok=True)
-    if cursor:
-        digest.edition.fetch(key, path)
-    complete = digest.edition.build(path, since, until, stop=lambda: run.remaining < TIME_TO_PUBLISH)
-    digest.edition.publish(path, key)
-    if not complete:
-        return run.continue_from({"now": now})
-    total = segments(users.TABLE.size()[0], per_second)
-    run.logger.info("digest planned", week=week, posts=digest.edition.held(path), segments=total, per_second=per_second)
-    path.unlink()
-    part = DigestPart(
-        edition=key,
-        since=since,
-        until=until,
-        overlaps=overlapping(week, since),
-        segment=0,
-        total=total,
-        per_second=per_second,
-    )
-    parts = [part.model_copy(update={"segment": number}) for number in range(total)]
-    return run.fan_out([DigestSegment(week=week, part=one) for one in parts])
+    edition = f"{digest.edition.FOLDER}/{week}/{until}-{run.id}.gz"
+    then = DigestEdition(week=week, edition=edition, since=since, until=until, per_second=per_second)
+    shards = [DigestShard(**dict(then), shard=shard) for shard in range(posts.FEED_SHARDS)]
+    return run.fan_out(shards, then=then)
 
 
 @implements_part(catalogue.send_content_digest_email)
-def send_segment(args: DigestSegment, run: Run) -> DigestReport | Continuation:
-    """Sends the digest to one segment of the users."""
-    return Segment(args.week, args.part, run).send()
+def part(args: DigestShard | DigestEdition | DigestSegment, run: Run) -> DigestReport | Continuation:
+    """Ranks one shard, makes the edition of all, or sends to one segment of the users."""
+    match args:
+        case DigestShard():
+            return rank_shard(args, run)
+        case DigestEdition():
+            return make_edition(args, run)
+        case DigestSegment():
+            return Segment(args.week, args.part, run).send()
+
+
+def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
+    """Publishes one shard's posts that may be in the edition."""
+    path, key = _in_progress(run), _shard(args.edition, args.shard)
+    complete = digest.edition.rank_shard(path, args.shard, args.since, args.until, stop=_ends_soon(run))
+    digest.edition.publish(path, key)
+    return DigestReport(week=args.week) if complete else run.continue_from({"file": key})
+
+
+def make_edition(args: DigestEdition, run: Run) -> Continuation:
+    """Makes and publishes the edition, and splits the users into segments."""
+    path, key = _in_progress(run), args.edition
+    shards = [_shard(key, shard) for shard in range(posts.FEED_SHARDS)]
+    complete = digest.edition.build(path, shards, stop=_ends_soon(run))
+    digest.edition.publish(path, key)
+    if not complete:
+        return run.continue_from({"file": key})
+    total = segments(users.TABLE.size()[0], args.per_second)
+    held = digest.edition.held(path)
+    run.logger.info("digest planned", week=args.week, posts=held, segments=total, per_second=args.per_second)
+    one = DigestPart(
+        edition=key,
+        since=args.since,
+        until=args.until,
+        overlaps=overlapping(args.week, args.since),
+        segment=0,
+        total=total,
+        per_second=args.per_second,
+    )
+    parts = [one.model_copy(update={"segment": number}) for number in range(total)]
+    return run.fan_out([DigestSegment(week=args.week, part=one) for one in parts])
+
+
+def _shard(edition: str, shard: int) -> str:
+    return f"{edition.removesuffix('.gz')}.{shard}.gz"
+
+
+def _ends_soon(run: Run) -> Callable[[], bool]:
+    return lambda: run.remaining < TIME_TO_PUBLISH
+
+
+def _in_progress(run: Run) -> Path:
+    """The file as an earlier invocation left it; none at the beginning."""
+    close_editions()
+    path = _path()
+    path.unlink(missing_ok=True)
+    if run.cursor:
+        digest.edition.fetch(run.cursor["file"], path)
+    return path
 
 
 def overlapping(week: str, since: int) -> str | None:
@@ -299,7 +336,7 @@ class Segment:
         except BadAddress:
             return Outcome("skipped", "the address cannot be mailed")
         followed = follows.followed_by(user.user_id, limit=FOLLOWS_READ, meter=self._tally.meter)
-        stories = edition.stories_for(user.user_id, followed, already_sent)
+        stories = edition.stories_for(user.user_id, followed, already_sent, meter=self._tally.meter)
         if not stories:
             return Outcome("skipped", "nothing new")
         return Addressee(user, address, stories)
@@ -384,11 +421,12 @@ def _pause(seconds: float) -> None:
 
 @lru_cache(maxsize=1)
 def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="nexus-digest-")
+    return scratch.folder()
 
 
-def _folder() -> Path:
-    return Path(_temporary().name)
+def _path() -> Path:
+    """The file of this sandbox's only edition, being made or open."""
+    return Path(_temporary().name) / "edition.sqlite"
 
 
 _opened: dict[str, "Edition"] = {}
@@ -398,12 +436,11 @@ def _edition(key: str) -> "Edition":
     """The edition, downloaded once per sandbox; replaces the previous one."""
     if key not in _opened:
         close_editions()
-        path = _folder() / "edition.sqlite"
         try:
-            digest.edition.fetch(key, path)
+            digest.edition.fetch(key, _path())
         except LookupError as error:
             raise Reject(f"the week's posts have expired: {error}") from error
-        _opened[key] = digest.edition.open_edition(path)
+        _opened[key] = digest.edition.open_edition(_path())
     return _opened[key]
 
 

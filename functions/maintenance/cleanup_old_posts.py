@@ -239,7 +239,7 @@ def _forget_erased(stayed: Sequence[ArchivedPost], tally: Tally) -> None:
     erased = {item["post_id"]["S"] for item in there if posts.is_erased(item)}
     for one in stayed:
         if one.post_id in erased:
-            archive.erase(one.post["author_id"]["S"], one.post_id, last=False, meter=tally.meter)
+            list(archive.erase(one.post["author_id"]["S"], one.post_id, last=False, meter=tally.meter))
             objects.erase("archive", f"media/{one.post_id}/")
 
 

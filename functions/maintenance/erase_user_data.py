@@ -6,8 +6,9 @@ and `delete_post`, which hide the user or post at once.
 
 Every step is idempotent, and no other progress is stored: a run that dies or continues looks for what is left. A post
 is hidden first, which blocks likes, comments, media and archiving; then its dependents are deleted, and last the item,
-through which they are found. A comment on another user's post is deleted in one transaction with that post's count.
-Hashtag votes are counted again without the post. The nightly job corrects counts of followers and posts.
+through which they are found. An archived post has no item: its author and id lead to what is left of it. A comment on
+another user's post is deleted in one transaction with that post's count. The nightly job corrects counts of followers
+and posts.
 
 A second pass 15 minutes later finds what was written meanwhile (an upload with an issued form, a comment in flight):
 no form and no sandbox lives longer. A user with many rows is split into segments, one for each kind of row.
@@ -15,14 +16,13 @@ no form and no sandbox lives longer. A user with many rows is split into segment
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import BadRow, read_count, read_texts
+from nexus.aws.rows import BadRow, read_count
 from nexus.aws.table import Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -34,7 +34,6 @@ from social.data import (
     blocks,
     comments,
     follows,
-    hashtags,
     mail_ledger,
     notifications,
     objects,
@@ -73,8 +72,8 @@ class Erasing:
     post_id: str | None = None
 
 
-type Step = Iterator[tuple[str, int]]
-"""Yields what was erased, with counts, after each page: the run may continue from there."""
+type Step = Iterator[Counter[str]]
+"""Yields how much of what was erased, after each page: unless it is nothing, the run may continue from there."""
 
 
 def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
@@ -88,7 +87,7 @@ def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuati
     tally = Tally.resumed(run)
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
-        return _erase(erasing, ("posts",), run, look_again=args.again)
+        return _erase(erasing, STEPS_OF_A_POST, run, look_again=args.again)
     users.TABLE.delete(args.user_id, meter=tally.meter)  # first: prevents mail, logins and notifications from now on
     erasing = Erasing(args.user_id, args.again, tally)
     post_ids = _posts_of(erasing)
@@ -114,16 +113,16 @@ def _erase(erasing: Erasing, stores: Sequence[str], run: Run, *, look_again: boo
     cursor, tally = run.cursor or {}, erasing.tally
     erased = Counter[str](cursor.get("erased", {}))
     for place in range(cursor.get("place", 0), len(stores)):
-        for what, number in STEPS[stores[place]](erasing):
-            erased[what] += number
-            tally.changed += number
-            if run.short_of_time:
+        for found in STEPS[stores[place]](erasing):
+            erased.update(found)
+            tally.changed += found.total()
+            if found.total() and run.short_of_time:
                 return run.continue_from(tally.cursor(place=place, erased=dict(erased)))
     if look_again:
         _look_again(erasing.user_id, erasing.post_id)
-    found = {what: number for what, number in erased.items() if number}
-    run.logger.info("erased", user_id=erasing.user_id, erased=found)
-    return ErasureReport(**tally.numbers(), erased=found, kept=KEPT_AFTER_ERASURE)
+    numbers = {what: number for what, number in erased.items() if number}
+    run.logger.info("erased", user_id=erasing.user_id, erased=numbers)
+    return ErasureReport(**tally.numbers(), erased=numbers, kept=KEPT_AFTER_ERASURE)
 
 
 def _look_again(user_id: str, post_id: str | None = None) -> None:
@@ -159,7 +158,7 @@ def erase_posts(erasing: Erasing) -> Step:
         if erasing.post_id in others:
             raise Reject(f"post {erasing.post_id} does not belong to user {erasing.user_id}")
         own = [post_id for post_id in some if post_id not in others]
-        yield from sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]()).items()
+        yield sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]())
 
 
 def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Counter[str]:
@@ -171,19 +170,11 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     comments.delete_many([(post_id, one["comment_id"]["S"]) for one in rows], meter=meter)
     erased = Counter(comments=len(rows), posts=item is not None)
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
-    if item is not None or not erasing.again:  # an archived post with this id may be another user's
+    if item is not None:  # otherwise an archived post with this id may be another user's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
-    if erasing.post_id is not None:
-        erased["uploads"] += sum(number for _, number in erase_uploads(erasing))
-        erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
-        erased["reports"] += sum(number for _, number in erase_reports(erasing))
-    if item is not None:
-        with suppress(BadRow):  # a row that cannot be read has cast no votes
-            if read_texts(item, "hashtags", post_id):
-                hashtags.count_again(read_count(item, "created_at", post_id), clock.now())
-        posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
-            _look_again(erasing.user_id, post_id)
+            _look_again(erasing.user_id, post_id)  # before the item is deleted, through which a retry finds the post
+        posts.TABLE.delete(post_id, meter=meter)
     return erased
 
 
@@ -204,7 +195,7 @@ def erase_comments(erasing: Erasing) -> Step:
     for page in comments.written_by(erasing.user_id, meter=erasing.tally.meter):
         for some in batched(page.items, AT_ONCE, strict=False):
             erasing.tally.rows_read += len(some)
-            yield "comments", sum(in_threads(partial(_erase_comment, erasing), some, THREADS))
+            yield Counter(comments=sum(in_threads(partial(_erase_comment, erasing), some, THREADS)))
 
 
 def _erase_comment(erasing: Erasing, item: Row) -> int:
@@ -226,25 +217,32 @@ def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], era
     for page in find(erasing.user_id, meter=erasing.tally.meter):
         keys = [{name: item[name]["S"] for name in table.key} for item in page.items]
         erasing.tally.rows_read += len(keys)
-        yield what, table.delete_many(keys, meter=erasing.tally.meter, threads=THREADS)
+        yield Counter({what: table.delete_many(keys, meter=erasing.tally.meter, threads=THREADS)})
 
 
 def erase_uploads(erasing: Erasing) -> Step:
     """Erases originals, including refused ones, in every version."""
     of_the_post = "" if erasing.post_id is None else f"{erasing.post_id}/"
     for folder in ("uploads", "quarantine/uploads"):
-        yield "uploads", objects.erase("uploads", f"{folder}/{erasing.user_id}/{of_the_post}")
+        yield Counter(uploads=objects.erase("uploads", f"{folder}/{erasing.user_id}/{of_the_post}"))
 
 
 def erase_mails(erasing: Erasing) -> Step:
     """Erases the mail ledger's entries, without reading them."""
     mail_ledger.erase(erasing.user_id, clock.now(), meter=erasing.tally.meter)
-    yield "mails", 0
+    yield Counter()
 
 
 def erase_archive(erasing: Erasing) -> Step:
     """Erases archived posts, and deleted comments archived with other people's posts."""
-    yield "archived", archive.erase(erasing.user_id, last=not erasing.again, meter=erasing.tally.meter)
+    last, meter = not erasing.again, erasing.tally.meter
+    try:
+        for _ in archive.erase(erasing.user_id, erasing.post_id, last=last, meter=meter):
+            yield Counter(archived=1)
+    except archive.OtherAuthor as error:
+        raise Reject(str(error)) from None
+    if erasing.post_id is not None and last:  # copies that an archiving run made, and then found the post erased
+        yield Counter(renditions=objects.erase("archive", f"media/{erasing.post_id}/"))
 
 
 def erase_reports(erasing: Erasing) -> Step:
@@ -257,7 +255,7 @@ def erase_reports(erasing: Erasing) -> Step:
         day_report.publish(replace(content, popular=kept), meter=erasing.tally.meter)
         if not analytics.set_popular(content, kept, meter=erasing.tally.meter):
             raise Retry(f"the day {content.day} was counted again in the meantime", after=5)
-        yield "reports", 1
+        yield Counter(reports=1)
 
 
 def _of(erasing: Erasing, post: analytics.PopularPost) -> bool:
@@ -278,5 +276,8 @@ STEPS: dict[str, Callable[[Erasing], Step]] = {
     "reports": erase_reports,
 }
 """Every kind of user data, and how it is erased."""
+
+STEPS_OF_A_POST = ("posts", "uploads", "archive", "reports")
+"""The kinds that hold one post: first the post itself, if it is still the user's."""
 
 handler = handler_for(erase_user_data)

@@ -13,7 +13,6 @@ nothing is retried. Temporary failures (the clip took too long, AWS failed) are 
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -32,7 +31,7 @@ from nexus.aws.sdk import client, is_no_object, is_refused
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
 from nexus.worker import Run, handler_for, implements
-from social import catalogue
+from social import catalogue, scratch
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
 from social.data.posts import Media, MediaOutcome, UploadTarget
@@ -339,7 +338,7 @@ def _make(upload: UploadKey, original: Original, run: Run, show: Show, threads: 
         raise pictures.unsupported(head)
     if size > most:
         raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a {kind}", megabytes(most))
-    with tempfile.TemporaryDirectory() as name:
+    with scratch.folder() as name:
         folder = Path(name)
         source = folder / "source"
         with source.open("wb") as file:

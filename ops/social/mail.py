@@ -20,7 +20,7 @@ from nexus.settings import settings
 from ops.aws import client
 from ops.checkout import ROOT
 from ops.problems import Problem, usage
-from social.data import days, follows, mail_ledger, users
+from social.data import days, follows, mail_ledger, posts, users
 from social.data.mail_ledger import Entry
 from social.weeks import week_of, weeks_before
 
@@ -174,7 +174,9 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
     since = until - 7 * days.DAY_SECONDS
     path = folder / "edition.sqlite"
     path.unlink(missing_ok=True)
-    digest.edition.build(path, since, until)
+    for shard in range(posts.FEED_SHARDS):
+        digest.edition.rank_shard(path, shard, since, until)
+    digest.edition.build(path, ())
     edition = digest.edition.open_edition(path)
     with closing(edition.database):
         stories = edition.stories_for(user_id, follows.followed_by(user_id, limit=2_000), frozenset())

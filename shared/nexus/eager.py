@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from nexus import clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, MemoryTransport
-from nexus.backend.transport import DeadLetter, Message
+from nexus.backend.transport import MAX_RECEIVES, DeadLetter, Message
 from nexus.envelope import decode
 from nexus.errors import ConfigurationError, InvalidMessage
 from nexus.registry import registry
@@ -23,9 +23,6 @@ from nexus.settings import settings
 from nexus.worker.entry import serve
 
 INVOCATION_SECONDS = 900.0
-
-MAX_RECEIVES = 20
-"""How often a message that keeps coming back is received, as in the deployed queues."""
 
 
 @dataclass(slots=True)
@@ -52,8 +49,9 @@ class EagerTransport(MemoryTransport):
         run_all(self)
         return {}
 
-    def send_at(self, queue: str, message: Message, when: datetime) -> None:  # noqa: ARG002 - nothing waits here
-        self.send(queue, [message])
+    def send_at(self, queue: str, message: Message, when: datetime) -> None:
+        MemoryTransport.send_at(self, queue, message, when)
+        run_all(self)
 
 
 def run_next(transport: MemoryTransport, place: int = 0) -> bool:

@@ -49,7 +49,7 @@ class Envelope(BaseModel):
     """What SQS carries, as JSON.
 
     `id` is the run's; `parent` the run that sent it or waits for it; `segment` its place in that run; `expires_at` the
-    time after which it must not start; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
+    time after which no attempt starts; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
     by default the task's own; `refs` the arguments that are too large for the message, by name: where each is stored
     (`nexus.runs.payloads`).
     """

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nexus import clock, cron
 from nexus.aws.sdk import client
-from nexus.backend.transport import schedule_target
+from nexus.backend.transport import schedule_target, verbatim
 from nexus.client import Signature
 from nexus.envelope import FIRED_AT, fired_id
 from nexus.errors import NexusError
@@ -68,7 +68,8 @@ class PeriodicTask:
         for field, value in (("start", self.start), ("end", self.end)):
             if value is not None and value.tzinfo is None:
                 raise PeriodicTaskError(f"{field}: {value!r} has no time zone")
-        body = {"v": 1, "fired": [self.name, FIRED_AT], "task": self.task, "args": dict(self.args)}
+        fired = json.dumps([self.name, FIRED_AT])
+        rest = json.dumps({"v": 1, "task": self.task, "args": dict(self.args)}, ensure_ascii=False)
         request: dict[str, Any] = {
             "Name": f"{PREFIX}{self.name}",
             "GroupName": settings().stack,
@@ -78,7 +79,7 @@ class PeriodicTask:
             "ActionAfterCompletion": "NONE",
             "State": "DISABLED" if self.paused else "ENABLED",
             "Description": self.description,
-            "Target": schedule_target(self.queue, json.dumps(body, ensure_ascii=False)),
+            "Target": schedule_target(self.queue, f'{{"fired": {fired}, {verbatim(rest)[1:]}'),
         }
         # Scheduler refuses a start more than five minutes ago, and a past start has no effect.
         start = self.start if self.start is not None and self.start.timestamp() > clock.now() else None

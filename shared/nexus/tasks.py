@@ -102,13 +102,13 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
 
         `args` are the arguments by name, or an instance of their model.
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
-        `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
-        makes repeated sends one run, PENDING until a send succeeds; `track=False` saves the PENDING record (status is
-        UNKNOWN until it starts); `queue` is checked against the catalogue; `group` (a tenant, a user) is its group in
-        SQS's fair queue, also for its retries and dead letter; `link_error` is sent, once, if it ends as FAILURE
-        (`then(tell, failure=the_failure())` takes the failure). Raises InvalidMessage, UnknownTask; SendFailed if AWS
-        does not accept it or is not reached in time; ConfigurationError if there is no such stack, no region or no
-        credentials.
+        `expires` (seconds from now, or an aware time) revokes it if an attempt, a retry included, would start later;
+        `task_id` (a UUID) makes repeated sends one run, PENDING until a send succeeds; `track=False` saves the PENDING
+        record (status is UNKNOWN until it starts); `queue` is checked against the catalogue; `group` (a tenant, a user)
+        is its group in SQS's fair queue, also for its retries and dead letter; `link_error` is sent, once, if it ends
+        as FAILURE (`then(tell, failure=the_failure())` takes the failure). Raises InvalidMessage, UnknownTask;
+        SendFailed if AWS does not accept it or is not reached in time; ConfigurationError if there is no such stack, no
+        region or no credentials.
         """
         if "link" in unknown:
             raise TypeError(

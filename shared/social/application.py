@@ -14,7 +14,7 @@ from nexus.aws.table import transact
 from nexus.client import AsyncResult
 from social import catalogue
 from social.catalogue import ErasureReport
-from social.data import blocks, comments, follows, posts, sessions, users
+from social.data import archive, blocks, comments, follows, posts, sessions, users
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.ids import new_key
@@ -231,15 +231,20 @@ def edit_post(post_id: str, text: str, *, tags: Sequence[str] | None = None, at:
     return posts.edit(post_id, text, hashtags_of(text, tags), int(clock.now() if at is None else at))
 
 
-def delete_post(post_id: str) -> AsyncResult[ErasureReport] | None:
+def delete_post(post_id: str, *, author_id: str | None = None) -> AsyncResult[ErasureReport] | None:
     """Hides a post now, and sends erase_user_data to erase it; None if the post does not exist.
 
     This includes its comments, its upload, its renditions and its copies in the archive. The task is sent first, as for
-    `delete_user`. Three requests and a message.
+    `delete_user`. Two requests and a message.
+
+    An archived post is found only with its `author_id`: take it from your database, never from the request. Two
+    requests, up to one more for each archive object with data of the author, and a message.
     """
     post = posts.get(post_id, consistent=True)
     if post is None:
-        return None
+        if author_id is None or not archive.may_hold(author_id, post_id):
+            return None
+        return catalogue.erase_user_data.delay(user_id=author_id, post_id=post_id)
     erasing = catalogue.erase_user_data.delay(user_id=post.author_id, post_id=post_id)
     posts.hide(post_id)
     return erasing

@@ -152,7 +152,7 @@ send_content_digest_email = Task(
     name="send_content_digest_email",
     queue="emails",
     arguments=SendContentDigestEmail,
-    part=parts.DigestSegment,
+    part=parts.DigestShard | parts.DigestEdition | parts.DigestSegment,
     result=DigestReport,
     summary="Mails the week's top posts, personalised, to each user active in the last 7 days who wants them.",
     time_limit=100,
@@ -421,7 +421,8 @@ class EraseUserData(Arguments):
 
 
 KEPT_AFTER_ERASURE = (
-    "counters: likes, shares, views, hashtag votes and the days' figures are numbers that identify no one",
+    "counters: likes, shares, views and the days' figures are numbers that identify no one",
+    "hashtags: votes name no user and expire after 14 days; a tag that has trended stays in its table",
     "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
     "logs: expire (LogRetentionDays), and contain ids but no address and no text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
@@ -454,7 +455,10 @@ erase_user_data = Task(
 
 
 class SendNotification(Arguments):
-    """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it."""
+    """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it.
+
+    An `actor_id` must be a user: nothing is written once that user is deleted.
+    """
 
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)

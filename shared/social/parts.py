@@ -24,6 +24,25 @@ class ScanPart(Arguments):
 # --- send_content_digest_email -----------------------------------------------------------------------------------
 
 
+class DigestEdition(Arguments):
+    """The second phase: makes `edition` (a key in the archive bucket), and splits the users into segments.
+
+    It has the posts from `since` to before `until`; `per_second` is SES's rate.
+    """
+
+    week: Week
+    edition: str
+    since: int
+    until: int
+    per_second: float = Field(gt=0)
+
+
+class DigestShard(DigestEdition):
+    """A segment of the first phase: ranks one shard of the feed."""
+
+    shard: int = Field(ge=0)
+
+
 class DigestPart(Arguments):
     """One segment of the users, and its parameters.
 

@@ -87,7 +87,9 @@ def normalise(text: str) -> str:
     tag = text.strip().lstrip(START)
     for _ in range(3):  # folding can undo NFKC and vice versa
         tag = unicodedata.normalize("NFKC", tag).casefold()
-    tag = unicodedata.normalize("NFKC", _joined(_IGNORABLE.sub("", tag))).strip("-" + MEDIAL)
+    before, tag = "", _IGNORABLE.sub("", tag)
+    while tag != before:  # what is cut from an end may have been what a joiner joined, and vice versa
+        before, tag = tag, unicodedata.normalize("NFKC", _joined(tag)).strip("-" + MEDIAL)
     if not any(unicodedata.category(character)[0] in "LNS" and character != "+" for character in tag):
         raise ValueError("a hashtag without visible characters")
     if len(tag) > MAX_LENGTH:

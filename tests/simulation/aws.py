@@ -410,34 +410,40 @@ def _encoded(request: Any) -> None:
 # --- Scheduler and S3 ------------------------------------------------------------------------------------------------
 
 
+KEYWORD = re.compile("<aws.scheduler.[a-z-]+>")
+
+
 class Scheduler:
-    """One-off schedules, each of which sends a message to a queue and is then deleted."""
+    """One-off schedules, each of which sends a message to a queue, and is deleted some time later."""
+
+    deletes_after = 30.0
 
     def __init__(self, clock: Clock, sqs: Sqs) -> None:
         self.schedules: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self.fired: dict[str, float] = {}
+        """The schedules that have fired and are not deleted yet: when they are."""
+
         self._clock, self._sqs = clock, sqs
 
-    def create_schedule(self, Name: str, ScheduleExpression: str, Target: Any, ClientToken: str = "", **_: Any) -> None:  # noqa: N803
-        if Name in self.schedules:
-            if self.schedules[Name][1]["token"] == ClientToken:
-                return
+    def create_schedule(self, Name: str, ScheduleExpression: str, Target: Any, **_: Any) -> None:  # noqa: N803
+        if Name in self.schedules or Name in self.fired:
             raise refusal("ConflictException", f"Schedule {Name} already exists.", "CreateSchedule")
         if len(Target["Input"].encode(errors="surrogatepass")) > MIB or not re.fullmatch(r"[\w.-]{1,64}", Name):
             raise refusal("ValidationException", Name, "CreateSchedule")
         when = datetime.strptime(ScheduleExpression, "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC).timestamp()
         entry = {
-            "MessageBody": Target["Input"],
+            "MessageBody": KEYWORD.sub("(replaced)", Target["Input"]),
             "MessageGroupId": Target.get("SqsParameters", {}).get("MessageGroupId", "g"),
         }
         queue = Target["Arn"].rpartition(":")[2]
-        self.schedules[Name] = (when, {"token": ClientToken, "queue": queue, "entry": entry})
+        self.schedules[Name] = (when, {"queue": queue, "entry": entry})
 
     def delete_schedule(self, Name: str, **_: Any) -> None:  # noqa: N803
-        if self.schedules.pop(Name, None) is None:
+        if self.schedules.pop(Name, None) is None and self.fired.pop(Name, None) is None:
             raise refusal("ResourceNotFoundException", f"Schedule {Name} does not exist.", "DeleteSchedule")
 
     def get_schedule(self, Name: str, **_: Any) -> Mapping[str, Any]:  # noqa: N803
-        if Name not in self.schedules:
+        if Name not in self.schedules and Name not in self.fired:
             raise refusal("ResourceNotFoundException", f"Schedule {Name} does not exist.", "GetSchedule")
         return {"Name": Name}
 
@@ -446,10 +452,13 @@ class Scheduler:
         return min((when for when, _ in self.schedules.values()), default=None)
 
     def fire(self) -> None:
-        """Sends what is due."""
+        """Sends what is due, and deletes what was sent a while ago."""
+        now = self._clock.now
+        self.fired = {name: until for name, until in self.fired.items() if until > now}
         for name, (when, target) in list(self.schedules.items()):
-            if when <= self._clock.now:
+            if when <= now:
                 del self.schedules[name]
+                self.fired[name] = now + self.deletes_after
                 self._sqs.send_message(QueueUrl=target["queue"], **target["entry"])
 
 

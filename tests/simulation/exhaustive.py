@@ -146,7 +146,8 @@ class SmallWorld(World):
             (key, sorted((name, repr(value)) for name, value in item.items()))
             for key, item in self.dynamo.items.items()
         )
-        whole = (self.clock.now, self.left, queues, actors, items, sorted(self.scheduler.schedules), noted)
+        schedules = (sorted(self.scheduler.schedules), sorted(self.scheduler.fired.items()))
+        whole = (self.clock.now, self.left, queues, actors, items, schedules, noted)
         return hashlib.blake2b(repr(whole).encode(), digest_size=12).digest()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.aws.table import Table
+from nexus.backend import transport
 from nexus.client import following
 from nexus.client.handles import AsyncResult
 from nexus.runs import locks, tallies, transitions
@@ -104,7 +105,13 @@ FAULTS = (
         '"attempts": attempt - 1',
         '"attempts": attempt',
     ),
-    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, delay)", "pass"),
+    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta)", "pass"),
+    Fault(
+        "a second long wait has a schedule of its own",
+        transport.again_id,
+        'return f"{run_id}_{int(due)}"',
+        "return run_id",
+    ),
     Fault("what is given up is a dead letter", Worker._failed, 'if claimed.source != "direct":', "if False:"),
     Fault(
         "what a lost sandbox leaves after its last attempt is a dead letter",
@@ -126,7 +133,7 @@ FAULTS = (
     ),
     Fault(
         "the outcome of what runs is written before the handler returns",
-        Worker.deliver,
+        Worker._deliver,
         "finally:\n        self._settle()",
         "finally:\n        pass",
     ),
@@ -147,7 +154,7 @@ FAULTS = (
     Fault(
         "a revoked run's schedule goes with it",
         AsyncResult.revoke,
-        "backend().transport.cancel(self.id)",
+        'backend().transport.cancel(self.id if record.status == "PENDING" else again)',
         "pass",
     ),
     # places and rates

@@ -322,7 +322,9 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
             first = one.handle.id not in story.revoked
             story.revoked.add(one.handle.id)
             status = one.handle.revoke("not wanted")
-            if first and status == "REVOKED" and one.handle.id in story.world.scheduler.schedules:
+            left = [name for name in story.world.scheduler.schedules if name.startswith(one.handle.id)]
+            # What waits for the next day's budget comes back then, and is found revoked.
+            if first and status == "REVOKED" and left and one.what != "rationed":
                 story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
 
     story.program(f"revokes {name}", body, **_when(chance, "a claim"))

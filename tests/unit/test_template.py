@@ -8,10 +8,12 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from nexus.backend.transport import MAX_RECEIVES, RETENTION
 from nexus.settings import Settings
 from nexus.tasks import Task
 from nexus.worker import observe
 from ops.functions import WANTED
+from ops.template import load
 from social.catalogue import QUEUES
 from tests.support import network
 from tests.support.template import ACCOUNT, STACK, resolved, resources, template
@@ -72,9 +74,20 @@ def test_a_queue_is_wired_to_its_function(queue: str, queues: dict[str, Any], fu
     assert source["ScalingConfig"]["MaximumConcurrency"] == QUEUES[queue]
     assert properties["VisibilityTimeout"] == min(6 * function["Timeout"], max(360, function["Timeout"] + 60))
     assert properties["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": f"{dead}.Arn"}
+    assert properties["RedrivePolicy"]["maxReceiveCount"] == MAX_RECEIVES
+    assert properties["MessageRetentionPeriod"] == RETENTION
     assert queues[NAMES.dead_letter_queue_name(queue)]["MessageRetentionPeriod"] == FOURTEEN_DAYS
     assert function["FunctionName"] == NAMES.function_name(queue)
     assert function["CodeUri"].rstrip("/") == f"functions/{queue}"
+
+
+@pytest.mark.parametrize("example", ["django", "own_tasks"])
+def test_an_examples_queue_has_the_limits_that_the_worker_knows(example: str) -> None:
+    found = load((ROOT / "examples" / example / "template.yaml").read_text())
+    queues = [body["Properties"] for body in found["Resources"].values() if body["Type"] == "AWS::SQS::Queue"]
+    own = [queue for queue in queues if "RedrivePolicy" in queue]
+    assert {queue["RedrivePolicy"]["maxReceiveCount"] for queue in own} == {MAX_RECEIVES}
+    assert {queue.get("MessageRetentionPeriod", RETENTION) for queue in own} == {RETENTION}  # SQS's default
 
 
 def test_each_function_has_a_role_of_its_own(functions: dict[str, Any]) -> None:
@@ -282,6 +295,17 @@ def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert properties["BucketEncryption"]
     assert properties["LifecycleConfiguration"]["Rules"]
+
+
+@pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
+def test_what_expires_in_a_versioned_bucket_is_gone_a_day_later(bucket: str) -> None:
+    """Expiration leaves the version behind a delete marker: it stays until a rule expires noncurrent versions."""
+    properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
+    rules = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
+    assert (bucket == "media") == (rules == [])
+    for rule in rules:
+        assert "VersioningConfiguration" in properties
+        assert rule.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1}, rule["Id"]
 
 
 def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue(functions: dict[str, Any]) -> None:

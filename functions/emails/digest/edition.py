@@ -2,10 +2,13 @@
 
 A SQLite file, compressed, in the archive bucket: each author's best posts of the week with the fields a mail shows,
 the overall top, and who blocked whom. A segment fetches it once and looks a reader's authors up by index, so a reader
-costs one query (whom they follow) and no post is read from DynamoDB twice.
+costs one query (whom they follow) and no post is read from DynamoDB twice. If the network has more than KEPT_BLOCKS, a
+reader costs a second query (whom they have blocked) instead.
 
 The cost of making it, for half a million posts: one pass over the week in the feed index (85 bytes a post), the best
-KEPT_POSTS in full, their authors, and one scan of the blocks.
+KEPT_POSTS in full, their authors, and one scan of the blocks. Only that pass grows with the network beyond these
+limits, so each shard of the index is ranked on its own (`rank_shard`), and `build` starts from the files. Both can be
+interrupted after any page, and are resumed from their file.
 """
 
 import gzip
@@ -16,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,10 @@ KEPT_OF_ONE_AUTHOR = POSTS_OF_ONE_AUTHOR + 1
 """One more than a digest shows, for a reader who was already sent one."""
 
 KEPT_POSTS = 300_000
-"""The most posts in an edition, those with the highest engagement; 100 MB of file."""
+"""The most posts in an edition, those with the highest engagement; 150 MB of file, 450 MB if every text is long."""
+
+KEPT_BLOCKS = 3_000_000
+"""The most blocks in an edition, 300 MB of file: those of a network of 1.5 million users, at two a user."""
 
 TOP_POSTS = 200
 TEXT_KEPT = 400
@@ -49,29 +56,37 @@ CREATE TABLE posts (author_id TEXT, post_id TEXT, created_at INTEGER, engagement
 CREATE TABLE authors (author_id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TABLE blocks (user_id TEXT, blocked_id TEXT, PRIMARY KEY (user_id, blocked_id)) WITHOUT ROWID;
 CREATE TABLE top (post_id TEXT, author_id TEXT, created_at INTEGER, engagement INTEGER);
-CREATE TABLE blocks_read_to (next_key TEXT);
 CREATE TABLE left_out (reason TEXT PRIMARY KEY, posts INTEGER);
+CREATE TABLE ranked (post_id TEXT PRIMARY KEY, author_id TEXT, engagement REAL, created_at INTEGER);
+CREATE TABLE read_to (stage TEXT PRIMARY KEY, place TEXT);
 """
+
+BETTER_ONES, TOO_MANY = "their author has better ones", "over the edition's size"
 
 
 @dataclass(frozen=True, slots=True)
 class Edition:
     """An open edition. Not thread-safe.
 
-    `left_out` counts the week's public posts that are not in it, by reason.
+    `left_out` counts the week's public posts that are not in it, by reason. `has_blocks`: it contains all blocks.
     """
 
     database: sqlite3.Connection
     top: Sequence[Candidate]
     left_out: Mapping[str, int]
+    has_blocks: bool
 
-    def stories_for(self, user_id: str, follows: Sequence[str], already_sent: frozenset[str]) -> Sequence[Story]:
+    def stories_for(
+        self, user_id: str, follows: Sequence[str], already_sent: frozenset[str], *, meter: Meter | None = None
+    ) -> Sequence[Story]:
         """The reader's digest, best first; empty if there is nothing new."""
-        reader = Reader(user_id, frozenset(follows), self._blocked_by(user_id), already_sent)
+        reader = Reader(user_id, frozenset(follows), self._blocked_by(user_id, meter), already_sent)
         chosen = rank([*self._by_authors(follows), *self.top], reader)
         return [self._story(candidate, candidate.author_id in reader.follows) for candidate in chosen]
 
-    def _blocked_by(self, user_id: str) -> frozenset[str]:
+    def _blocked_by(self, user_id: str, meter: Meter | None) -> frozenset[str]:
+        if not self.has_blocks:
+            return blocks.blocked_by(user_id, meter=meter)
         rows = self.database.execute("SELECT blocked_id FROM blocks WHERE user_id = ?", (user_id,))
         return frozenset(blocked_id for (blocked_id,) in rows)
 
@@ -99,31 +114,81 @@ class Edition:
         )
 
 
-def build(
-    path: Path, since: int, until: int, *, stop: Callable[[], bool] = lambda: False, meter: Meter | None = None
+def rank_shard(
+    path: Path,
+    shard: int,
+    since: int,
+    until: int,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    meter: Meter | None = None,
 ) -> bool:
-    """Makes the edition of the public posts from `since` to before `until` (seconds since 1970).
+    """Adds one shard's public posts from `since` to before `until` (seconds since 1970) that may be in the edition.
 
-    Calls `stop` after each thousand posts. If it is true, returns False, and the next call resumes from the file.
-    Returns True when the edition is complete.
+    Calls `stop` after each page. If it is true, returns False, and the next call resumes from the file. Returns True
+    when the shard is complete.
+
+    The file never holds more than twice KEPT_POSTS, and a page: a post that has KEPT_POSTS better ones, at most
+    KEPT_OF_ONE_AUTHOR by one author, has them at the end too.
     """
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
-        for stage, step in enumerate(_STAGES, start=1):
+    with _open(path) as database:
+        start, ended, least = _read_to(database, f"shard {shard}") or (None, False, (-1.0, 0))
+        if ended:
+            return True
+        least = tuple(least)
+        ((held,),) = database.execute("SELECT count(*) FROM ranked")
+        for page in posts.ranked(shard, since, until, start=start, meter=meter):
+            good = [one for one in page.posts if (one.log_engagement, one.created_at) >= least]
+            rows = [(one.post_id, one.author_id, one.log_engagement, one.created_at) for one in good]
+            with _written(database):
+                # A post whose rank falls while the index is read is on two pages.
+                database.executemany("INSERT OR REPLACE INTO ranked VALUES (?, ?, ?, ?)", rows)
+                _leave_out(database, TOO_MANY, len(page.posts) - len(good))
+                held += len(good)
+                if held > 2 * KEPT_POSTS:
+                    held = _keep_the_best(database)
+                    if held == KEPT_POSTS:
+                        (least,) = database.execute(
+                            "SELECT engagement, created_at FROM ranked ORDER BY engagement, created_at LIMIT 1"
+                        )
+                _has_read_to(database, f"shard {shard}", (page.next_key, page.next_key is None, least))
+            if page.next_key is not None and stop():
+                return False
+        with _written(database):
+            _keep_the_best(database)
+        return True
+
+
+def build(
+    path: Path, shards: Sequence[str], *, stop: Callable[[], bool] = lambda: False, meter: Meter | None = None
+) -> bool:
+    """Makes the edition of the ranked posts in the published files `shards`, and of those that `path` has already.
+
+    `stop` as for `rank_shard`; True when the edition is complete.
+    """
+    with _open(path) as database:
+        stages: Sequence[_Stage] = (
+            partial(_gather, path, shards),
+            _fill_posts,
+            _fill_authors,
+            _fill_blocks,
+            _choose_top,
+        )
+        for stage, step in enumerate(stages, start=1):
             if database.execute("PRAGMA user_version").fetchone()[0] >= stage:
                 continue
-            for _ in step(database, since, until, meter):
+            for _ in step(database, meter):
                 if stop():
                     return False
             database.execute(f"PRAGMA user_version = {stage}")
-            if stage < len(_STAGES) and stop():
+            if stage < len(stages) and stop():
                 return False
         return True
 
 
 def held(path: Path) -> int:
     """The number of posts in an edition."""
-    with closing(sqlite3.connect(path)) as database:
+    with _open(path) as database:
         return int(database.execute("SELECT count(*) FROM posts").fetchone()[0])
 
 
@@ -149,7 +214,11 @@ def open_edition(path: Path) -> Edition:
     database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
     rows = database.execute("SELECT post_id, author_id, created_at, engagement FROM top")
     left_out = dict(database.execute("SELECT reason, posts FROM left_out WHERE posts > 0"))
-    return Edition(database, [_candidate(row) for row in rows], left_out)
+    return Edition(database, [_candidate(row) for row in rows], left_out, "blocks" in _tables(database))
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _candidate(row: tuple[str, str, int, int]) -> Candidate:
@@ -168,6 +237,18 @@ def days_named(until: int) -> tuple[date, date]:
 
 type _Steps = Iterator[None]
 """A stage of the build, resumed from the file; it yields where it may be interrupted."""
+type _Stage = Callable[[sqlite3.Connection, Meter | None], _Steps]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file being made, with its tables."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        # Larger pages: a row over a quarter of its page takes further pages of its own.
+        database.executescript("PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        if not _tables(database):
+            database.executescript(_SCHEMA)
+        yield database
 
 
 @contextmanager
@@ -177,39 +258,62 @@ def _written(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-def _rank_week(database: sqlite3.Connection, since: int, until: int, meter: Meter | None) -> _Steps:
-    """Stores the ids of each author's best posts, from the feed index."""
-    tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    for (name,) in tables:
-        database.execute(f'DROP TABLE "{name}"')  # of an interrupted attempt
-    database.executescript(_SCHEMA)
+def _read_to(database: sqlite3.Connection, stage: str) -> Any:
+    """Where an interrupted stage continues; None at its beginning."""
+    found = database.execute("SELECT place FROM read_to WHERE stage = ?", (stage,)).fetchone()
+    return json.loads(found[0]) if found else None
+
+
+def _has_read_to(database: sqlite3.Connection, stage: str, place: Any) -> None:
+    database.execute("INSERT OR REPLACE INTO read_to VALUES (?, ?)", (stage, json.dumps(place)))
+
+
+def _gather(path: Path, shards: Sequence[str], database: sqlite3.Connection, _meter: Meter | None) -> _Steps:
+    """Stores the ids of the week's best posts, from those of each shard."""
+    for number in range(_read_to(database, "shards") or 0, len(shards)):
+        one = path.with_suffix(".shard")
+        fetch(shards[number], one)
+        database.execute("ATTACH ? AS shard", (str(one),))
+        with _written(database):
+            database.execute("INSERT OR REPLACE INTO ranked SELECT * FROM shard.ranked")
+            for reason, count in database.execute("SELECT reason, posts FROM shard.left_out").fetchall():
+                _leave_out(database, reason, count)
+            _keep_the_best(database)
+            _has_read_to(database, "shards", number + 1)
+        database.execute("DETACH shard")
+        one.unlink()
+        yield
     with _written(database):
-        database.execute("CREATE TABLE ranked (post_id TEXT, author_id TEXT, created_at INTEGER, engagement REAL)")
-        week = posts.ranked(since, until, meter=meter)
-        rows = ((one.post_id, one.author_id, one.created_at, one.log_engagement) for one in week)
-        database.executemany("INSERT INTO ranked VALUES (?, ?, ?, ?)", rows)
         database.execute(
-            """
-            CREATE TABLE kept AS SELECT post_id FROM (
-                SELECT post_id, engagement, created_at, row_number() OVER (
-                    PARTITION BY author_id ORDER BY engagement DESC, created_at DESC, post_id) AS place FROM ranked)
-            WHERE place <= ? ORDER BY engagement DESC, created_at DESC, post_id LIMIT ?
-            """,
-            (KEPT_OF_ONE_AUTHOR, KEPT_POSTS),
+            "CREATE TABLE kept AS SELECT post_id FROM ranked ORDER BY engagement DESC, created_at DESC, post_id"
         )
-        ((ranked,),) = database.execute("SELECT count(*) FROM ranked")
-        ((of_authors,),) = database.execute(
-            "SELECT sum(min(posts, ?)) FROM (SELECT count(*) AS posts FROM ranked GROUP BY author_id)",
-            (KEPT_OF_ONE_AUTHOR,),
-        )
-        ((kept,),) = database.execute("SELECT count(*) FROM kept")
-        _leave_out(database, "their author has better ones", ranked - (of_authors or 0))
-        _leave_out(database, "over the edition's size", (of_authors or 0) - kept)
         database.execute("DROP TABLE ranked")
-    return iter(())
 
 
-def _fill_posts(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
+def _keep_the_best(database: sqlite3.Connection) -> int:
+    """Removes the ranked posts that cannot be in the edition. Returns the number of the others."""
+    better_ones = database.execute(
+        """
+        DELETE FROM ranked WHERE rowid IN (SELECT id FROM (
+            SELECT rowid AS id, row_number() OVER (
+                PARTITION BY author_id ORDER BY engagement DESC, created_at DESC, post_id) AS place FROM ranked)
+        WHERE place > ?)
+        """,
+        (KEPT_OF_ONE_AUTHOR,),
+    ).rowcount
+    too_many = database.execute(
+        """
+        DELETE FROM ranked WHERE rowid IN (
+            SELECT rowid FROM ranked ORDER BY engagement DESC, created_at DESC, post_id LIMIT -1 OFFSET ?)
+        """,
+        (KEPT_POSTS,),
+    ).rowcount
+    _leave_out(database, BETTER_ONES, better_ones)
+    _leave_out(database, TOO_MANY, too_many)
+    return int(database.execute("SELECT count(*) FROM ranked").fetchone()[0])
+
+
+def _fill_posts(database: sqlite3.Connection, meter: Meter | None) -> _Steps:
     """Reads the stored posts in full."""
     while some := database.execute(
         "SELECT rowid, post_id FROM kept ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
@@ -256,7 +360,7 @@ def _row(post: Post) -> tuple[str, str, int, int, str]:
     return post.author_id, post.post_id, post.created_at, posts.engagement_score(post.counters), text
 
 
-def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
+def _fill_authors(database: sqlite3.Connection, meter: Meter | None) -> _Steps:
     """Reads the names of the authors."""
     while some := database.execute(
         "SELECT rowid, author_id FROM wanted ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
@@ -273,21 +377,24 @@ def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter:
         _leave_out(database, "their author was deleted", gone)
 
 
-def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
-    """Reads all blocks."""
-    read_to = database.execute("SELECT next_key FROM blocks_read_to").fetchone()
-    start = json.loads(read_to[0]) if read_to else None
+def _fill_blocks(database: sqlite3.Connection, meter: Meter | None) -> _Steps:
+    """Reads all blocks, unless there are more than KEPT_BLOCKS: then the edition has none."""
+    start = _read_to(database, "blocks")
+    ((held,),) = database.execute("SELECT count(*) FROM blocks")
     for page in blocks.TABLE.scan(attributes=blocks.TABLE.key, start=start, meter=meter):
+        held += len(page.items)
+        if held > KEPT_BLOCKS:
+            database.execute("DROP TABLE blocks")
+            return
         rows = [(item["user_id"]["S"], item["blocked_id"]["S"]) for item in page.items]
         with _written(database):
             database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", rows)
-            database.execute("DELETE FROM blocks_read_to")
-            database.execute("INSERT INTO blocks_read_to VALUES (?)", (json.dumps(page.next_key),))
+            _has_read_to(database, "blocks", page.next_key)
         if page.next_key is not None:
             yield
 
 
-def _choose_top(database: sqlite3.Connection, _since: int, _until: int, _meter: Meter | None) -> _Steps:
+def _choose_top(database: sqlite3.Connection, _meter: Meter | None) -> _Steps:
     """Marks the week's best posts overall."""
     with _written(database):
         database.execute("DELETE FROM top")
@@ -297,6 +404,3 @@ def _choose_top(database: sqlite3.Connection, _since: int, _until: int, _meter: 
             (TOP_POSTS,),
         )
     return iter(())
-
-
-_STAGES = (_rank_week, _fill_posts, _fill_authors, _fill_blocks, _choose_top)

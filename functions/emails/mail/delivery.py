@@ -40,8 +40,12 @@ UNKNOWN_AFTER = 900
 DEFAULT_RATE = 1.0
 """Mails per second if SES does not say: every account's initial rate."""
 
-QUOTA_WAIT = 3 * 3600.0
-"""Seconds to wait if the daily quota is used up: it recovers as yesterday's mails leave the 24-hour window."""
+QUOTA_WAIT = 9 * 3600.0
+"""Seconds to wait if the daily quota is used up: it recovers as yesterday's mails leave the 24-hour window.
+
+Three waits, the fewest retries of a task that sends mail, are longer than that window, and SQS can hide a message for
+one of them.
+"""
 
 RATE_KEPT = 300.0
 

@@ -66,7 +66,9 @@ def send(
     args: Annotated[str | None, typer.Option(help="All arguments as JSON; - reads stdin.", metavar="JSON")] = None,
     countdown: Annotated[str | None, typer.Option(help="Run after this delay: 90s, 2h.")] = None,
     eta: Annotated[str | None, typer.Option(help="Run at this time: 2026-11-23T09:00, UTC.")] = None,
-    expires: Annotated[str | None, typer.Option(help="Discard the run if it has not started by then: 10m.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Discard the run if an attempt, a retry included, would start later: 10m.")
+    ] = None,
     queue: Annotated[
         str | None, typer.Option(help="Another queue that serves it.", autocompletion=common.complete_queue)
     ] = None,

@@ -107,8 +107,8 @@ class MemoryTransport:
     def send_at(self, queue: str, message: Message, when: datetime) -> None:
         self.sent.append(Sent(queue, message, when.astimezone(UTC).timestamp()))
 
-    def cancel(self, run_id: str) -> None:
-        self.sent = [sent for sent in self.sent if sent.message.id != run_id]
+    def cancel(self, message_id: str) -> None:
+        self.sent = [sent for sent in self.sent if sent.message.id != message_id]
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
         self.dead.append((queue, letter))

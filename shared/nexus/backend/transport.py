@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import batched, chain
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MAX_DELAY = 900
 MAX_VISIBILITY = 42_000
 """Seconds. SQS's limit is twelve hours from the receive; the rest is left for the invocation that received the message.
+"""
+
+MAX_RECEIVES = 20
+RETENTION = 345_600
+"""How often a queue lets a message be received before it gives it up, and for how many seconds it keeps one: what
+template.yaml sets, as a test checks.
 """
 
 MESSAGES_PER_REQUEST = 10
@@ -46,12 +52,26 @@ class Message:
         """The envelope's message. Raises InvalidMessage if it is too large."""
         return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
 
+    @classmethod
+    def again(cls, envelope: Envelope, due: float) -> Self:
+        """The message by which a run that has been delivered is delivered again at `due`."""
+        return replace(cls.of(envelope), id=again_id(envelope.id, due))
+
     def entry(self) -> dict[str, Any]:
         """The entry for SendMessage and SendMessageBatch."""
         entry: dict[str, Any] = {"MessageBody": self.body, "MessageGroupId": self.group, "DelaySeconds": self.delay}
         if self.trace:
             entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": self.trace}}
         return entry
+
+
+def again_id(run_id: str, due: float) -> str:
+    """The id of a run's message that a schedule sends again at `due`, which is the schedule's name.
+
+    The schedule by which the run arrived is named after the run, or an earlier time. Scheduler deletes it some time
+    after it has fired, and until then creates none of the same name.
+    """
+    return f"{run_id}_{int(due)}"
 
 
 class DeadLetter(NamedTuple):
@@ -70,7 +90,7 @@ class Transport(Protocol):
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None: ...
 
-    def cancel(self, run_id: str) -> None:
+    def cancel(self, message_id: str) -> None:
         """Cancels a message that was to be sent later, if it has not been sent yet."""
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None: ...
@@ -131,21 +151,20 @@ class SqsTransport:
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
         scheduler = client("scheduler")
         usage.add("schedules")
-        with suppress(scheduler.exceptions.ConflictException):  # already scheduled: the same id is the same run
+        with suppress(scheduler.exceptions.ConflictException):  # already scheduled: the same id is the same message
             scheduler.create_schedule(
                 Name=message.id,
                 GroupName=settings().stack,
-                ClientToken=message.id,
                 ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
-                Target=schedule_target(queue, message.body),
+                Target=schedule_target(queue, verbatim(message.body)),
             )
 
-    def cancel(self, run_id: str) -> None:
+    def cancel(self, message_id: str) -> None:
         scheduler = client("scheduler")
         try:
-            scheduler.delete_schedule(Name=run_id, GroupName=settings().stack)
+            scheduler.delete_schedule(Name=message_id, GroupName=settings().stack)
         except scheduler.exceptions.ResourceNotFoundException:
             return  # Already sent: the record's REVOKED stops it at the claim.
 
@@ -169,6 +188,15 @@ class SqsTransport:
             ]
             usage.add("messages")
             self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
+def verbatim(text: str) -> str:
+    """JSON that Scheduler sends unchanged.
+
+    Scheduler replaces its keywords, such as `<aws.scheduler.execution-id>`, wherever they stand. In JSON their first
+    character can be escaped.
+    """
+    return text.replace("<aws.scheduler.", r"\u003caws.scheduler.")
 
 
 def schedule_target(queue: str, body: str) -> Any:

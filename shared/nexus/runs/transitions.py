@@ -258,8 +258,16 @@ def release(run_id: str, token: str, queue: str, attempt: int, since: float, **a
     It is due at `since`; with an `eta`, not before.
     """
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **_listed(run_id, queue, since), **also}
+    if "eta" in also:
+        values["expires"] = keep_until(since)
     removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
+
+
+def kept(run_id: str, keep_until: int) -> Write:
+    """Keeps a record for longer: its message waits, and what follows the run is stored nowhere else."""
+    when = (Condition("status", "exists"), Condition("expires", "<", keep_until))
+    return Write(run_id, set={"expires": keep_until}, when=when)
 
 
 def _revocation(run_id: str, reason: str, now: float) -> dict[str, Value]:

@@ -4,16 +4,24 @@ Received -> Readable -> Claimed
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from nexus.backend.store import Item
+from nexus.backend.transport import MAX_RECEIVES, RETENTION
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.runs import locks, payloads, tallies
 from nexus.runs.record import RunRecord
+
+RECEIVES_TO_SPARE = MAX_RECEIVES // 2
+"""Receives of a message that are left to throttled invocations and dying sandboxes: the worker does not use them."""
+
+TIME_TO_SPARE = 43_200.0
+"""Seconds for which a message that has come back may wait in its queue before SQS deletes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +38,25 @@ class SqsMessage:
     own: bool = True
     """Whether its body is an envelope, rather than the S3 event of a failed invocation."""
 
+    sent_at: float = math.inf
+    """When SQS accepted it: seconds since 1970. Infinite if not known."""
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        receives = str(mapping(record.get("attributes")).get("ApproximateReceiveCount", "1"))
+        attributes = mapping(record.get("attributes"))
+        receives, sent = (str(attributes.get(name, "")) for name in ("ApproximateReceiveCount", "SentTimestamp"))
         return cls(
             id=str(record["messageId"]),
             receipt=str(record.get("receiptHandle", "")),
             body=str(record.get("body", "")),
             receives=int(receives) if receives.isdecimal() else 1,
             redriven="ErrorType" in mapping(record.get("messageAttributes")),
+            sent_at=int(sent) / 1000 if sent.isdecimal() else math.inf,
         )
+
+    def wears_out(self, back: float) -> bool:
+        """Whether SQS may give it up as received too often, or delete it as too old, if it comes back at this time."""
+        return self.receives >= MAX_RECEIVES - RECEIVES_TO_SPARE or back + TIME_TO_SPARE > self.sent_at + RETENTION
 
 
 type Source = Literal["sqs", "s3", "direct"]

@@ -14,16 +14,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from nexus import builtin, clock
 from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
-from nexus.backend.transport import DeadLetter, Message
+from nexus.backend.transport import MAX_DELAY, DeadLetter, Message
 from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import BudgetSpent, InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
+from nexus.errors import (
+    BudgetSpent,
+    InvalidMessage,
+    Reject,
+    Retry,
+    Revoked,
+    SendFailed,
+    TimeLimitExceeded,
+    UnknownTask,
+)
 from nexus.registry import Implementation, registry
 from nexus.runs import budget, locks, payloads, rate_limit, transitions
 from nexus.runs.budget import Purse
@@ -81,8 +91,8 @@ class Worker:
         self._listing = Listing(queue, self._token)
         self._purses: dict[str, Purse] = {}
         self._booked: dict[str, int] = {}
-        self._unpaid = False
-        """Whether an attempt of a task with a budget has begun, and its cost is not yet in the task's account."""
+        self._unpaid = ""
+        """The run whose attempt, of a task with a budget, has begun and is not yet in the task's account."""
 
     @property
     def upload_task(self) -> str | None:
@@ -99,6 +109,13 @@ class Worker:
     def deliver(self, deliveries: Sequence[Received]) -> None:
         """Claims, runs and settles the deliveries. Afterwards `later` has those to redeliver."""
         listing.watch(self._listing)
+        try:
+            self._deliver(deliveries)
+        finally:
+            for task, unused in self._booked.items():
+                self._purses[task].give_back(unused)
+
+    def _deliver(self, deliveries: Sequence[Received]) -> None:
         readable = self._affordable(self._once(list(self._readable(deliveries))))
         claimed, refused = self._claim(readable)
         self._tab.share_out(deliveries, len(readable))
@@ -110,8 +127,6 @@ class Worker:
                     self._run_or_release(late)
         finally:
             self._settle()
-            for task, unused in self._booked.items():
-                self._purses[task].give_back(unused)
 
     # --- read ---
 
@@ -131,7 +146,7 @@ class Worker:
             record = RunRecord.of(existing or {})
             if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
                 # A duplicate: a function version that has the task is already running it.
-                self._come_back(received, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
+                self._wait_for_lease(received, record.lease_until)
                 return
             if existing is None or not record.ended:
                 self.dead_letter(received.body, error, envelope, 0)
@@ -165,44 +180,56 @@ class Worker:
             return batch
         wanted = Counter(one.task.name for one in batch)
         self._purses = {name: _purse(name, declared) for name, declared in budgets.items()}
-        self._booked = {name: purse.take(wanted[name]) for name, purse in self._purses.items()}
+        for name, purse in self._purses.items():
+            self._booked[name] = purse.take(wanted[name])
         left = dict(self._booked)
-        affordable = []
+        affordable, waiting = [], []
         for readable in batch:
             name = readable.task.name
             if left.get(name) == 0:
-                self._wait_for_tomorrow(readable)
+                waiting.append(readable)
                 continue
             if name in left:
                 left[name] -= 1
             affordable.append(readable)
+        self._wait_for_tomorrow(waiting)
         return affordable
 
-    def _wait_for_tomorrow(self, readable: Readable) -> None:
-        """Postpones the message until the next day begins. Raises BudgetSpent for a direct invocation.
+    def _wait_for_tomorrow(self, waiting: Sequence[Readable]) -> None:
+        """Postpones the messages until the next day begins. Raises BudgetSpent for a direct invocation."""
+        if not waiting:
+            return
+        for readable in waiting:
+            if readable.source == "direct":
+                raise BudgetSpent(f"{readable.task.name} has spent its budget for the day")
+        due = budget.tomorrow(clock.now()) + 1.0
+        keep = transitions.keep_until(due)
+        outcomes = backend().store.apply_all([transitions.kept(one.envelope.id, keep) for one in waiting])
+        for readable, outcome in zip(waiting, outcomes, strict=True):
+            with self._on_failure(readable):
+                self._postpone(readable, outcome.item, due)
+
+    def _postpone(self, readable: Readable, existing: Item | None, due: float) -> None:
+        """Has one message come again at `due`, unless its run has ended meanwhile.
 
         A message that has already waited in its queue is sent again as a new one: SQS deletes messages after four days,
         and gives up those received too often.
         """
-        if readable.source == "direct":
-            raise BudgetSpent(f"{readable.task.name} has spent its budget for the day")
-        due = budget.tomorrow(clock.now()) + 1.0
+        envelope, attempts = readable.envelope, readable.policy(existing or {}).max_retries + 1
+        decision = transitions.claim(envelope, existing, self._claimant(), attempts, redriven=readable.redriven)
+        if isinstance(decision, Acknowledge):
+            self._already_ended(readable, decision.record, existing or {})
+            return
         delay, message = due - clock.now(), readable.message
-        if delay > LONGEST_HIDING or message is None or message.receives > 1:
-            # Not named after the run: the schedule that has just delivered it may still exist under that name.
-            named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
-            try:
-                if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
-                    outcome = backend().store.apply(transitions.send_again(readable.envelope.id))
-                    record = RunRecord.of(outcome.item or {})
-                    if record.status == "STARTED" and record.lease_until is not None:
-                        # The attempt that gave it up is not settled yet, so the mark is still needed.
-                        self._come_back(readable, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
-                        return
-                backend().transport.send_at(self.queue, named, clock.date(due))
-            except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
-                observe.no_schedule(readable.envelope.id, RunError.of(error))
-            else:
+        if delay > LONGEST_HIDING or message is None or message.receives > 1 or message.wears_out(due):
+            if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
+                outcome = backend().store.apply(transitions.send_again(envelope.id))
+                record = RunRecord.of(outcome.item or {})
+                if record.status == "STARTED" and record.lease_until is not None:
+                    # The attempt that gave it up is not settled yet, so the mark is still needed.
+                    self._wait_for_lease(readable, record.lease_until)
+                    return
+            if self._sent_again(readable, due):
                 return
         self.later.append((readable, min(delay, LONGEST_HIDING)))
 
@@ -251,10 +278,10 @@ class Worker:
                     self._already_ended(readable, record, existing or {})
                     return None
                 case Busy(until):
-                    self._come_back(readable, max(1.0, until - clock.now() + LEASE_GRACE))
+                    self._wait_for_lease(readable, until)
                     return None
                 case Early(until):
-                    self._come_back(readable, until - clock.now())
+                    self._come_back(readable, until)
                     return None
                 case Died(record):
                     if self._died(readable, record, existing or {}):
@@ -299,21 +326,45 @@ class Worker:
 
     # --- come back later ---
 
-    def _come_back(self, received: Received, delay: float) -> None:
-        """Makes the message visible again after this many seconds.
+    def _come_back(self, received: Received, due: float) -> None:
+        """Has the run's message delivered again at `due`.
 
-        SQS hides a message for at most twelve hours, counted from its receive. For longer waits a one-off schedule
-        sends it again. Without the right to create one it comes back in steps: a run is not claimed before its time.
+        SQS hides a message for at most twelve hours, counted from its receive; for longer waits a one-off schedule
+        sends another one. Without the right to create one it comes back in steps: a run is not claimed before its time.
+        A message that SQS would soon give up or delete is replaced by another one.
         """
-        if delay > LONGEST_HIDING and received.source == "sqs":
-            try:
-                message = Message.of(received.envelope)
-                backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
-            except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
-                observe.no_schedule(received.envelope.id, RunError.of(error))
-            else:
-                return
-        self.later.append((received, delay))
+        now, message = clock.now(), received.message
+        back = min(due, now + LONGEST_HIDING)
+        if message is not None and (
+            (due > back and self._sent_again(received, due))
+            or (message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)))
+        ):
+            return
+        self.later.append((received, max(0.0, due - now)))
+
+    def _wait_for_lease(self, received: Received, until: float) -> None:
+        """Has this very message delivered again when the lease of the attempt at work ends.
+
+        A redriven message may need its mark then, which another one would not have.
+        """
+        self.later.append((received, max(1.0, until - clock.now() + LEASE_GRACE)))
+
+    def _sent_again(self, received: Received, due: float) -> bool:
+        """Whether AWS has accepted another message of the run, to arrive at `due`; if not, this one is still needed."""
+        envelope, transport, delay = received.envelope, backend().transport, due - clock.now()
+        try:
+            if delay > MAX_DELAY:
+                transport.send_at(self.queue, Message.again(envelope, due), clock.date(due))
+                return True
+            refused = transport.send(self.queue, [Message.of(envelope, max(0, ceil(delay)))])
+        except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
+            reason = RunError.of(error)
+        else:
+            if not refused:
+                return True
+            reason = RunError.of(SendFailed(dict(refused)))
+        observe.not_sent_again(envelope.id, reason)
+        return False
 
     # --- run ---
 
@@ -350,7 +401,7 @@ class Worker:
         )
         if task.name in self._booked:
             self._booked[task.name] -= 1
-            self._unpaid = True
+            self._unpaid = envelope.id
         started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
         observe.run_started(self.queue, envelope, record.attempts, waited)
@@ -384,14 +435,16 @@ class Worker:
         if claimed.item.get("revoke"):
             self._revoke(claimed, "revoked during an earlier attempt")
             return False
-        if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now():
-            self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ} before it started")
+        begun = claimed.record.cursor is not None or claimed.record.fanned_out
+        if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now() and not begun:
+            attempt = f"attempt {claimed.record.attempts}"
+            self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ}, before {attempt} started")
             return False
         if claimed.place:
             assert task.unique is not None
             held = locks.acquire(claimed.place, task.unique, envelope, claimed.record.started_at or clock.moment())
             if held is not None and held.wait:
-                self._release(claimed, held.until - clock.now() + LEASE_GRACE, eta=round(held.until, 3))
+                self._release(claimed, held.until + LEASE_GRACE)
                 locks.wake_if_free(claimed.place, envelope)  # the holder may have left before this run waited
                 return False
             if held is not None:
@@ -407,7 +460,7 @@ class Worker:
         start = _limiter(claimed.task.name, rate).take()
         wait = start - clock.now()
         if wait > min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit):
-            self._release(claimed, wait, eta=round(start, 3), slot=True)
+            self._release(claimed, start, slot=True)
             return False
         if wait > 0:
             clock.sleep(wait)
@@ -447,7 +500,7 @@ class Worker:
                 continued = int(str(claimed.item.get("continued", 0))) + 1
                 if continued > transitions.MAX_CONTINUED:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times: plan smaller segments")
-                self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
+                self._release(claimed, cursor=compact(cursor), continued=continued)
                 return "continued"
         result = claimed.task.result_to_keep(returned)
         result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
@@ -479,14 +532,15 @@ class Worker:
         if retryable and policy.retries(error, record.attempts):
             after = error.after if isinstance(error, Retry) else None
             delay = policy.wait(record.attempts) if after is None else after
-            retry = transitions.retry(envelope.id, self._token, self.queue, reason, round(clock.now() + delay, 3))
-            outcome = backend().store.apply(self._billed(claimed, retry, 1))
+            eta = round(clock.now() + delay, 3)
+            retry = self._billed(claimed, transitions.retry(envelope.id, self._token, self.queue, reason, eta), 1)
+            outcome = backend().store.apply(retry)
             self._tab.lap()
             if isinstance(outcome, Applied):
-                self._come_back(claimed, delay)
+                self._come_back(claimed, eta)
                 return "retry", reason
             if (outcome.item or {}).get("revoke"):
-                self._revoke(claimed, "revoked while it ran; its attempt failed")
+                self._revoke(claimed, "revoked while it ran; its attempt failed", spent=retry.set["spent"])
                 return "revoked", reason
             self._not_ours(claimed, outcome.item)
             return "overtaken", reason
@@ -498,9 +552,12 @@ class Worker:
         self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 2)
         return "failure", reason
 
-    def _revoke(self, claimed: Claimed, reason: str) -> None:
-        revocation = transitions.revoke_held(claimed.envelope.id, self._token, reason, clock.moment())
-        outcome = backend().store.apply(revocation)
+    def _revoke(self, claimed: Claimed, reason: str, *, spent: Value | None = None) -> None:
+        """Ends the run as REVOKED. `spent` is its usage if its attempt has been billed."""
+        write = transitions.revoke_held(claimed.envelope.id, self._token, reason, clock.moment())
+        write = self._billed(claimed, write, 2) if spent is None else replace(write, set={**write.set, "spent": spent})
+        outcome = backend().store.apply(write)
+        self._tab.lap()
         if not isinstance(outcome, Applied):
             self._not_ours(claimed, outcome.item)
             return
@@ -508,16 +565,19 @@ class Worker:
             self._follow_up(claimed.envelope, outcome.item)
         observe.run_revoked(claimed.envelope, reason)
 
-    def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
-        """Leaves the run for another invocation without spending an attempt."""
-        due = round(clock.now() + delay, 3)
-        write = transitions.release(claimed.envelope.id, self._token, self.queue, claimed.record.attempts, due, **also)
-        outcome = backend().store.apply(self._billed(claimed, write, 1))
+    def _release(self, claimed: Claimed, eta: float | None = None, **also: Value) -> None:
+        """Leaves the run for another invocation, at once or not before `eta`, without spending an attempt."""
+        due = clock.moment() if eta is None else round(eta, 3)
+        waits: dict[str, Value] = {} if eta is None else {"eta": due}
+        attempt = claimed.record.attempts
+        release = transitions.release(claimed.envelope.id, self._token, self.queue, attempt, due, **waits, **also)
+        write = self._billed(claimed, release, 1)
+        outcome = backend().store.apply(write)
         self._tab.lap()
         if isinstance(outcome, Applied):
-            self._come_back(claimed, delay)
+            self._come_back(claimed, due)
         elif (outcome.item or {}).get("revoke"):
-            self._revoke(claimed, "revoked while it ran")
+            self._revoke(claimed, "revoked while it ran", spent=write.set["spent"])
         else:
             self._not_ours(claimed, outcome.item)
 
@@ -529,8 +589,8 @@ class Worker:
         If the run is listed among the live ones, this adds one, because that entry is removed or gets another time.
         """
         spent = self._tab.of(claimed, write, index_writes + self._listing.has(claimed.envelope.id))
-        if self._unpaid:
-            self._unpaid, before = False, Spent.of(claimed.item)
+        if self._unpaid == claimed.envelope.id:
+            self._unpaid, before = "", Spent.of(claimed.item)
             self._purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))
         return replace(write, set={**write.set, "spent": spent.text()})
 

@@ -139,9 +139,9 @@ def not_listed(error: "RunError") -> None:
     logger().warning("live runs not listed", reason=error.shown)
 
 
-def no_schedule(run_id: str, error: "RunError") -> None:
-    """A long wait is split into steps, because no schedule could be created."""
-    logger().warning("no schedule for a long wait", run_id=run_id, reason=error.shown)
+def not_sent_again(run_id: str, error: "RunError") -> None:
+    """AWS accepted no other message of a run, or no schedule for one: the message received comes back in its place."""
+    logger().warning("not sent again", run_id=run_id, reason=error.shown)
 
 
 def run_revoked(envelope: "Envelope", reason: str) -> None:

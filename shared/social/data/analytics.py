@@ -83,14 +83,13 @@ def all_days(*, meter: Meter | None = None) -> Iterator[ContentDay]:
 
 def set_popular(before: ContentDay, popular: Sequence[PopularPost], *, meter: Meter | None = None) -> bool:
     """Replaces a day's popular posts; False if they, or the count, have changed since they were read."""
-    as_read = (
-        Condition("counted_at", "=", before.counted_at),
-        Condition("popular", "=", [asdict(post) for post in before.popular]),
-    )
-    change = Write(
-        {"kind": _CONTENT, "period": before.day}, set={"popular": [asdict(post) for post in popular]}, when=as_read
-    )
-    return TABLE.update(change, meter=meter)
+    key = {"kind": _CONTENT, "period": before.day}
+    item = TABLE.get(key, consistent=True, meter=meter)
+    if item is None or _read_day(item).popular != before.popular:
+        return False
+    stored = from_item(item)["popular"]  # an older day's posts have no author, which was read as ""
+    as_read = (Condition("counted_at", "=", before.counted_at), Condition("popular", "=", stored))
+    return TABLE.update(Write(key, set={"popular": [asdict(post) for post in popular]}, when=as_read), meter=meter)
 
 
 ReportFormat = Literal["html", "json", "csv", "popular"]

@@ -13,7 +13,7 @@ every object with a person's data is listed there, even after a crash. An entry 
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nexus.aws.dynamodb import Row, Value
@@ -46,6 +46,10 @@ class ArchivedPost:
 
 class ArchiveError(Exception):
     """The archive returned something other than what was written; nothing has been removed."""
+
+
+class OtherAuthor(Exception):
+    """The post to erase is another user's."""
 
 
 def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter | None = None) -> str:
@@ -87,18 +91,37 @@ def find(post_ids: Iterable[str], *, meter: Meter | None = None) -> dict[str, st
     return {post_id: key for post_id, (_, key) in found.items()}
 
 
-def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter | None = None) -> int:
-    """Erases a user's posts and comments, or one of the posts, from every object. Returns the number rewritten.
+def may_hold(user_id: str, post_id: str, *, meter: Meter | None = None) -> bool:
+    """Whether one of the objects with data of the user may contain the post. Reads lists and no objects."""
+    return any(_may_list(item["period"]["S"], post_id, meter) for item in _entries(user_id, meter))
+
+
+def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter | None = None) -> Iterator[str]:
+    """Erases a user's posts and comments, or one of the posts, from every object. Yields each key that it replaces.
+
+    A caller may stop after any key: the next erasure continues with the objects that are left. For one post, only the
+    objects are read whose lists have it.
 
     Each object is replaced by one without them. Two erasures may replace the same object concurrently, each keeping
     what the other has erased; then the replacement is found under the user's entries, at the latest by the `last`
     erasure, a sandbox's lifetime after the first. That one also removes entries of objects that do not exist.
+
+    Raises OtherAuthor if the one post is not the user's; nothing has been erased.
     """
-    rewritten, seen = 0, set[str]()
+    seen = set[str]()
     while keys := {item["period"]["S"] for item in _entries(user_id, meter)} - seen:
         seen |= keys
-        rewritten += sum(_rewrite(key, user_id, post_id, last, meter) for key in sorted(keys))
-    return rewritten
+        for key in sorted(keys):
+            if post_id is not None and not _may_list(key, post_id, meter):
+                continue
+            if _rewrite(key, user_id, post_id, last, meter):
+                yield key
+
+
+def _may_list(key: str, post_id: str, meter: Meter | None) -> bool:
+    """Whether an object's list has the post; True if there is no list, as while the object is written or replaced."""
+    listed = LISTS.get({"kind": _KIND, "period": key}, consistent=True, meter=meter)
+    return listed is None or post_id in read_texts(listed, "posts", key)
 
 
 def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Meter | None) -> bool:
@@ -106,7 +129,10 @@ def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Met
         if last:
             LISTS.delete({"kind": _by(user_id), "period": key}, meter=meter)
         return False
-    held = list(read(key).values())
+    inside = read(key)
+    if post_id in inside and inside[post_id].post.get("author_id") != {"S": user_id}:
+        raise OtherAuthor(f"post {post_id} does not belong to user {user_id}")
+    held = list(inside.values())
     kept = [left for one in held if (left := _without(one, user_id, post_id)) is not None]
     if kept == held:
         return False

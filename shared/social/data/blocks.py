@@ -13,6 +13,12 @@ def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> b
     return TABLE.get({"user_id": user_id, "blocked_id": other_id}, attributes=("user_id",), meter=meter) is not None
 
 
+def blocked_by(user_id: str, *, meter: Meter | None = None) -> frozenset[str]:
+    """The ids of the users whom the user has blocked."""
+    pages = TABLE.query(user_id, attributes=("blocked_id",), meter=meter)
+    return frozenset(item["blocked_id"]["S"] for page in pages for item in page.items)
+
+
 def add(user_id: str, blocked_id: str, at: int, *, meter: Meter | None = None) -> None:
     """Blocks; repeating it only changes the time."""
     TABLE.put({"user_id": user_id, "blocked_id": blocked_id, "created_at": at}, meter=meter)

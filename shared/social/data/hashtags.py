@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.rows import read_count, read_text
 from nexus.aws.table import Meter, Table
-from social.data import objects
 from social.data.days import HOUR_SECONDS
 
 TRENDING = "trending"
@@ -77,20 +76,6 @@ def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
 def hour_name(hour: int) -> str:
     """The name of an hour, numbered from 1970: 2026-11-22T07."""
     return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H")
-
-
-def count_again(at: int, now: float) -> bool:
-    """Has an hour's votes counted again, after a post was deleted. False if the hour no longer counts.
-
-    The next run of update_trending_hashtags recounts any hour, or day, that is missing.
-    """
-    hour = at // HOUR_SECONDS
-    if hour <= now // HOUR_SECONDS - WINDOW:
-        return False
-    name = hour_name(hour)
-    objects.delete("archive", f"{HOURS}{name}.json")
-    objects.delete("archive", f"{DAYS}{name[:10]}.json")
-    return True
 
 
 def _not_newer(at: int) -> Condition:

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -273,8 +273,7 @@ def set_counters(post_id: str, counters: Mapping[str, int], *, meter: Meter | No
     return TABLE.update(change, meter=meter)
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """A public post as in the feed index. `feed_rank` minus the age's part is log10 of its engagement score."""
 
     post_id: str
@@ -288,32 +287,42 @@ class Ranked:
         return self.feed_rank - age_rank(self.created_at)
 
 
-def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ranked]:
-    """Every public post created from `since` to before `until` (seconds since 1970), unordered, from the feed index.
+class RankedPage(NamedTuple):
+    """Posts of one page of the feed index; `next_key` continues after it, None at the shard's end."""
+
+    posts: Sequence[Ranked]
+    next_key: Row | None
+
+
+def ranked(
+    shard: int, since: int, until: int, *, start: Row | None = None, meter: Meter | None = None
+) -> Iterator[RankedPage]:
+    """One shard's public posts created from `since` to before `until` (seconds since 1970), by feed_rank from the top.
 
     A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so these posts are between two ranks; older posts
     with much engagement are read too, and left out. 85 bytes per post: a week of half a million posts is 5,400 read
     units, under a tenth of a cent. Rows that lack an attribute are left out.
     """
-    low, high = age_rank(since), age_rank(until) + MAX_LOG_ENGAGEMENT
-    for shard in range(FEED_SHARDS):
-        pages = TABLE.query(
-            feed_shard(shard),
-            index=FEED,
-            between=(low, high),
-            attributes=("post_id", "author_id", "created_at", "feed_rank"),
-            meter=meter,
-        )
-        for page in pages:
-            for item in page.items:
-                try:
-                    created_at = int(item["created_at"]["N"])
-                    if since <= created_at < until:
-                        yield Ranked(
-                            item["post_id"]["S"], item["author_id"]["S"], created_at, float(item["feed_rank"]["N"])
-                        )
-                except (KeyError, ValueError):
-                    continue
+    pages = TABLE.query(
+        feed_shard(shard),
+        index=FEED,
+        between=(age_rank(since), age_rank(until) + MAX_LOG_ENGAGEMENT),
+        attributes=("post_id", "author_id", "created_at", "feed_rank"),
+        newest_first=True,
+        start=start,
+        meter=meter,
+    )
+    for page in pages:
+        found = []
+        for item in page.items:
+            try:
+                created_at = int(item["created_at"]["N"])
+                if since <= created_at < until:
+                    rank = float(item["feed_rank"]["N"])
+                    found.append(Ranked(item["post_id"]["S"], item["author_id"]["S"], created_at, rank))
+            except (KeyError, ValueError):
+                continue
+        yield RankedPage(found, page.next_key)
 
 
 def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
@@ -475,7 +484,7 @@ def feed_rank(score: int, created_at: int) -> float:
 
 def age_rank(created_at: int) -> float:
     """The age's part of the rank, which is the whole rank of a post with no engagement."""
-    return feed_rank(0, created_at)
+    return round((created_at - FEED_EPOCH) / FEED_SECONDS, 6)
 
 
 MAX_LOG_ENGAGEMENT = 12.0  # a million million

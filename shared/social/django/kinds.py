@@ -50,14 +50,17 @@ class Users(Mirror[UserRow]):
 
 
 class Posts(Mirror[PostRow]):
-    """Posts. Given counters are the database's; the others are the network's."""
+    """Posts. Given counters are the database's; the others are the network's.
 
-    kind, row, key = "posts", PostRow, ("post_id",)
+    The author is sent with the key: a deleted post that is in the archive is found only through them.
+    """
+
+    kind, row, key, owner = "posts", PostRow, ("post_id",), "author_id"
     usual: ClassVar[Mapping[str, Source]] = {"post_id": "pk"}
 
     def write(self, key: Key, wanted: PostRow | None) -> None:
         if wanted is None:
-            application.delete_post(*key)
+            application.delete_post(key[0], author_id=key[1] if len(key) > 1 else None)
             return
         there = posts.get(wanted.post_id, consistent=True)
         if there is None:

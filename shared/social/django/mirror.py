@@ -35,6 +35,8 @@ class Mirror[R: BaseModel](ABC):
     row: ClassVar[type[BaseModel]]
     key: ClassVar[tuple[str, ...]]
     usual: ClassVar[Mapping[str, Source]] = {}
+    owner: ClassVar[str | None] = None
+    """A field that is sent with the key, since the row may be gone when the message is read."""
 
     def __init__(self, model: str, *, where: Q | None = None, changed_at: str | None = None, **fields: Source) -> None:
         known = self.row.model_fields
@@ -73,13 +75,31 @@ class Mirror[R: BaseModel](ABC):
         """The key of a row; None if a part of it is NULL."""
         return key_in(getattr(instance, name) for name in self.attributes)
 
+    @property
+    def owner_attribute(self) -> str | None:
+        """The model's attribute with the owner; None if the owner is not a field of the model itself."""
+        if self.owner is None:
+            return None
+        try:
+            return self._attribute(self.fields[self.owner])
+        except FieldDoesNotExist:
+            return None
+
+    def sent_of(self, instance: Any) -> Key | None:
+        """The key of a row as a message has it: followed by the owner, if the instance has it loaded."""
+        key, owner = self.key_of(instance), vars(instance).get(self.owner_attribute or "")
+        return key if key is None or owner is None else (*key, str(owner))
+
     def read(self, key: Key) -> Any:
         """What the network should have at this key now; None for nothing. Raises Reject for an invalid row."""
-        rows = self.rows(self.query().filter(**dict(zip(self.attributes, key, strict=True)))[:1])
+        own = zip(self.attributes, key[: len(self.key)], strict=True)
+        rows = self.rows(self.query().filter(**dict(own))[:1])
         return next((row for _, row in rows), None)
 
     def sync(self, key: Key) -> None:
         """Updates the network. Raises Reject for an invalid row, Retry for one that cannot be written now.
+
+        `key` may be followed by the owner, as `sent_of` returns it.
 
         Afterwards it compares what was written with the row again: a later change may have been written first.
         """

@@ -56,7 +56,7 @@ def _atomic(save_base: Callable[..., None]) -> Callable[..., None]:
 
 
 def _changed(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
-    send(mirror, [mirror.key_of(instance)], using)
+    send(mirror, [mirror.sent_of(instance)], using)
 
 
 def _moving(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
@@ -117,12 +117,13 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
     if not its:
         raise LookupError(f"{model._meta.label} has no mirror in {conf.given()['MIRRORS']}")
     if isinstance(rows, QuerySet):
-        rows = rows.only(*{name for mirror in its for name in mirror.attributes}).order_by().iterator(chunk_size=PAGE)
+        read = {name for mirror in its for name in (*mirror.attributes, mirror.owner_attribute) if name}
+        rows = rows.only(*read).order_by().iterator(chunk_size=PAGE)
     number = 0
     for some in batched(rows, KEYS, strict=False):
         number += len(some)
         for mirror in its:
-            send(mirror, map(mirror.key_of, some), using)
+            send(mirror, map(mirror.sent_of, some), using)
     return number
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md: each has one place, and one benchmark that writes it."""
+"""The tables of docs/benchmarks.md and docs/mail.md: each has one place, and one benchmark that writes it."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,8 @@ def test_printing_leaves_the_page_alone(
 
 
 def test_each_place_on_the_page_is_written_by_a_benchmark() -> None:
-    places = re.findall(r"<!-- table ([\w-]+) -->", tables.PAGE.read_text())
+    pages = "".join(page.read_text() for page in (tables.PAGE, tables.MAIL))
+    places = re.findall(r"<!-- table ([\w-]+) -->", pages)
     sources = "".join(path.read_text() for path in (tables.ROOT / "bench").rglob("*.py"))
     written = re.findall(r"\bshow\(\s*\"([\w-]+)\"", sources)
     assert sorted(places) == sorted(written)

@@ -318,6 +318,7 @@ ROWS: dict[str, Row] = {
     "transitions.succeed": rule(transitions.succeed(RUN, "mine", "{}", float(NOW), ("a",)), STARTED),
     "transitions.fail": rule(FAILED, STARTED),
     "transitions.retry": rule(RETRIED, STARTED),
+    "transitions.kept": rule(transitions.kept(RUN, NOW + 2000), PENDING),
     "transitions.release": rule(transitions.release(RUN, "mine", "default", 1, float(NOW), cursor="[1]"), STARTED),
     "transitions.listed": rule(transitions.listed(RUN, "mine", "default", float(NOW)), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),

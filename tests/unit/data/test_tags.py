@@ -142,6 +142,8 @@ TEXTS = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_si
 @settings(deadline=None, max_examples=500)
 @given(TEXTS)
 @example("#\u03b1\u0345\u0301")
+@example("#\u05f3\u200c\u0620")
+@example("#\u0620\u200c\u05f3\u200c")
 def test_a_tag_found_is_found_again_and_normalising_it_changes_nothing(text: str) -> None:
     for tag in found_in(text):
         assert 1 <= len(tag) <= MAX_LENGTH

@@ -73,6 +73,9 @@ def test_a_cut_is_between_words_where_there_are_any() -> None:
         ("\ud800lone\ufffe", "lone"),
         ("\ue000private", "private"),
         ("H\u0300\u0300\u0300\u0300\u0300\u0300\u0300\u0300\u0300i", "H\u0300\u0300\u0300\u0300\u0300\u0300i"),
+        ("A" + "\u0489" * 39, "A" + "\u0489" * 6),  # a sign that encloses a letter, of combining class 0
+        ("ก" + "\u0e47\u0e34" * 9 + "x", "ก" + "\u0e47\u0e34" * 3 + "x"),
+        ("a" + ("\u0301" * 6 + "\u200d") * 3 + "b\u0301", "a" + "\u0301" * 6 + "\u200db\u0301"),
         ("\u0660\u06dd", "\u0660\u06dd"),
     ],
 )
@@ -88,6 +91,14 @@ def test_one_line_is_one_line_however_often(text: str) -> None:
     assert "  " not in once
     assert len(once.splitlines()) <= 1
     once.encode()  # no lone surrogate is left
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("aéก\u0301\u0489\u20dd\u0e47\ufe0f\u200d"), max_size=60))
+def test_no_letter_has_more_marks_than_any_script_uses(text: str) -> None:
+    """A grapheme of the other library, whatever its marks; joiners are invisible."""
+    for grapheme in regex.findall(r"\X", one_line(text)):
+        assert len(regex.findall(r"[\p{Mn}\p{Me}]", grapheme)) <= 6
 
 
 @pytest.mark.parametrize("text", ["", " ", "\u3164", "\u2800", "\u200d", "\ufe0f\u034f"])

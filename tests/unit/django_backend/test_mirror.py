@@ -30,7 +30,7 @@ from nexus.registry import registry
 from nexus.settings import another_stack, settings
 from nexus.testing import Tasks, in_memory
 from social import application, catalogue
-from social.data import blocks, comments, follows, hashtags, posts, sessions, users
+from social.data import archive, blocks, comments, follows, hashtags, posts, sessions, users
 from social.data.days import day_of
 from social.data.posts import Counters, Media
 from social.data.users import Counts
@@ -206,6 +206,60 @@ def test_a_row_that_the_mirror_no_longer_takes_goes_and_comes_back(network: Task
     deliver(network)
     assert posts.get("1") is None
     assert differing() == []
+
+
+def archived(network: Tasks, post: Any) -> None:
+    """Moves a mirrored post to the archive, as cleanup_old_posts does."""
+    deliver(network)
+    (item,) = posts.in_full([str(post.pk)])
+    archive.write("2026-01-12", [archive.ArchivedPost(item)], 1_800_000_000)
+    posts.TABLE.delete({"post_id": str(post.pk)})
+
+
+def hidden_softly(post: Any) -> None:
+    post.draft = True
+    post.save()
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        lambda post: post.delete(),
+        lambda post: Post.objects.all().delete(),
+        hidden_softly,
+        lambda post: (mirrors.mirrored(Post.objects.all()), Post.objects.all()._raw_delete("default")),
+    ],
+)
+def test_an_archived_post_is_erased_when_its_row_goes(network: Tasks, delete: Any) -> None:
+    post = Post.objects.create(author=person("Ada"), words="Hello")
+    archived(network, post)
+    assert archive.find(["1"])
+    delete(post)
+    deliver(network)
+    network.assert_sent(catalogue.erase_user_data, user_id="1", post_id="1")
+    assert not archive.find(["1"])
+
+
+def test_a_row_that_was_never_mirrored_or_archived_erases_nothing(network: Tasks) -> None:
+    ada = person("Ada")
+    archived(network, Post.objects.create(author=ada, words="archived"))
+    draft = Post.objects.create(author=ada, words="Hello", draft=True)
+    draft.save()
+    draft.delete()
+    deliver(network)
+    network.assert_not_sent(catalogue.erase_user_data)
+    assert archive.find(["1"])
+
+
+def test_the_author_is_sent_with_a_posts_key_if_the_row_has_it(network: Tasks) -> None:
+    post = Post.objects.create(author=person("Ada"), words="Hello")
+    by_author = mirrors.Posts("project.Post", author_id="author", created_at="made")
+    by_path = mirrors.Posts("project.Post", author_id="author__email", created_at="made")
+    assert by_author.sent_of(post) == ("1", "1")
+    assert by_path.sent_of(post) == ("1",)
+    Post.objects.only("pk").get().delete()  # the author is not loaded, and after the deletion cannot be
+    deliver(network)
+    assert posts.get("1") is None
 
 
 # --- order, failures, races ---

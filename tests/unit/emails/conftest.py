@@ -101,12 +101,12 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch, asked: rights.Note) -> Ite
     monkeypatch.setattr(delivery, "client", lambda service: fake if service == "sesv2" else sdk.client(service))
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
     monkeypatch.setattr(digest_task, "_now", lambda: NOW)
-    _forget()
+    forget()
     yield fake
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
     mail_links.forget_keys()
     settings.mail_settings.cache_clear()
     delivery.pace.cache_clear()

@@ -1,10 +1,13 @@
 """An address is normalised to the form that SES accepts, or refused with the reason; never passed on unchecked."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.address import BadAddress, checked_address
+from tests.support.template import template
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,57 @@ def test_whatever_comes_in_nothing_that_could_be_a_header_goes_out(text: str) ->
     assert mailed.count("@") == 1
     assert not set(mailed) & set(' ,;:<>()[]\\"\r\n\t')
     assert checked_address(mailed) == mailed
+
+
+SENDERS = ("SenderAddress", "DigestSenderAddress")
+
+
+def admits(parameter: str, value: str) -> bool:
+    """Whether CloudFormation takes the value for the parameter."""
+    return re.fullmatch(template()["Parameters"][parameter]["AllowedPattern"], value) is not None
+
+
+@pytest.mark.parametrize("parameter", SENDERS)
+@pytest.mark.parametrize(
+    ("address", "admitted"),
+    [
+        ("no-reply@example.com", True),
+        ("No.Reply+news@mail-1.example.co.uk", True),
+        ("hello@xn--mnchen-3ya.example", True),
+        ("no-reply@Example.com", False),
+        ("no-reply@EXAMPLE.COM", False),
+        ("hello@münchen.example", False),
+        ("hello@ｅxample.com", False),
+        (" no-reply@example.com", False),
+        ("no-reply@example.com ", False),
+        ("Nexus <no-reply@example.com>", False),
+        ("no-reply", False),
+    ],
+)
+def test_a_sender_is_deployed_only_in_the_form_that_iam_compares(parameter: str, address: str, admitted: bool) -> None:
+    """The role may send from the parameter's value, and the function sends from the checked address."""
+    assert admits(parameter, address) is admitted
+    if admitted:
+        assert checked_address(address) == address
+
+
+def test_the_digests_sender_alone_may_be_empty() -> None:
+    assert [admits(parameter, "") for parameter in SENDERS] == [False, True]
+    assert all(admits(parameter, template()["Parameters"][parameter]["Default"]) for parameter in SENDERS)
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        st.from_regex(re.compile(r"[a-zA-Z.+]{1,8}@[a-zA-Z0-9.-]{1,12}\.[a-zA-Z]{2,3}"), fullmatch=True),
+        st.from_regex(re.compile(template()["Parameters"]["SenderAddress"]["AllowedPattern"]), fullmatch=True),
+    )
+)
+def test_no_admitted_sender_is_sent_in_another_form(address: str) -> None:
+    if not admits("SenderAddress", address):
+        return
+    try:
+        checked = checked_address(address)
+    except BadAddress:
+        return  # reported, with the variable's name, before anything is sent
+    assert checked == address

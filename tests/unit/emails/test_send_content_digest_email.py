@@ -16,7 +16,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
 import send_content_digest_email as digest_task
-from mail import languages
+from mail import delivery, languages
 from nexus import worker
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage, Reject, Retry
@@ -313,7 +313,7 @@ def test_when_the_days_quota_is_used_up_the_rest_goes_out_later(ses: Ses) -> Non
     ses.answers = quota
     with pytest.raises(Retry) as raised:
         run()
-    assert raised.value.after == 3 * 3600
+    assert raised.value.after == delivery.QUOTA_WAIT
     ses.answers = lambda request, number: None
     report = run()
     assert ses.recipients == readers
@@ -506,7 +506,8 @@ def test_an_invalid_week_is_refused_before_it_is_sent(week: str) -> None:
 def test_the_plan_shares_one_edition(ses: Ses) -> None:
     town(2)
     run()
-    assert list(objects.keys("archive", "digest/")) == [f"digest/{WEEK}/{NOW}-{RUN}.gz"]
+    shards = [f"digest/{WEEK}/{NOW}-{RUN}.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
+    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.gz"]
 
 
 def test_reports_add_up() -> None:

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import boto3
@@ -16,7 +18,7 @@ import generate_content_analytics
 import update_post_engagement_scores
 import update_trending_hashtags
 import update_user_statistics
-from nexus.aws.dynamodb import Row, Write
+from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
 from nexus.errors import Reject
 from nexus.settings import settings
@@ -24,6 +26,7 @@ from nexus.testing import SentTasks, memory_backend, run_task
 from social import application
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
+    analytics,
     archive,
     comments,
     follows,
@@ -38,7 +41,7 @@ from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, HOUR_SECONDS, add_days, day_of
 from social.data.notifications import Notification
 from social.data.posts import Counters, Media, Post
-from tests.support.sandboxes import Queue, requests, small_pages
+from tests.support.sandboxes import Queue, SandboxDied, requests, small_pages
 from tests.support.template import STACK, resolved, resources
 from tests.unit.jobs.conftest import NOW
 
@@ -185,7 +188,8 @@ def test_another_users_post_is_refused(sent: SentTasks) -> None:
     a_life()
     with pytest.raises(Reject, match="does not belong to user"):
         run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"new-{STAYS}"})
-    run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{STAYS}"})
+    with pytest.raises(Reject, match="does not belong to user"):
+        run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{STAYS}"})
     assert objects.get("archive", f"media/old-{STAYS}/h/w320.webp") == b"second", "archived, and not theirs"
     assert archive.find([f"old-{STAYS}"])
 
@@ -215,6 +219,18 @@ def test_rows_that_no_job_can_read_go_too(sent: SentTasks) -> None:
         posts.TABLE.update(Write(post_id, set=change))
     assert run_task(job.erase_user_data, {"user_id": GONE}).erased == {"posts": 3}
     assert left(*TRACES) == []
+
+
+def test_an_erasure_that_continues_after_every_page_reports_the_same(empty: Callable[[], None]) -> None:
+    a_life()
+    queue = Queue(short=lambda: True)
+    with small_pages(2):
+        continued = queue.run(job.erase_user_data, {"user_id": GONE})
+    assert queue.continued > 10
+    assert left(*TRACES) == []
+    empty()
+    a_life()
+    assert run_task(job.erase_user_data, {"user_id": GONE}).erased == continued.erased
 
 
 def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,15 +303,129 @@ def rows(table: Table) -> list[Row]:
     return [item for page in table.scan() for item in page.items]
 
 
-def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
-    for number in range(3):
-        application.new_post(f"author-{number}", "#tea", post_id=f"p{number}", at=NOW - 5 * HOUR_SECONDS)
+def test_deletions_cost_the_trending_job_nothing_and_leave_the_votes_of_counted_hours(sent: SentTasks) -> None:
+    hours = 30
+    for hour in range(hours):
+        for post_id in (f"goes-{hour}", f"stays-{hour}"):
+            application.new_post(f"author-of-{post_id}", "#tea", post_id=post_id, at=NOW - hour * HOUR_SECONDS)
     run_task(update_trending_hashtags.update_trending_hashtags)
-    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 3)]
-    application.delete_post("p1")
-    run_task(job.erase_user_data, sent.calls[0][1])
-    run_task(update_trending_hashtags.update_trending_hashtags)
-    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2)]
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2 * hours)]
+    for hour in range(hours):
+        application.delete_post(f"goes-{hour}")
+    for _, args in sent.calls[:hours]:
+        run_task(job.erase_user_data, args)
+    report = run_task(update_trending_hashtags.update_trending_hashtags)
+    assert report.rows_read == 2, "the posts that are left of the two hours that are not stored yet"
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2 * hours - 2)]
+
+
+# --- the archive -----------------------------------------------------------------------------------------------------
+
+
+def test_an_archived_post_is_deleted_through_its_author(sent: SentTasks) -> None:
+    a_life()
+    post_id = f"old-{GONE}"
+    assert posts.get(post_id) is None
+    before = {where.split("/")[0] for where, _ in left(post_id)}
+    assert before == {"analytics", settings().bucket("archive"), settings().bucket("uploads")}
+    assert application.delete_post(post_id) is None, "nobody says whose it was"
+    assert application.delete_post("never", author_id=GONE) is None
+    assert sent.calls == []
+
+    assert application.delete_post(post_id, author_id=GONE) is not None
+    first = sent.calls[0][1]
+    assert run_task(job.erase_user_data, first).erased["archived"] == 1
+    run_task(job.erase_user_data, sent.calls[1][1])
+    assert left(post_id) == []
+    assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
+    assert application.delete_post(post_id, author_id=GONE) is None
+    assert run_task(job.erase_user_data, first).erased == {}
+
+
+def test_an_archived_post_of_somebody_else_stays(sent: SentTasks) -> None:
+    """Whether the caller names the wrong author, or an upload of another user's lies under its id."""
+    a_life()
+    application.delete_post(f"old-{GONE}", author_id=STAYS)
+    for again in (True, False):
+        with pytest.raises(Reject, match="does not belong to user"):
+            run_task(job.erase_user_data, {**sent.calls[0][1], "again": again})
+    assert len(sent.calls) == 1, "no second pass"
+    run_task(job.erase_user_data, {"user_id": STAYS})
+    objects.put("uploads", f"uploads/{STAYS}/old-{GONE}/x.jpg", b"a picture")
+    run_task(job.erase_user_data, {"user_id": STAYS, "again": False})
+    assert objects.get("archive", f"media/old-{GONE}/h/w320.webp") == b"second"
+    assert archive.find([f"old-{GONE}"])
+
+
+def many_archived(number: int) -> None:
+    """Objects that each have one post of the user to be erased and one of another user."""
+    for n in range(number):
+        made = [Post(f"p{n}", GONE, OLD, WORDS), Post(f"q{n}", STAYS, OLD, "words of somebody")]
+        posts.put_many(made, now=0)
+        items = list(posts.in_full([post.post_id for post in made]))
+        archive.write(add_days(day_of(OLD), n), [archive.ArchivedPost(item) for item in items], NOW)
+        for post in made:
+            posts.TABLE.delete(post.post_id)
+
+
+def test_an_erasure_from_many_objects_continues_after_each(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_archived(7)
+    queue, rewrite, by_run = Queue(short=lambda: True), archive._rewrite, Counter[int]()
+
+    def counted(*args: Any) -> bool:
+        done = rewrite(*args)
+        by_run[queue.runs] += done
+        return done
+
+    monkeypatch.setattr(archive, "_rewrite", counted)
+    report = queue.run(job.erase_user_data, {"user_id": GONE})
+    assert report.erased["archived"] == sum(by_run.values()) == 7
+    assert max(by_run.values()) == 1
+    assert left(*TRACES) == []
+    assert len(archive.find([f"q{n}" for n in range(7)])) == 7
+
+
+def test_erasing_one_post_reads_only_the_objects_that_have_it(sent: SentTasks) -> None:
+    many_archived(5)
+    application.new_post(GONE, "new", post_id="new", at=NOW)
+    for post_id, read in (("new", 0), ("p3", 2)):  # the object, and what was written in its place
+        asked: list[str] = []
+        queue = Queue(short=lambda: True)
+        with requests(asked.append):
+            queue.run(job.erase_user_data, {"user_id": GONE, "post_id": post_id})
+        assert asked.count("GetObject") == read, post_id
+        assert queue.continued > 0
+        assert left(f'"{post_id}"') == []
+    assert archive.find(["p2", "p3", "q3"]).keys() == {"p2", "q3"}
+
+
+def test_a_post_that_may_be_on_its_way_to_the_archive_is_looked_for_again_even_if_the_sandbox_dies(
+    sent: SentTasks,
+) -> None:
+    """The item leads a retry to the post, so the second look is sent before the item is deleted."""
+    posts.put_many([Post("p", GONE, OLD, WORDS)], now=0)
+    deletions = count(1)
+
+    def dies(operation: str) -> None:
+        if operation == "DeleteItem" and next(deletions) == 2:  # the first is the user's
+            raise SandboxDied
+
+    with requests(dies), pytest.raises(SandboxDied):
+        run_task(job.erase_user_data, {"user_id": GONE})
+    assert ("erase_user_data", {"user_id": GONE, "post_id": "p", "again": False}) in sent.calls
+    assert [item["post_id"]["S"] for item in rows(posts.TABLE)] == ["p"]
+
+
+def test_a_day_that_was_counted_before_names_were_stored_is_erased_from(sent: SentTasks) -> None:
+    a_life()
+    key = {"kind": "content", "period": YESTERDAY}
+    item = analytics.TABLE.get(key)
+    assert item is not None
+    popular = [{name: post[name] for name in post if name != "author"} for post in from_item(item)["popular"]]
+    assert {post["author_id"] for post in popular} == {GONE, STAYS}
+    analytics.TABLE.update(Write(key, set={"popular": popular}))
+    assert run_task(job.erase_user_data, {"user_id": GONE}).erased["reports"] == 1
+    assert left(*TRACES) == []
 
 
 @pytest.mark.simulation
@@ -374,12 +504,12 @@ def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], 
         def other(_: str, seen: list[int] = seen, moment: int = moment) -> None:
             seen[0] += 1
             if seen[0] == moment + 1:
-                archive.erase("other-gone", last=False)
+                list(archive.erase("other-gone", last=False))
 
         with requests(other):
-            archive.erase(GONE, last=False)
+            list(archive.erase(GONE, last=False))
         for who in ("other-gone", GONE, "other-gone"):
-            archive.erase(who, last=True)
+            list(archive.erase(who, last=True))
         assert left(GONE, "other-gone") == [], moment
         assert archive.read(archive.find([f"p-{STAYS}"])[f"p-{STAYS}"]).keys() == {f"p-{STAYS}"}
         if seen[0] <= moment:

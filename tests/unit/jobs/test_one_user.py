@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
+import erase_user_data
 import refresh_user_statistics
 import revoke_user_tokens
 import send_notification
 import update_user_statistics
 from nexus.errors import Reject
-from nexus.testing import run_task
+from nexus.testing import memory_backend, run_task
 from ops.social.seed import generate, write
 from social import application
+from social.catalogue import NotificationSent
 from social.data import notifications, sessions, users
 from social.data.users import Counts
 from tests.support.sandboxes import Queue, small_pages
@@ -75,6 +77,7 @@ def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> No
 
 def test_a_notification_is_seen_once_however_often_its_message_comes(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a")
+    application.register("ben@example.com", "Ben", user_id="ben")
     arguments = {"user_id": "a", "kind": "like", "text": "Ben liked your post", "link": "/posts/1", "actor_id": "ben"}
     for _ in range(2):
         run_task(send_notification.send_notification, arguments, id="0193a000-0000-7000-8000-000000000001")
@@ -90,6 +93,21 @@ def test_nothing_by_a_blocked_user_is_notified(empty: Callable[[], None]) -> Non
         send_notification.send_notification, {"user_id": "a", "kind": "like", "text": "hi", "actor_id": "pest"}
     )
     assert result.notification_id is None
+    assert notifications.latest("a") == []
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_late_notification_does_not_name_somebody_who_was_deleted_meanwhile() -> None:
+    """As one from a backlog, or a dead letter that is sent again, after both passes of the erasure."""
+    for user_id in ("a", "ada"):
+        application.register(f"{user_id}@example.com", user_id, user_id=user_id)
+    late = {"user_id": "a", "kind": "like", "text": "Ada liked your post", "actor_id": "ada"}
+    with memory_backend():
+        application.delete_user("ada")
+        for again in (True, False):
+            run_task(erase_user_data.erase_user_data, {"user_id": "ada", "again": again})
+    result = run_task(send_notification.send_notification, late)
+    assert result == NotificationSent(reason="the actor was deleted")
     assert notifications.latest("a") == []
 
 

@@ -1,8 +1,10 @@
 """update_trending_hashtags, compared with a count over all posts of seven days, hour by hour."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
+import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +13,14 @@ import hashtag_counts
 import update_trending_hashtags as job
 from nexus.aws.dynamodb import Write, from_item
 from nexus.errors import Reject
+from nexus.settings import settings as deployed
 from nexus.testing import run_task
 from ops.social.seed import BURST_TAG, generate
 from social.data import hashtags, posts
 from social.data.hashtags import Trend
 from social.data.posts import Post
 from social.tags import normalise
-from tests.support.sandboxes import Queue, small_pages, throttled
+from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import Filled, jobs, seeds
 
 NOW = 1_800_000_000 + 1_000  # 16 minutes past an hour
@@ -96,6 +99,37 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
         run_task(job.update_trending_hashtags, {"at": NOW})
     assert refused["requests"] > 5
     assert stored() == expected(network.posts, NOW)
+
+
+@pytest.mark.simulation
+def test_counts_that_are_deleted_while_it_runs_are_counted_again(filled: Filled) -> None:
+    """As by an operator. Before each request in turn; an attempt that misses one fails, and the next one counts it."""
+    network = filled(6, 5, NOW)
+    run_task(job.update_trending_hashtags, {"at": NOW})
+    s3, bucket = boto3.client("s3"), deployed().bucket("archive")  # not the hooked client
+    day = hashtags.hour_name(NOW // HOUR - 60)[:10]
+    names = [f"{hashtags.DAYS}{day}.json"]
+    names += [
+        f"{hashtags.HOURS}{name}.json" for name in (f"{day}T03", f"{day}T20", hashtags.hour_name(NOW // HOUR - 3))
+    ]
+    for moment in range(0, 400, 2):
+        seen = itertools.count()
+
+        def emptied(_: str, seen: Iterator[int] = seen, moment: int = moment) -> None:
+            if next(seen) == moment:
+                for key in names:
+                    s3.delete_object(Bucket=bucket, Key=key)
+
+        with requests(emptied):
+            try:
+                run_task(job.update_trending_hashtags, {"at": NOW})
+            except LookupError:
+                run_task(job.update_trending_hashtags, {"at": NOW})
+        assert stored() == expected(network.posts, NOW), moment
+        if next(seen) <= moment:
+            assert moment > 20
+            return
+    pytest.fail("400 requests for two hours")
 
 
 def test_one_account_makes_no_trend(empty: Callable[[], None]) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from nexus import clock
+from nexus.aws.sdk import Throttled
 from nexus.backend import backend
 from nexus.backend.store import Write
+from nexus.client import AsyncResult
 from nexus.clock import FrozenClock
 from nexus.eager import Context
-from nexus.errors import BudgetSpent, Reject
+from nexus.errors import BudgetSpent, Reject, Revoked
 from nexus.registry import Implementation, registry
 from nexus.runs import budget
 from nexus.runs.budget import Account, Purse
@@ -178,7 +180,7 @@ def test_what_waits_is_not_claimed_and_is_hidden_to_midnight_or_sent_again_by_a_
     # 15 hours to midnight, more than a message can be hidden.
     assert answer == {"batchItemFailures": []}
     assert {sent.due for sent in tasks.transport.sent} == {MIDNIGHT + 1}
-    assert all(sent.message.id.endswith(".2026-11-28") for sent in tasks.transport.sent)
+    assert all(sent.message.id.endswith(f"_{int(MIDNIGHT) + 1}") for sent in tasks.transport.sent)
     morning.sleep(6 * 3600)
     again = deliver(tasks)
     assert again == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
@@ -263,6 +265,132 @@ def test_what_was_booked_and_not_run_is_there_for_the_next(
 
     assert [handle.status for handle in (first, *later)] == ["SUCCESS"] * 3
     assert account().runs == 3
+
+
+def test_what_was_booked_for_a_batch_that_could_not_be_claimed_is_there_for_the_next(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=2))
+    handles = [catalogue.send_note.delay(**catalogue.NOTE) for _ in range(2)]
+    messages = list(tasks.transport.sent)
+
+    def throttled(_: Any) -> Any:
+        raise Throttled("the run table")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(tasks.store, "apply_all", throttled)
+        with pytest.raises(Throttled):
+            deliver(tasks)
+    tasks.transport.sent += messages
+    deliver(tasks)
+
+    assert [handle.status for handle in handles] == ["SUCCESS"] * 2
+    assert account().runs == 2
+
+
+# --- a batch of several tasks ---
+
+
+def beside(monkeypatch: pytest.MonkeyPatch, limits: Budget | None) -> Any:
+    """Another task of the same queue."""
+    other = replace(catalogue.send_note, name="other_note", budget=limits)
+    monkeypatch.setitem(registry._declared, other.name, (other, "test"))
+    monkeypatch.setitem(registry._implementations, other.name, Implementation(other, lambda args, run: SENT))
+    return other
+
+
+def ends_as_revoked(clock: FrozenClock) -> Any:
+    def work(args: Any, run: Any) -> Any:
+        clock.sleep(10.0)
+        raise Revoked("seen")
+
+    return work
+
+
+def test_a_run_that_ends_as_revoked_costs_the_next_of_its_batch_nothing(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=5), ends_as_revoked(morning))
+    revoked = catalogue.send_note.delay(**catalogue.NOTE)
+    other = beside(monkeypatch, None).delay(**catalogue.NOTE)
+
+    assert deliver(tasks) == {"batchItemFailures": []}
+
+    assert (revoked.status, other.status, other.attempts) == ("REVOKED", "SUCCESS", 1)
+
+
+def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    monkeypatch.setenv(MEMORY, "2048")
+    limited(monkeypatch, Budget(runs=5), ends_as_revoked(morning))
+    revoked = catalogue.send_note.delay(**catalogue.NOTE)
+    beside(monkeypatch, Budget(runs=5)).delay(**catalogue.NOTE)
+    deliver(tasks)
+    for name in ("send_note", "other_note"):
+        execution._purses[budget.key(name)].take(1)  # brings what is known
+
+    mine, others = (Account.of(tasks.store.items[budget.key(name)]) for name in ("send_note", "other_note"))
+    assert (mine.done, others.done) == (1, 1)
+    assert mine.nano > 20 * others.nano
+    spent = revoked.record().spent
+    assert spent is not None
+    assert spent.dollars == pytest.approx(mine.nano / budget.NANO, rel=0.01)
+
+
+def test_a_run_for_which_no_time_is_left_after_a_revoked_one_is_released(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    def work(args: Any, run: Any) -> Any:
+        morning.sleep(890.0)
+        raise Revoked("seen")
+
+    limited(monkeypatch, Budget(runs=5), work)
+    catalogue.send_note.delay(**catalogue.NOTE)
+    other = beside(monkeypatch, None).delay(**catalogue.NOTE)
+
+    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert (other.status, other.attempts) == ("RETRY", 0)
+
+
+def test_a_run_after_one_that_was_overtaken_is_released(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    def work(args: Any, run: Any) -> Any:
+        morning.sleep(901.0)
+        raise Reject("too late: the lease has expired")
+
+    limited(monkeypatch, Budget(runs=5), work)
+    catalogue.send_note.delay(**catalogue.NOTE)
+    other = beside(monkeypatch, None).delay(**catalogue.NOTE)
+
+    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
+    assert (other.status, other.attempts) == ("RETRY", 0)
+
+
+@pytest.mark.parametrize("end", ["fails", "continues"])
+def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_all_of_its_time(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock, end: str
+) -> None:
+    monkeypatch.setenv(MEMORY, "2048")
+
+    def work(args: Any, run: Any) -> Any:
+        morning.sleep(10.0)
+        AsyncResult[Any](run.id).revoke()
+        if end == "fails":
+            raise OSError("no network")
+        return run.continue_from({"page": 2})
+
+    limited(monkeypatch, Budget(runs=5), work)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+    deliver(tasks)
+    execution._purses[budget.key("send_note")].take(1)
+
+    spent = handle.record().spent
+    assert handle.status == "REVOKED"
+    assert spent is not None
+    assert spent.seconds == pytest.approx(10.0, abs=1.0)
+    assert account().done == 1
 
 
 # --- over all sandboxes ---

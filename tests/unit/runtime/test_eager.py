@@ -11,8 +11,9 @@ import pytest
 from nexus import backend
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
+from nexus.backend.transport import MAX_RECEIVES
 from nexus.client import chain, following
-from nexus.eager import MAX_RECEIVES, EagerTransport
+from nexus.eager import EagerTransport
 from nexus.registry import Implementation, registry
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue

@@ -103,7 +103,7 @@ class Queue:
     def send_at(self, queue: str, message: Message, when: Any) -> None:
         self.put(message)
 
-    def cancel(self, run_id: str) -> None: ...
+    def cancel(self, message_id: str) -> None: ...
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
         self.fuse.burn()

@@ -247,8 +247,25 @@ def test_a_release_gives_the_attempt_back() -> None:
     assert write.set == {"status": "RETRY", "attempts": 1, "live": "default#a", "since": NOW, "cursor": "{}"}
     assert write.remove == ("claim", "lease_until", "shared", "eta")
     assert write.when == (*HELD, equals("revoke", None))
-    later = transitions.release(RUN, "mine", "default", 2, NOW, eta=NOW)
+    assert "expires" not in write.set
+
+
+def test_a_release_until_a_later_time_keeps_the_record_until_after_it() -> None:
+    later = transitions.release(RUN, "mine", "default", 2, NOW + 60, eta=NOW + 60)
+    assert later.set == {
+        "status": "RETRY",
+        "attempts": 1,
+        "live": "default#a",
+        "since": NOW + 60,
+        "eta": NOW + 60,
+        "expires": int(NOW) + 60 + 30 * 86_400,
+    }
     assert later.remove == ("claim", "lease_until", "shared")
+
+
+def test_a_record_is_kept_for_longer_and_never_for_less() -> None:
+    when = (Condition("status", "exists"), Condition("expires", "<", 5))
+    assert transitions.kept(RUN, 5) == Write(RUN, set={"expires": 5}, when=when)
 
 
 def test_progress_is_compact_json_in_utf_8() -> None:

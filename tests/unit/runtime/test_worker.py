@@ -1,11 +1,17 @@
 """The worker's promises, one test each, on the in-memory backend: the same rules, no AWS."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from nexus import clock
+from nexus.backend.memory import MemoryTransport
 from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
+from nexus.clock import FrozenClock
+from nexus.eager import run_next
 from nexus.errors import Reject, Retry
 from nexus.registry import Implementation, registry
 from nexus.runs.transitions import send_again
@@ -143,6 +149,69 @@ def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
 
     assert work.attempts == []
     assert handle.status == "REVOKED"
+
+
+EXPIRY = 1_795_770_000.0
+
+
+@pytest.fixture
+def now() -> Iterator[FrozenClock]:
+    frozen = FrozenClock(EXPIRY - 100)
+    with clock.use(frozen):
+        yield frozen
+
+
+def test_a_retry_after_the_expiry_does_not_start_and_the_reason_names_the_attempt(
+    tasks: SentTasks, work: Work, now: FrozenClock
+) -> None:
+    """As in Celery, whose worker checks `expires` at each delivery, and whose retries keep it."""
+    work.faults = [Retry("not yet", after=60), Retry("not yet", after=60), OSError("it ran")]
+    handle = catalogue.send_note.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=100)
+
+    tasks.run()
+
+    assert work.attempts == [1, 2]
+    assert handle.status == "REVOKED"
+    assert handle.error is not None
+    assert handle.error.message == "expired at 2026-11-27T09:00:00Z, before attempt 3 started"
+
+
+def test_a_run_that_has_begun_and_continues_does_not_expire(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    def begins(args: catalogue.SendNote, run: Run) -> Any:
+        now.sleep(60)
+        pages = run.cursor["pages"] if run.cursor else 0
+        return run.continue_from({"pages": pages + 1}) if pages < 3 else catalogue.NoteSent(notification_id="n")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, begins))
+    handle = catalogue.send_note.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=100)
+
+    tasks.run()
+
+    assert (handle.status, handle.attempts) == ("SUCCESS", 1)
+    assert now.moment == EXPIRY + 140
+
+
+def test_a_plan_that_was_begun_before_the_expiry_is_sent_after_it(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    def plan(args: catalogue.MakeReport, run: Run) -> Any:
+        return run.fan_out([catalogue.ReportPart(day="2026-01-01")] * 2)
+
+    joined = Implementation(catalogue.make_report, plan, lambda args, run: catalogue.Counted(rows_read=1))
+    monkeypatch.setitem(registry._implementations, "make_report", joined)
+    handle = catalogue.make_report.apply_async({}, expires=100)
+    with monkeypatch.context() as meanwhile:
+        refused = {"any": "refused"}
+        meanwhile.setattr(MemoryTransport, "send", lambda *_: refused)
+        run_next(tasks.transport)
+    assert handle.status == "RETRY"
+    now.sleep(200)
+
+    tasks.run()
+
+    assert handle.result == catalogue.Counted(rows_read=2)
 
 
 def test_every_queue_answers_ping(tasks: SentTasks) -> None:
