@@ -134,7 +134,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     kept = int(str(tally["expires"]))
     if kept - transitions.keep_until() > settings().run_days * 43_200:
         # Another member is due so much later that this one's result would have expired by then.
-        store.apply(Write(envelope.id, {"expires": kept}, when=(Condition("ended_at", "exists"),)))
+        store.apply(transitions.kept(envelope.id, kept))
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
