@@ -84,6 +84,8 @@ AUDIO_CODECS: Final = frozenset(
 LONG_SIDE: Final = 1280
 SHORT_SIDE: Final = 720
 """The box of the `video` rendition (720p), landscape or portrait as the clip."""
+MOST_CHANNELS: Final = 24
+"""Those of 22.2. FFmpeg's filters fail at 32."""
 MAX_FRAME_RATE: Final = 60
 """The rendition's maximum frame rate; extra frames are dropped."""
 COPIED_BIT_RATE: Final = 5_000_000
@@ -262,7 +264,8 @@ def _sound_of(container: InputContainer) -> AudioStream | None:
 
     A clip without decodable sound is shown without sound.
     """
-    return next((stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS), None)
+    decodable = (stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS)
+    return next((stream for stream in decodable if stream.codec_context.channels <= MOST_CHANNELS), None)
 
 
 def _codec_of(stream: VideoStream | AudioStream) -> str:

@@ -585,6 +585,30 @@ def test_sound_of_which_some_cannot_be_decoded_stays_and_every_player_can_decode
     assert sum(abs(sample) > 0.2 for sample in heard) > len(heard) / 4
 
 
+@pytest.mark.parametrize(("channels", "heard"), [(24, True), (32, False)])
+def test_sound_of_more_channels_than_can_be_mixed_refuses_no_clip(
+    channels: int, heard: bool, tmp_path: Path, out: Path
+) -> None:
+    clip, layout = tmp_path / "clip.mov", f"{channels} channels"
+    with av.open(str(clip), "w") as made_of, av.open(str(make_clip(tmp_path / "mute.mov", MOV, sound=None))) as mute:
+        picture = made_of.add_stream_from_template(mute.streams.video[0])
+        voice = made_of.add_stream("pcm_s16le", 48_000)
+        voice.codec_context.layout = layout
+        for packet in mute.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                made_of.mux(packet)
+        frame = av.AudioFrame(format="s16", layout=layout, samples=48_000)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+        made_of.mux([*voice.encode(frame), *voice.encode(None)])
+
+    made = render(clip, out)
+
+    with av.open(str(made.renditions["video"].path)) as container:
+        assert bool(container.streams.audio) == heard
+
+
 def test_an_interlaced_clip_that_suits_otherwise_is_not_copied(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", options={"x264-params": "tff=1:interlaced=1"}, sound=None)
     assert frames_of(clip)[0].interlaced_frame
