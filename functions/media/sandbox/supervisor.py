@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from sandbox.confinement import Bounds, close_memory
+from sandbox.report import UNAVAILABLE
 from social.refusals import Code, Rejected
 
 if TYPE_CHECKING:
@@ -66,10 +67,11 @@ class Unfinished(Exception):
 
 
 class OutOfTime(Unfinished):
-    """It was stopped: the deadline passed, or the system killed the child. After many attempts the upload is at fault.
+    """It was stopped: the deadline passed, or the system killed the child."""
 
-    Any other Unfinished is a fault of this function, however often it occurs.
-    """
+
+class Unavailable(Unfinished):
+    """The server failed, or a child before it had the upload's bytes, or the disk was full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def run(
     Raises:
         Rejected: the bytes are at fault, permanently.
         OutOfTime: the deadline passed, or the system killed the child.
-        Unfinished: the child or the server failed without a verdict on the bytes.
+        Unavailable: the server failed, or the child before it began the work, or the disk was full.
+        Unfinished: the child failed without a verdict on the bytes, or its report is invalid.
     """
     deadline = time.monotonic() + seconds
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
@@ -229,9 +232,9 @@ class _Server:
         reply: dict[str, Any] = json.loads(text)
         return reply
 
-    def _died(self, why: str) -> Unfinished:
+    def _died(self, why: str) -> Unavailable:
         stop()
-        return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
+        return Unavailable(f"the decoders' server has ended with {self._process.returncode}: {why}")
 
     @property
     def ended(self) -> bool:
@@ -353,4 +356,5 @@ def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
     if -status in (signal.SIGKILL, signal.SIGXCPU):
         return OutOfTime(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
-    return Unfinished(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")
+    kind = Unavailable if status == UNAVAILABLE else Unfinished
+    return kind(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")

@@ -172,7 +172,7 @@ def test_a_fault_of_the_deployment_refuses_no_upload_and_a_retried_dead_letter_s
     args = upload(picture())
     with monkeypatch.context() as patch:
         patch.setattr(broken, *value)
-        with pytest.raises(sandbox.Unfinished, match=why):
+        with pytest.raises(sandbox.Unavailable, match=why):
             process(args, last_attempt=True)
     post = posts.upload_target("p-1")
     assert post is not None
@@ -180,6 +180,20 @@ def test_a_fault_of_the_deployment_refuses_no_upload_and_a_retried_dead_letter_s
     assert keys("uploads") == [KEY]
 
     assert process(args, attempt=5, last_attempt=True).status == "ready"
+
+
+def test_an_upload_whose_decoder_fails_each_time_is_refused_and_sets_off_no_alarm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise sandbox.Unfinished("the decoder ended with 1: AttributeError")
+
+    monkeypatch.setattr(sandbox, "run", fail)
+    args = upload(picture())
+    with pytest.raises(Retry, match="AttributeError"):
+        process(args)
+    assert "AttributeError" in str(process(args, last_attempt=True).reason)
+    assert media()["code"] == "decoder_crashed"
 
 
 def test_an_upload_that_takes_too_long_is_tried_again_and_then_refused() -> None:

@@ -21,7 +21,7 @@ import pictures
 import sandbox
 from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
-from sandbox import OutOfTime, Rendition, Unfinished, confinement, supervisor
+from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, supervisor
 from social.refusals import Rejected
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
@@ -74,7 +74,13 @@ def test_a_crash_is_the_files_fault_and_the_next_child_is_well(child: Run) -> No
 def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, child: Run) -> None:
     with pytest.raises(Unfinished, match=why) as failed:
         child(body)
-    assert not isinstance(failed.value, OutOfTime)
+    assert type(failed.value) is Unfinished
+
+
+@pytest.mark.parametrize(("before", "body"), [("import nothing_of_that_name", ""), ("", "raise OSError(28, 'full')")])
+def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str, child: Run) -> None:
+    with pytest.raises(Unavailable, match=r"nothing_of_that_name|full"):
+        child(body or "pass", before=before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
@@ -131,9 +137,8 @@ def test_a_server_that_was_killed_under_a_child_fails_it_and_is_replaced(child: 
     def kill(_: dict[str, Any]) -> None:
         sandbox.start()._process.kill()
 
-    with pytest.raises(Unfinished, match="server") as failed:
+    with pytest.raises(Unavailable, match="server"):
         child("report.known({})\ntime.sleep(600)", on_known=kill)
-    assert not isinstance(failed.value, OutOfTime)
     assert child("return {'well': 1}") == {"well": 1}
 
 
