@@ -57,8 +57,6 @@ ALONE = 500
 
 THREADS = 8
 
-_UNSETTLED = ("post_id", "created_at", "media", "media_order")
-
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
@@ -185,7 +183,8 @@ def _unsettled(post_id: str, meter: Meter) -> bool:
 
     It is read now: since it was hidden, no upload can write to it, so one that is processed is shown here.
     """
-    item = posts.TABLE.get({"post_id": post_id}, attributes=_UNSETTLED, consistent=True, meter=meter)
+    attributes = ("post_id", "created_at", "media", "media_order")
+    item = posts.TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)
     if item is None:  # another run has deleted it, which looked first
         return False
     if item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}:

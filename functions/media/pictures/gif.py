@@ -9,6 +9,8 @@ from pictures.headers import Header, Source
 from social.refusals import Code, Rejected
 
 _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_MOST_FRAMES: Final = 65_536
+"""More than any limit allows: each one takes a kilobyte here."""
 _DISPOSALS: Final = {2: CLEAR, 3: PREVIOUS}
 
 
@@ -23,17 +25,15 @@ class _Blocks:
         self._view = memoryview(source)
         self._control = b"\0\0\0\0"
         at = 10 + len(self.head)
-        self.ended = False
-        while at < len(source) and not self.ended:
+        while at < len(source):
             block, at = source[at], at + 1
             if block == 0x3B:
-                self.ended = True
-            elif block == 0x2C:
+                break
+            if block == 0x2C:
                 at = self._frame(source, at)
             elif block == 0x21:
                 self._extension(source, at)
                 at = _after_sub_blocks(source, at + 1)
-        self.ended = self.ended and at <= len(source)
 
     def _extension(self, source: bytes, at: int) -> None:
         if source[at : at + 2] == b"\xf9\4":
@@ -43,6 +43,8 @@ class _Blocks:
             self.plays = min(times + 1, 65_535) if times else 0
 
     def _frame(self, source: bytes, at: int) -> int:
+        if len(self.frames) == _MOST_FRAMES:
+            raise Rejected(Code.TOO_MANY_FRAMES, f"more than {_MOST_FRAMES} frames")
         left, top, width, height, flags = unpack_from("<HHHHB", source, at)
         self.width, self.height = max(self.width, left + width), max(self.height, top + height)
         end = _after_sub_blocks(source, at + 9 + _table_size(flags) + 1)
@@ -60,14 +62,15 @@ class _Blocks:
 def read(source: bytes) -> Source:
     """The canvas is the logical screen, enlarged to hold frames that extend beyond it, as decoders do.
 
-    Adds a missing terminator at the end. Raises Rejected, and IndexError or struct.error if the file ends within a
-    field.
+    A single frame that fills it is given to the decoder alone, without comments. Raises Rejected, and IndexError or
+    struct.error if the file ends within a field.
     """
     blocks = _Blocks(source)
     if not blocks.frames:
         raise Rejected(Code.TRUNCATED, "the GIF file ends before its first frame")
-    header = Header(Format.GIF, blocks.width, blocks.height, frames=len(blocks.frames), bytes_a_pixel=_memory(blocks))
-    return Source(header, source if blocks.ended else source + b"\0\x3b")
+    memory = _memory(blocks)
+    header = Header(Format.GIF, blocks.width, blocks.height, frames=len(blocks.frames), bytes_a_pixel=memory)
+    return Source(header, b"".join(blocks.frames[0].file) if memory is None else source)
 
 
 def opened(source: Source) -> Animation | None:
