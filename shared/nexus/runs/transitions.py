@@ -100,6 +100,8 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         values["parent"] = envelope.parent
     if envelope.segment:
         values["segment"] = envelope.segment.index
+    if envelope.origin:
+        values["origin"] = envelope.origin
     return values
 
 

@@ -57,11 +57,11 @@ def log_reference(context: Any) -> str:
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
     """Every line from here to `run_ended` has task, id, attempt and queue; `waited` is seconds since sending.
 
-    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own.
+    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own. `origin` is the envelope's.
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace, origin=envelope.origin)
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
@@ -141,7 +141,7 @@ def not_sent_again(run_id: str, error: "RunError") -> None:
 
 def run_revoked(envelope: "Envelope", reason: str) -> None:
     """A run was not started, or not retried; `reason` is this package's own text."""
-    logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
+    logger().info("run revoked", run_id=envelope.id, task=envelope.task, origin=envelope.origin, reason=reason)
 
 
 def overtaken(run_id: str, attempt: int) -> None:
