@@ -25,15 +25,17 @@ class _Blocks:
         self._view = memoryview(source)
         self._control = b"\0\0\0\0"
         at = 10 + len(self.head)
-        while at < len(source):
+        self.ended = False
+        while at < len(source) and not self.ended:
             block, at = source[at], at + 1
             if block == 0x3B:
-                break
-            if block == 0x2C:
+                self.ended = True
+            elif block == 0x2C:
                 at = self._frame(source, at)
             elif block == 0x21:
                 self._extension(source, at)
                 at = _after_sub_blocks(source, at + 1)
+        self.ended = self.ended and at <= len(source)
 
     def _extension(self, source: bytes, at: int) -> None:
         if source[at : at + 2] == b"\xf9\4":
@@ -62,15 +64,14 @@ class _Blocks:
 def read(source: bytes) -> Source:
     """The canvas is the logical screen, enlarged to hold frames that extend beyond it, as decoders do.
 
-    A single frame that fills it is given to the decoder alone, without comments. Raises Rejected, and IndexError or
-    struct.error if the file ends within a field.
+    Adds a missing terminator at the end. Raises Rejected, and IndexError or struct.error if the file ends within a
+    field.
     """
     blocks = _Blocks(source)
     if not blocks.frames:
         raise Rejected(Code.TRUNCATED, "the GIF file ends before its first frame")
-    memory = _memory(blocks)
-    header = Header(Format.GIF, blocks.width, blocks.height, frames=len(blocks.frames), bytes_a_pixel=memory)
-    return Source(header, b"".join(blocks.frames[0].file) if memory is None else source)
+    header = Header(Format.GIF, blocks.width, blocks.height, frames=len(blocks.frames), bytes_a_pixel=_memory(blocks))
+    return Source(header, source if blocks.ended else source + b"\0\x3b")
 
 
 def opened(source: Source) -> Animation | None:
