@@ -64,7 +64,7 @@ def properties(*known: bytes, owned: bytes, items: int, wide: bool = False) -> b
 
 
 def associated(number: int, times: int) -> bytes:
-    """Item 1 has one property 255 times, and that so many times."""
+    """Item 1 has one property 255 times, in each of `times` entries."""
     return (struct.pack(">HB", 1, 255) + bytes([number]) * 255) * times
 
 
@@ -269,7 +269,7 @@ def test_a_gif_of_more_frames_than_any_limit_is_refused_before_they_fill_the_mem
 
 
 def chain_of_elements(count: int) -> bytes:
-    """A tag of an ICC profile: three power functions, so many times, in few bytes (ICC.1:2022, 10.16)."""
+    """A tag of an ICC profile: `count` times three power functions, in few bytes (ICC.1:2022, 10.16)."""
     curve = b"curf\0\0\0\0" + struct.pack(">HH", 1, 0) + b"parf\0\0\0\0" + struct.pack(">HH4f", 0, 0, 1.7, 1, 0, 0)
     curves = b"cvst\0\0\0\0" + struct.pack(">HH", 3, 3) + struct.pack(">II", 36, len(curve)) * 3 + curve
     places = struct.pack(">II", 16 + 8 * count, len(curves)) * count
