@@ -109,11 +109,11 @@ def sequence(tables: bytes) -> bytes:
         out, at = b"", 0
         while at < len(data):
             size, name = struct.unpack_from(">I4s", data, at)
-            if not path and name in (b"stsc", b"stco"):
+            if not path and name in (b"stsc", b"stsz", b"stco"):
                 out += tables if name == b"stco" else b""
             elif path and name == path[0]:
                 out += box(name, changed(data[at + 8 : at + size], path[1:]))
-            elif name != b"meta" or len(path) < 5:
+            else:
                 out += data[at : at + size]
             at += size
         return out
@@ -121,13 +121,15 @@ def sequence(tables: bytes) -> bytes:
     return changed(reel("AVIF", COLOURS, (100,) * 4), (b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 
 
-def many_chunks(count: int) -> bytes:
+def many_chunks(count: int, at: int = 0) -> bytes:
     """Chunks of one sample, each found by a search through a table whose other entries are of later chunks."""
     later = b"".join(struct.pack(">III", 1 << 31 | number, 1, 1) for number in range(count))
-    return sequence(
+    file = sequence(
         full(b"stsc", 0, 0, struct.pack(">IIII", count + 1, 1, 1, 1), later)
-        + full(b"stco", 0, 0, struct.pack(f">{3 * count + 1}I", 3 * count, *[100] * 3 * count))
+        + full(b"stsz", 0, 0, struct.pack(">II", 39, 3 * count))
+        + full(b"stco", 0, 0, struct.pack(f">{3 * count + 1}I", 3 * count, *[at] * 3 * count))
     )
+    return file if at else many_chunks(count, file.index(b"mdat") + 4)
 
 
 def parameter_sets(count: int) -> bytes:
