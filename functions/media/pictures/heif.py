@@ -23,7 +23,7 @@ _CROP, _TURN, _MIRROR = b"clap", b"irot", b"imir"
 _ALPHA: Final = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 _HEVC_ALPHA: Final = b"urn:mpeg:hevc:2015:auxid:1\0"
 _MOST: Final = 16_384
-"""The most boxes in a box, and the most items, properties, references and samples of a file. The grid of a picture of
+"""The most boxes in a file or a box, and the most items, properties, references and samples of a file. The grid of a picture of
 200 megapixels has 800 tiles. The libraries search lists of these for each of them.
 """
 _LARGEST_CONFIGURATION: Final = 1 << 16
@@ -87,7 +87,7 @@ def read(source: bytes, kind: Format) -> Source:
     The header's size is the largest stated or coded size of any part: the visible area may be a small part of it, but
     all of it is decoded.
     """
-    boxes = list(_top_level(source))
+    boxes = _top_level(source)
     found = next((box for box in boxes if box.name == b"meta"), None)
     moov = next((box for box in boxes if box.name == b"moov"), None)
     if found is not None and kind is Format.HEIF:
@@ -159,23 +159,21 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
 # Boxes
 
 
-def _top_level(source: bytes) -> Iterator[_Box]:
+def _top_level(source: bytes) -> list[_Box]:
     """The file's top-level boxes. Data after the picture need not be boxes: phones put clips and notes there."""
-    described = False
+    boxes: list[_Box] = []
     try:
         for box in _boxes(source, 0, len(source)):
-            described = described or box.name == b"meta"
-            yield box
+            boxes.append(box)
+            _bound(len(boxes), "boxes in the file")
     except Rejected:
-        if not described:
+        if len(boxes) > _MOST or all(box.name != b"meta" for box in boxes):
             raise
+    return boxes
 
 
 def _boxes(source: bytes, at: int, end: int) -> Iterator[_Box]:
-    number = 0
     while at + 8 <= end:
-        number += 1
-        _bound(number, "boxes in a box")
         size, name = unpack_from(">I4s", source, at)
         body = at + 8
         if size == 1:
@@ -196,7 +194,8 @@ def _bound(number: int, what: str, code: Code = Code.DAMAGED) -> None:
 
 def _children(source: bytes, box: _Box, skip: int = 0) -> Iterator[_Box]:
     """The boxes in a box, behind the first `skip` bytes of its body."""
-    for child in _boxes(source, box.body + skip, box.end):
+    for number, child in enumerate(_boxes(source, box.body + skip, box.end), start=1):
+        _bound(number, f"boxes in {box.name!r}")
         if child.end > box.end:
             raise Rejected(Code.DAMAGED, f"a box {child.name!r} extends beyond {box.name!r}")
         yield child

@@ -219,6 +219,7 @@ HEIFS: dict[str, tuple[Callable[[], bytes], Code]] = {
         Code.TOO_MANY_PIXELS,
     ),
     "a sequence with many chunks": (lambda: many_chunks(SIZE // 24), Code.TOO_MANY_FRAMES),
+    "many boxes before a sequence": (lambda: matrix.still("AVIF") + box(b"free") * 17_000 + box(b"moov"), Code.DAMAGED),
 }
 
 
