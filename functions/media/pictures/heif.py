@@ -23,8 +23,8 @@ _CROP, _TURN, _MIRROR = b"clap", b"irot", b"imir"
 _ALPHA: Final = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 _HEVC_ALPHA: Final = b"urn:mpeg:hevc:2015:auxid:1\0"
 _MOST: Final = 16_384
-"""The most boxes in a file or a box, and the most items, properties, references and samples of a file. The grid of a picture of
-200 megapixels has 800 tiles. The libraries search lists of these for each of them.
+"""The most boxes in a file or a box, and the most items, properties, references and samples of a file. The grid of a
+picture of 200 megapixels has 800 tiles. The libraries search lists of these for each of them.
 """
 _LARGEST_CONFIGURATION: Final = 1 << 16
 _MOST_PARAMETER_SETS: Final = 16
