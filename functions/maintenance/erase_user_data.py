@@ -22,8 +22,8 @@ from itertools import batched
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import BadRow, read_count
-from nexus.aws.table import Page, Table, in_threads, transact
+from nexus.aws.rows import BadRow, read_count, read_text
+from nexus.aws.table import Meter, Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue, day_report
@@ -172,18 +172,31 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
     if item is not None:  # otherwise an archived post with this id may be another user's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
-        if erasing.again and erasing.post_id is None and _unsettled(item):
+        if erasing.again and erasing.post_id is None and _unsettled(post_id, meter):
             _look_again(erasing.user_id, post_id)  # before the item is deleted, through which a retry finds the post
         posts.TABLE.delete(post_id, meter=meter)
     return erased
 
 
-def _unsettled(item: Row) -> bool:
-    """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
-    busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
+def _unsettled(post_id: str, meter: Meter) -> bool:
+    """Whether an upload of the hidden post may still be processed, or the post may just be on its way to the archive.
+
+    It is read now: since it was hidden, no upload can write to it, so one that is processed is shown here.
+    """
+    attributes = ("post_id", "created_at", "media", "media_order")
+    item = posts.TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)
+    if item is None:  # another run has deleted it, which looked first
+        return False
+    if item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}:
+        return True
+    now = clock.now()
     try:
-        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(clock.now()))
-    except BadRow:
+        # An earlier upload than the one that is shown may be processed too.
+        order = read_text(item, "media_order", post_id, "")
+        if order and posts.uploaded_at(order) > now - SECOND_LOOK:
+            return True
+        return day_of(read_count(item, "created_at", post_id)) <= posts.old_day(day_of(now))
+    except (BadRow, ValueError):
         return True
 
 

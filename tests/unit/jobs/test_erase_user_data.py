@@ -284,6 +284,48 @@ def a_life_again(sent: SentTasks) -> None:
     a_life()
 
 
+def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
+    application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
+    application.new_post(GONE, WORDS, post_id="p", at=NOW)
+    seen: list[str] = []
+
+    def upload(operation: str) -> None:
+        seen.append(operation)
+        if operation == "UpdateItem" and seen.count("UpdateItem") == 1:  # the posts have been read
+            order = posts.upload_order(NOW - 3 * HOUR_SECONDS)
+            assert posts.set_media("p", Media(status="processing"), order) is posts.MediaOutcome.WRITTEN
+
+    with requests(upload):
+        run_task(job.erase_user_data, {"user_id": GONE})
+    assert "UpdateItem" in seen
+    objects.put("media", "media/p/h/w320.webp", b"what the sandbox had begun to write")
+    for _, args in sent.calls:
+        run_task(job.erase_user_data, args)
+    assert left(*TRACES, "media/p/") == []
+
+
+@pytest.mark.parametrize(
+    ("media", "order", "again"),
+    [
+        ({"status": "processing"}, posts.upload_order(NOW - 3 * HOUR_SECONDS), True),
+        ({"status": "ready"}, posts.upload_order(NOW - 3 * HOUR_SECONDS), False),
+        ({"status": "ready"}, posts.upload_order(NOW - job.SECOND_LOOK), False),
+        ({"status": "ready"}, posts.upload_order(NOW - job.SECOND_LOOK + 1), True),  # an earlier one may be in progress
+        ({"status": "ready"}, "no order", True),
+        ({"status": "ready"}, 7, True),
+        (None, None, False),
+    ],
+)
+def test_a_post_is_looked_at_again_if_an_upload_may_still_write(
+    sent: SentTasks, media: dict[str, str] | None, order: str | int | None, again: bool
+) -> None:
+    application.new_post(GONE, WORDS, post_id="p", at=NOW)
+    if media and order:
+        posts.TABLE.update(Write("p", set={"media": media, "media_order": order}))
+    run_task(job.erase_user_data, {"user_id": GONE})
+    assert [args.get("post_id") for _, args in sent.calls] == ["p"] * again + [None]
+
+
 def counts_are_true() -> None:
     """The counts of followers, posts, comments and votes after the nightly jobs."""
     run_task(update_user_statistics.update_user_statistics)
