@@ -22,7 +22,7 @@ from nexus.errors import ConfigurationError
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    from nexus.envelope import Envelope
+    from nexus.envelope import Envelope, Segment
     from nexus.runs.record import RunError, RunRecord
 
 NAMESPACE = "nexus"
@@ -127,6 +127,11 @@ def invocation_failed(error: "RunError") -> None:
 def left_for_later(run_id: str, error: "RunError") -> None:
     """A follow-up of a run, or an object that its message refers to, was not available; the message is redelivered."""
     logger().warning("left for later", run_id=run_id, reason=error.shown)
+
+
+def not_counted(parent: str, segment: "Segment") -> None:
+    """A member has ended, but the run that waited has no record any more: what was to follow it is lost."""
+    logger().error("member not counted", parent=parent, segment=segment.index)
 
 
 def not_listed(error: "RunError") -> None:
