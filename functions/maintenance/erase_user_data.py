@@ -73,7 +73,8 @@ class Erasing:
 
 
 type Step = Iterator[Counter[str]]
-"""Yields how much of what was erased, after each page: unless it is nothing, the run may continue from there."""
+"""Yields counts of what was erased, by kind, after each page. The run may continue elsewhere after any page that erased
+something."""
 
 
 def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
@@ -87,7 +88,10 @@ def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuati
     tally = Tally.resumed(run)
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
-        return _erase(erasing, STEPS_OF_A_POST, run, look_again=args.again)
+        try:
+            return _erase(erasing, STEPS_OF_A_POST, run, look_again=args.again)
+        except archive.OtherAuthor as error:
+            raise Reject(str(error)) from None
     users.TABLE.delete(args.user_id, meter=tally.meter)  # first: prevents mail, logins and notifications from now on
     erasing = Erasing(args.user_id, args.again, tally)
     post_ids = _posts_of(erasing)
@@ -155,8 +159,8 @@ def erase_posts(erasing: Erasing) -> Step:
         found = {item["post_id"]["S"]: item for item in posts.in_full(some, meter=meter, threads=THREADS)}
         erasing.tally.rows_read += len(found)
         others = {post_id for post_id, item in found.items() if item.get("author_id") != {"S": erasing.user_id}}
-        if erasing.post_id in others:
-            raise Reject(f"post {erasing.post_id} does not belong to user {erasing.user_id}")
+        if erasing.post_id is not None and erasing.post_id in others:
+            raise archive.OtherAuthor(erasing.post_id, erasing.user_id)
         own = [post_id for post_id in some if post_id not in others]
         yield sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]())
 
@@ -249,13 +253,15 @@ def erase_mails(erasing: Erasing) -> Step:
 def erase_archive(erasing: Erasing) -> Step:
     """Erases archived posts, and deleted comments archived with other people's posts."""
     last, meter = not erasing.again, erasing.tally.meter
-    try:
-        for _ in archive.erase(erasing.user_id, erasing.post_id, last=last, meter=meter):
-            yield Counter(archived=1)
-    except archive.OtherAuthor as error:
-        raise Reject(str(error)) from None
-    if erasing.post_id is not None and last:  # copies that an archiving run made, and then found the post erased
-        yield Counter(renditions=objects.erase("archive", f"media/{erasing.post_id}/"))
+    for _ in archive.erase(erasing.user_id, erasing.post_id, last=last, meter=meter):
+        yield Counter(archived=1)
+    if erasing.post_id is None or not last:
+        return
+    # Either an archiving run made these copies before it found the post erased, or they belong to another user's
+    # archived post. `find` reads all lists, so it is called only if there are copies.
+    copies = f"media/{erasing.post_id}/"
+    if any(objects.keys("archive", copies)) and not archive.find([erasing.post_id], meter=meter):
+        yield Counter(renditions=objects.erase("archive", copies))
 
 
 def erase_reports(erasing: Erasing) -> Step:

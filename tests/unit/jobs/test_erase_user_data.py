@@ -387,16 +387,26 @@ def test_an_archived_post_is_deleted_through_its_author(sent: SentTasks) -> None
 def test_an_archived_post_of_somebody_else_stays(sent: SentTasks) -> None:
     """Whether the caller names the wrong author, or an upload of another user's lies under its id."""
     a_life()
-    application.delete_post(f"old-{GONE}", author_id=STAYS)
+    assert application.delete_post(f"old-{GONE}", author_id=STAYS) is None
     for again in (True, False):
         with pytest.raises(Reject, match="does not belong to user"):
-            run_task(job.erase_user_data, {**sent.calls[0][1], "again": again})
-    assert len(sent.calls) == 1, "no second pass"
+            run_task(job.erase_user_data, {"user_id": STAYS, "post_id": f"old-{GONE}", "again": again})
+    assert sent.calls == [], "no second pass"
     run_task(job.erase_user_data, {"user_id": STAYS})
     objects.put("uploads", f"uploads/{STAYS}/old-{GONE}/x.jpg", b"a picture")
     run_task(job.erase_user_data, {"user_id": STAYS, "again": False})
     assert objects.get("archive", f"media/old-{GONE}/h/w320.webp") == b"second"
     assert archive.find([f"old-{GONE}"])
+
+
+def test_an_archived_posts_pictures_stay_when_somebody_without_archived_data_names_it(sent: SentTasks) -> None:
+    a_life()
+    for again in (True, False):
+        run_task(job.erase_user_data, {"user_id": "newcomer", "post_id": f"old-{GONE}", "again": again})
+    assert objects.get("archive", f"media/old-{GONE}/h/w320.webp") == b"second"
+    objects.put("archive", "media/new/h/w320.webp", b"copied before the archiving run found the post erased")
+    report = run_task(job.erase_user_data, {"user_id": "newcomer", "post_id": "new", "again": False})
+    assert report.erased == {"renditions": 1}
 
 
 def many_archived(number: int) -> None:
@@ -439,6 +449,40 @@ def test_erasing_one_post_reads_only_the_objects_that_have_it(sent: SentTasks) -
         assert queue.continued > 0
         assert left(f'"{post_id}"') == []
     assert archive.find(["p2", "p3", "q3"]).keys() == {"p2", "q3"}
+
+
+def test_an_archived_post_is_found_and_erased_in_as_many_requests_however_many_objects_its_author_has(
+    sent: SentTasks,
+) -> None:
+    erasures = []
+    for number, post_id in ((5, "p3"), (50, "p33")):
+        many_archived(number)
+        asked: list[str] = []
+        with requests(asked.append):
+            assert application.delete_post("never", author_id=GONE) is None
+            assert application.delete_post(post_id, author_id=STAYS) is None
+            assert application.delete_post(post_id, author_id=GONE) is not None
+        assert asked == ["GetItem", "Query"] * 3
+        asked.clear()
+        with requests(asked.append):
+            run_task(job.erase_user_data, sent.calls[-1][1])
+        erasures.append(Counter(asked))
+    assert erasures[0] == erasures[1]
+
+
+def test_an_archived_post_is_found_by_entries_that_were_written_before_they_had_ids(sent: SentTasks) -> None:
+    many_archived(5)
+    for page in archive.LISTS.query(f"archived-by#{GONE}"):
+        for item in page.items:
+            key = {name: item[name]["S"] for name in archive.LISTS.key}
+            archive.LISTS.update(Write(key, remove=("posts",)))
+    asked: list[str] = []
+    with requests(asked.append):
+        assert application.delete_post("never", author_id=GONE) is None
+        assert application.delete_post("p3", author_id=GONE) is not None
+    assert asked == ["GetItem", "Query", "BatchGetItem"] * 2
+    run_task(job.erase_user_data, sent.calls[0][1])
+    assert left('"p3"') == []
 
 
 def test_a_post_that_may_be_on_its_way_to_the_archive_is_looked_for_again_even_if_the_sandbox_dies(
