@@ -293,7 +293,9 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 	@options="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV))"
 	$(SAM) deploy --config-env $(ENV) $$options $(OPTIONS)
 	PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV) --protect
-	$(DEV)/nexus --stack nexus-$(ENV) versions --prune > /dev/null
+	stack="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV) --stack)"
+	region="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV) --region)"
+	$(DEV)/nexus --stack "$$stack" --region "$$region" versions --prune > /dev/null
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 

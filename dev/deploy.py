@@ -1,6 +1,7 @@
 """Helper of `make deploy`: `python -m dev.deploy dev|prod` runs checks and prints options for SAM.
 
-With --protect, run afterwards, it sets prod's termination protection, for which SAM has no option.
+With --protect, run afterwards, it sets prod's termination protection, for which SAM has no option. With --stack and
+--region it prints only that name, as samconfig.toml has it.
 
 A deployment that cannot succeed should fail here within a second, not after ten minutes with half a stack. A stack's
 first deployment runs with --disable-rollback: tables with deletion protection cannot be rolled back, whereas a stack
@@ -10,6 +11,7 @@ that stopped halfway can continue once the fault is fixed.
 import re
 import sys
 import tomllib
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ops import template
@@ -32,16 +34,21 @@ def faults_of_name(stack: str) -> list[str]:
     return [f"stack_name is {stack!r}: {rule}. Buckets, rules and functions are named after it"]
 
 
-def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
-    """Why an account's limit of concurrent executions is too low; empty if it suffices.
+def faults_of_concurrency(free: int, at_once: Mapping[str, int], reserved: int) -> list[str]:
+    """Why the concurrent executions of an account do not suffice, or the reserve does not; empty if they do.
 
-    `at_once` is the sum of the queues' MaximumConcurrency, `reserved` is the media function's reserved concurrency.
+    `free` is what no other function reserves, `at_once` each queue's MaximumConcurrency, `reserved` the media
+    function's reserved concurrency.
     """
-    if reserved and limit - reserved < KEPT_FREE:
-        fault = f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}"
+    if 0 < reserved < at_once["media"]:
+        fault = f"MediaReservedConcurrency is {reserved} and the media queue may use {at_once['media']}"
+        return [f"{fault}: messages would be throttled into its dead-letter queue. Reserve more, or 0 for no reserve"]
+    if reserved and free - reserved < KEPT_FREE:
+        fault = f"MediaReservedConcurrency is {reserved} and the account has {free} unreserved concurrent executions"
         return [f"{fault}: Lambda keeps {KEPT_FREE} unreserved. {RAISE}, or deploy with MediaReservedConcurrency=0"]
-    if limit < at_once:
-        fault = f"the account's limit is {limit} concurrent executions and the queues may use {at_once}"
+    if free < sum(at_once.values()):
+        fault = f"the account has {free} unreserved concurrent executions"
+        fault = f"{fault} and the queues may use {sum(at_once.values())}"
         do = "or continue with NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
         return [f"{fault}: messages would be throttled into the dead-letter queues. {RAISE}, {do}"]
     return []
@@ -67,45 +74,59 @@ def protect(cloudformation: Any, stack: str) -> None:
     cloudformation.update_termination_protection(StackName=stack, EnableTerminationProtection=True)
 
 
-def concurrency() -> int:
-    """The sum of all queues' MaximumConcurrency in template.yaml."""
-    events = [
-        event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+def concurrency() -> dict[str, int]:
+    """Each queue's MaximumConcurrency in template.yaml."""
+    return {
+        body["Properties"]["Environment"]["Variables"]["NEXUS_QUEUE"]: int(
+            event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+        )
         for body in template.load((ROOT / "template.yaml").read_text())["Resources"].values()
         if body["Type"] == "AWS::Serverless::Function"
         for event in body["Properties"]["Events"].values()
-    ]
-    return sum(map(int, events))
+    }
+
+
+def own_reserve(parameters: Iterable[Mapping[str, str]]) -> int:
+    """What a deployed stack's media function reserves, from the parameters that CloudFormation describes."""
+    values = {one["ParameterKey"]: one.get("ParameterValue", "") for one in parameters}
+    return int(values.get("MediaReservedConcurrency") or 0)
 
 
 def main(arguments: list[str]) -> int:
     """The command line; its exit code."""
+    environment, *flags = arguments
+    settings = tomllib.loads((ROOT / "samconfig.toml").read_text())[environment]
+    stack = settings["global"]["parameters"]["stack_name"]
+    region = settings["global"]["parameters"]["region"]
+    for flag, name in (("--stack", stack), ("--region", region)):
+        if flag in flags:
+            print(name)
+            return 0
+
     import os
 
     import boto3
     from botocore.exceptions import ClientError
 
-    environment, *flags = arguments
-    settings = tomllib.loads((ROOT / "samconfig.toml").read_text())[environment]
-    stack = settings["global"]["parameters"]["stack_name"]
-    region = settings["global"]["parameters"]["region"]
     given = dict(one.split("=", 1) for one in settings["deploy"]["parameters"]["parameter_overrides"])
     cloudformation: Any = boto3.client("cloudformation", region_name=region)
     if "--protect" in flags:
         if "Stage=prod" in settings["deploy"]["parameters"]["parameter_overrides"]:
             protect(cloudformation, stack)
         return 0
+    deployed: Mapping[str, Any] = {}
     try:
-        status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+        deployed = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:
         if "does not exist" not in str(error):
             raise
-        status = None
+    status = deployed.get("StackStatus")
     account = boto3.client("lambda", region_name=region).get_account_settings()["AccountLimit"]
     faults = faults_of_name(stack) + faults_of_state(None if status == "REVIEW_IN_PROGRESS" else status, stack)
     if not os.environ.get("NEXUS_FEW_SANDBOXES"):
         reserved = int(given.get("MediaReservedConcurrency", 0))
-        faults += faults_of_concurrency(account["ConcurrentExecutions"], concurrency(), reserved)
+        free = account["UnreservedConcurrentExecutions"] + own_reserve(deployed.get("Parameters", ()))
+        faults += faults_of_concurrency(free, concurrency(), reserved)
     for fault in faults:
         print(f"Nothing was deployed: {fault}.", file=sys.stderr)
     print(*options(status))

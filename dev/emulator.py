@@ -1,10 +1,11 @@
-"""Runs ministack with hooks: five add AWS features that it lacks, three make it faster, two serve the tests.
+"""Runs ministack with hooks: six add AWS features that it lacks, three make it faster, two serve the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies logs the reason as Lambda does; an asynchronous invocation through an alias uses the alias's
 configuration; IAM policies can restrict the attributes of a DynamoDB write; a schedule's input contains its scheduled
-time; and a change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand.
+time; an event's id has any digit where a UUID has its version; and a change set with the deployment mode REVERT_DRIFT
+restores what was deleted or changed by hand.
 NEXUS_CLOUD_SANDBOXES limits the number of concurrent sandboxes, a query over a time range parses its condition once,
 not for each item, and schedules fire within a second. With NEXUS_REQUESTS, sandboxes write their requests to that file;
 with NEXUS_COVERAGE they record the lines that they execute. The hooks need a pinned version (requirements/cloud.txt);
@@ -16,6 +17,7 @@ import json
 import os
 import re
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -290,6 +292,13 @@ def name_the_scheduled_time() -> None:
     eventbridge._invoke_target = invoke_at
 
 
+def give_events_ids_of_any_version() -> None:
+    """Gives events ids as EventBridge's: of a UUID's form, but with any digit as the version."""
+    if not hasattr(eventbridge, "new_uuid"):
+        raise RuntimeError("ministack has no eventbridge.new_uuid")
+    eventbridge.new_uuid = lambda: str(uuid.UUID(bytes=os.urandom(16)))
+
+
 TICK = 1.0
 """Seconds between two checks for due schedules and rules; ministack waits ten."""
 
@@ -498,6 +507,7 @@ if __name__ == "__main__":
     name_the_attributes_of_writes()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
+    give_events_ids_of_any_version()
     fire_schedules_promptly()
     check_ranges_quickly()
     if os.environ.get("NEXUS_REQUESTS"):

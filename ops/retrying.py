@@ -73,23 +73,29 @@ def retry(found: Failed) -> str:
     for record in found.runs:
         by_queue.setdefault(record.queue, set()).add(record.id)
     done, refused = 0, dict[str, str]()
-    for queue in [queue for queue in by_queue if queue in catalogue.queues()]:
+    elsewhere = 0
+    for queue, ids in by_queue.items():
+        if queue not in catalogue.queues():
+            elsewhere += len(ids)
+            continue
         try:
-            outcome = dead_letters.retry(queue, dead_letters.Filter(ids=frozenset(by_queue[queue])))
+            outcome = dead_letters.retry(queue, dead_letters.Filter(ids=frozenset(ids)))
         except Exception as error:
             problem = explained(error)
             if problem is None or not done:
                 raise
-            why = f"{problem.why} {done:,} sent again before that.".lstrip()
+            why = f"{problem.why.rstrip('.')}. {done:,} sent again before that.".removeprefix(". ")
             raise Problem(problem.what, why, problem.do, problem.code) from error
         done += outcome.done
         refused |= outcome.failed
-    gone = len(found.runs) - done - len(refused)
-    return " ".join(_words(done, gone, refused, found.never_sent))
+    gone = len(found.runs) - done - len(refused) - elsewhere
+    return " ".join(_words(done, gone, elsewhere, refused, found.never_sent))
 
 
-def _words(done: int, gone: int, refused: dict[str, str], never_sent: int) -> Iterator[str]:
+def _words(done: int, gone: int, elsewhere: int, refused: dict[str, str], never_sent: int) -> Iterator[str]:
     yield f"{done:,} sent again."
+    if elsewhere:
+        yield f"Not sent: {elsewhere:,} whose queue is not in this stack."
     if gone:
         yield f"{gone:,} no longer had a dead letter."
     if refused:

@@ -1,7 +1,7 @@
 """Periodic tasks: their rules, next firings, and the results of recent ones.
 
-A rule's firing is a run whose id is EventBridge's event id, a version 4 UUID, which no other run has. So a schedule's
-runs are found by such ids in the function's log.
+A rule's firing is a run whose message says so (`Envelope.origin`). Its lines in the function's log repeat it, so a
+schedule's runs are found there.
 """
 
 import time
@@ -88,9 +88,8 @@ def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, fl
     fired: dict[str, float] = {}
     for phrase in ("run started", "run revoked"):  # a firing is revoked if the previous one's run is still live
         for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400, patience=patience):
-            run_id = str(line.fields.get("run_id", ""))
-            if line.fields.get("task") == task.name and run_id[14:15] == "4":
-                fired.setdefault(run_id, line.at)
+            if line.fields.get("task") == task.name and line.fields.get("origin") == "rule":
+                fired.setdefault(str(line.fields.get("run_id", "")), line.at)
     return sorted(fired.items(), key=lambda pair: pair[1])
 
 

@@ -30,7 +30,6 @@ BY_LAMBDA: Final = frozenset(
 OWN_CODE: Final = frozenset(
     {
         "ReadPeopleAndPosts",
-        "WhatTheJobsFound",
         "ShowRenditions",
         "LargeResults",
         "ImportPosts",

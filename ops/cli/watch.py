@@ -83,7 +83,8 @@ class Poller:
     def poll(self) -> tuple[View, list[Row]]:
         """The view and its rows. Raises botocore's errors."""
         view, events = self._monitor.poll(), self._monitor.events
-        # A derived id (UUIDv5) may be a segment's; its record is read once to find out. A segment may itself be a job.
+        # A derived id (UUIDv5) may be a segment's; its record is read once to find out. So is that of a rule's firing
+        # whose id happens to look like one. A segment may itself be a job.
         met = {event.run_id for event in events if _derived(event.run_id)}
         known: dict[str, str] = {}
         while met:

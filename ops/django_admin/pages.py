@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 from nexus.client import AsyncResult, read_records
 from nexus.django import conf
 from nexus.settings import settings
-from ops import audit, aws, catalogue, dead_letters, deployment
+from ops import audit, aws, catalogue, dead_letters, deployment, retrying
 from ops.deployment import Choice, Deployment
 from ops.problems import ExitCode, Problem, explained, usage
 from ops.web.actions import ACTIONS, Plan, perform
@@ -123,7 +123,7 @@ class Pages(_Base):
 
         def ask_or_do() -> Plan | str:
             _ = site().deployment
-            _check_size(form)
+            _check_size(action, form)
             return perform(site(), action, form, by=f"{request.user.get_username()} in Django's admin")
 
         outcome = explaining(ask_or_do)
@@ -165,11 +165,16 @@ def _subjects(form: Mapping[str, Any]) -> list[str]:
     return [str(one)[:100] for one in (ids if isinstance(ids, list) else [ids])]
 
 
-def _check_size(form: Mapping[str, Any]) -> None:
+def _check_size(action: str, form: Mapping[str, Any]) -> None:
     """Raises Problem if an action would have to look through more dead letters than a page may."""
-    ids = form.get("id") or []
-    handles: list[AsyncResult[Any]] = [AsyncResult(one) for one in (ids if isinstance(ids, list) else [ids])]
-    queues = {form["queue"]} if form.get("queue") else {record.queue for record in read_records(handles)}
+    given = form.get("id") or []
+    ids = given if isinstance(given, list) else [given]
+    if form.get("queue"):
+        queues = {form["queue"]}
+    elif action == "retry":  # a job's or a group's members may be in other queues
+        queues = {record.queue for record in retrying.failed(ids).runs} if ids else set()
+    else:
+        queues = {record.queue for record in read_records([AsyncResult[Any](one) for one in ids])}
     for queue, count in dead_letters.counts(sorted(queues & set(catalogue.queues()))).items():
         if count > MOST_LETTERS:
             do = f"`manage.py nexus dlq retry {queue}` and `dlq drop` take as many as there are."

@@ -29,7 +29,8 @@ MOST: Final = 1_000
 class Plan:
     """What an action would do: a question, and the first items it would affect.
 
-    `confirm_with` are the fields that a confirmation adds to the form, so that it affects no more than the plan.
+    `confirm_with` are the fields that a confirmation adds to the form, so that it affects no more than the plan, except
+    for members of a chosen job or group that fail in the meantime: they are sent again with the others.
     """
 
     question: str
@@ -65,8 +66,8 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to continue.", code=DECLINED)
-    unsaid = {"args", "id"} if form.get("query") else {"args"}
-    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key not in unsaid}, by)
+    omitted = {"args", "id"} if form.get("query") else {"args"}
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key not in omitted}, by)
     try:
         with audit.changing(change):
             done = change.outcome = action.do(site, form)

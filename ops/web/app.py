@@ -19,7 +19,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from nexus.runs.record import RunRecord
 from ops import catalogue, finding, history, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
@@ -123,7 +122,7 @@ class Pages:
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
         values = {"record": record, "facts": facts, "task": task, "editable": editable, "waits": waits}
-        values |= {"origin": _origin(record, task), "pictures": previews.of(record)}
+        values |= {"origin": "parent" if record.parent else record.origin, "pictures": previews.of(record)}
         return "parts/run.html", {**values, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
@@ -272,16 +271,6 @@ class Pages:
             return repr(type(error))
         seen = repr((view.queues, [run.id for run in view.running], [event.run_id for event in view.ended]))
         return hashlib.sha256(seen.encode()).hexdigest()
-
-
-def _origin(record: RunRecord, task: Any) -> str:
-    """What sent a run, from its id's UUID version: 4 is EventBridge, 7 a sender; an upload's is derived."""
-    version = record.id[14:15]
-    if record.parent:
-        return "parent"
-    if version == "4" and task and task.schedule:
-        return "schedule"
-    return "upload" if task and task.on_upload and version != "7" else "sender"
 
 
 def _problem(error: Exception) -> Problem:

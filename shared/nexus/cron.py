@@ -160,8 +160,9 @@ def scheduler_times(
             found = (began + step * n for n in count((from_then - began) // step))
         else:
             found = _instants(schedule.after(_on_the_wall(from_then, zone) - MARGIN), zone)
-    for time in takewhile(lambda time: time <= until, found):
-        if time > after and (start is None or time >= start) and (end is None or time <= end):
+    last = until if end is None else min(until, end)
+    for time in takewhile(lambda time: time <= last, found):
+        if time > after and (start is None or time >= start):
             yield time
 
 

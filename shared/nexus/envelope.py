@@ -50,7 +50,8 @@ class Envelope(BaseModel):
 
     `id` is the run's; `parent` the run that sent it or waits for it; `segment` its place in that run; `expires_at` the
     time after which no attempt starts; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
-    by default the task's own; `refs` the arguments that are too large for the message, by name: where each is stored
+    by default the task's own; `origin` what sent it, if not the client (`rule`: an EventBridge rule, whose event has
+    the same id); `refs` the arguments that are too large for the message, by name: where each is stored
     (`nexus.runs.payloads`).
     """
 
@@ -66,6 +67,7 @@ class Envelope(BaseModel):
     expires_at: AwareDatetime | None = None
     trace: str | None = Field(default=None, max_length=512)
     group: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
+    origin: Literal["rule", "upload"] | None = None
     refs: dict[str, Annotated[str, Field(pattern=REFERENCE)]] | None = None
 
     @classmethod
@@ -88,12 +90,12 @@ class Envelope(BaseModel):
 
     @property
     def recorded(self) -> bool:
-        """Whether a PENDING record was written when it was sent. This is a guess from the id's version, used only to
-        save a request.
+        """Whether a PENDING record was written when it was sent. This is a guess, used only to save a request.
 
-        The client gives tracked runs UUIDv7 ids; segments, rules and untracked sends have other versions.
+        The client gives tracked runs UUIDv7 ids; segments and untracked sends have other versions. EventBridge's event
+        ids have any.
         """
-        return made_by_producer(self.id)
+        return self.origin is None and made_by_producer(self.id)
 
     def encode(self) -> str:
         """The JSON to send. Raises InvalidMessage if it is larger than SQS accepts, or not valid Unicode."""

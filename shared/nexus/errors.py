@@ -14,6 +14,8 @@ NexusError
 +-- StillRunning         get() of a run that has not ended in time
 """
 
+from collections.abc import Mapping
+
 LONGEST_WAIT = 366 * 86_400
 """Seconds that a run may ask to wait: at most a year."""
 
@@ -74,14 +76,16 @@ class SendFailed(NexusError):
     """AWS did not accept the task, or was not reached in time. `failures` maps a run's id to the reason.
 
     The others were sent. A request whose response did not arrive in time may still have been carried out: send again
-    with the same `task_id` if a second run would do harm.
+    with the same `task_id` if a second run would do harm. `away`: AWS did not respond, throttled or failed, so another
+    send would fail too.
     """
 
-    def __init__(self, failures: dict[str, str], reason: str = "") -> None:
+    def __init__(self, failures: Mapping[str, str], reason: str = "", *, away: bool = False) -> None:
         reasons = [f"{run_id}: {why}" for run_id, why in failures.items()] or [reason]
         more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
         super().__init__("not sent: " + "; ".join(reasons[:3] + more))
         self.failures = failures
+        self.away = away
 
 
 class TaskFailed(NexusError):

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from math import inf
 
 from nexus import clock
 
@@ -22,10 +23,14 @@ def derived_id(*parts: object) -> str:
 
 
 def made_at(run_id: str) -> float | None:
-    """The creation time of a UUIDv7, in seconds since 1970; None for another id."""
-    return int(run_id[:8] + run_id[9:13], 16) / 1000 if made_by_producer(run_id) else None
+    """The creation time of a UUIDv7, in seconds since 1970; None for another id.
+
+    An EventBridge event's id may look like one; nearly all of those would be from the future.
+    """
+    seconds = int(run_id[:8] + run_id[9:13], 16) / 1000 if made_by_producer(run_id) else inf
+    return seconds if seconds < clock.now() + 86_400 else None
 
 
 def made_by_producer(run_id: str) -> bool:
-    """Whether the id is a UUIDv7, so that a PENDING record already exists (see `Envelope.recorded`)."""
+    """Whether the id looks like a UUIDv7, so that a PENDING record may exist (see `Envelope.recorded`)."""
     return len(run_id) == 36 and run_id[14] == "7"

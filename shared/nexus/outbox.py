@@ -105,23 +105,35 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
 
     `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that can never be sent
     (its task no longer exists, its arguments are no longer valid) gets the reason in `fault` and is skipped from then
-    on. Raises SendFailed if AWS does not accept them, ConfigurationError if AWS cannot be reached as configured: the
-    rows that were not sent stay for the next sender.
+    on. A row that AWS does not accept stays for the next sender and holds up no other: SendFailed, which names them, is
+    raised at the end. If AWS is out of reach, or accepts no row of a page, the rows after that wait for the next
+    sender. Raises ConfigurationError, at once, if AWS cannot be reached as configured.
     """
     sent = kept = 0
+    last, refused, away = "", dict[str, str](), False
     with closing(connect()) as connection:
-        while sent + kept < limit:
-            rows = _pending(connection, min(page, limit - sent - kept))
+        while not away and sent + kept + len(refused) < limit:
+            done = sent + kept
+            rows = _pending(connection, min(page, limit - done - len(refused)), last)
             try:
                 for row in rows:
-                    if _send(connection, row):
-                        sent += 1
-                    else:
-                        kept += 1
+                    last = row[0]
+                    try:
+                        if _send(connection, row):
+                            sent += 1
+                        else:
+                            kept += 1
+                    except SendFailed as error:
+                        refused[last] = error.failures.get(last, str(error))
+                        away = error.away
+                        if away:
+                            break
             finally:
                 connection.commit()  # delete what was sent even if a later row failed
-            if not rows:
+            if sent + kept == done:
                 break
+    if refused:
+        raise SendFailed(refused, away=away)
     return Sent(sent, kept)
 
 
@@ -131,31 +143,39 @@ def faults(connection: Any) -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def _pending(connection: Any, count: int) -> Sequence[Any]:
-    """The oldest rows, locked so that other senders skip them if the database supports it."""
+def _pending(connection: Any, count: int, after: str = "") -> Sequence[Any]:
+    """The oldest rows, those after that id, locked so that other senders skip them if the database supports it."""
     lock = " FOR UPDATE SKIP LOCKED" if _driver(connection) in SKIPS_LOCKED else ""
-    query = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE fault IS NULL ORDER BY id LIMIT {count}{lock}"  # noqa: S608
-    rows: Sequence[Any] = _execute(connection, query).fetchall()
+    where = "fault IS NULL AND id > ?" if after else "fault IS NULL"
+    query = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE {where} ORDER BY id LIMIT {count}{lock}"  # noqa: S608
+    rows: Sequence[Any] = _execute(connection, query, (after,) if after else ()).fetchall()
     return rows
 
 
 def _send(connection: Any, row: Any) -> bool:
-    run_id, name, args, queue, due, expires, _ = row
+    run_id = row[0]
     try:
-        signature = Signature.of(registry.task(name), json.loads(args))
-        send(
-            signature,
-            queue=queue,
-            eta=None if due is None else datetime.fromtimestamp(due, UTC),
-            expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
-            task_id=run_id,
-        )
+        send(_signature(row), task_id=run_id)
     except (InvalidMessage, UnknownTask) as error:
         reason = f"{type(error).__name__}: {error}"[:2000]
         _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, run_id))  # noqa: S608
         return False
     _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608
     return True
+
+
+def _signature(row: Any) -> Signature[Any]:
+    """What a row sends. Raises InvalidMessage, UnknownTask."""
+    _, name, args, queue, due, expires, _ = row
+    task = registry.task(name)
+    try:
+        return Signature.of(task, json.loads(args)).set(
+            queue=queue,
+            eta=None if due is None else datetime.fromtimestamp(due, UTC),
+            expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
+        )
+    except (ValueError, TypeError, OverflowError, OSError) as error:  # those of JSON and of dates
+        raise InvalidMessage(f"not a row of the outbox: {error}") from error
 
 
 def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
@@ -214,6 +234,12 @@ def _is_djangos(connection: Any) -> bool:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+def is_lost(error: Exception) -> bool:
+    """Whether the database was out of reach: by the names that PEP 249 gives a driver's errors, or the network's."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, OSError) or not names.isdisjoint(("OperationalError", "InterfaceError"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m nexus.outbox ddl`, and `python -m nexus.outbox send MODULE:FUNCTION [--every SECONDS]`."""
     parser = argparse.ArgumentParser(prog="python -m nexus.outbox", description="The outbox's table and its sender.")
@@ -239,6 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except NexusError as error:
             print(error, file=sys.stderr)
             return 2
+        except Exception as error:
+            if not chosen.every or not is_lost(error):
+                raise
+            print(f"the database: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         if not chosen.every:
             return 0
         time.sleep(chosen.every)

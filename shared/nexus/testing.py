@@ -317,7 +317,7 @@ class Tasks:
         for task in registry.tasks().values():
             its = task.schedule if registry.serves(task.name) else None
             for when in cron.times(its.expression, now, until) if its else ():
-                envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
+                envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name, origin="rule")
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():
             periodic = PeriodicTask.of(schedule)

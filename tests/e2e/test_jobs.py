@@ -81,7 +81,7 @@ def _runs(task: str, stack: Settings, since: float) -> dict[str, Any] | None:
     for page in pages:
         for item in map(from_item, page["Items"]):
             mine = item.get("task") == task and "parent" not in item and float(item.get("started_at", 0)) >= since
-            if mine and item.get("status") == "SUCCESS" and str(item["id"])[14] == "4":
+            if mine and item.get("status") == "SUCCESS" and item.get("origin") == "rule":
                 return dict(item)
     return None
 

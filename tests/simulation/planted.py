@@ -144,6 +144,18 @@ FAULTS = (
         'return {"batchItemFailures": []}',
     ),
     # revoking and expiring
+    Fault(
+        "a run that was revoked plans no segments",
+        fanout.plan,
+        'when=(*held(token), equals("revoke", None))',
+        "when=held(token)",
+    ),
+    Fault(
+        "a run that has segments is revoked with them",
+        transitions.ask_to_revoke,
+        'equals("status", "STARTED"), equals("total", None)',
+        'equals("status", "STARTED"),',
+    ),
     Fault("a revoked run does not start again", Worker._may_start, 'if claimed.item.get("revoke"):', "if False:"),
     Fault(
         "an expired run does not start",

@@ -514,6 +514,8 @@ class World:
 
     def _written(self, key: str, before: Item | None, after: Item | None) -> None:
         if after is not None and "status" in after:
+            if "revoke" in after and "total" in after:
+                self.violation(f"{key} has segments although it was revoked before it planned them")
             status = after["status"]["S"]
             if status == "PENDING" or (
                 before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"

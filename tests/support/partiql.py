@@ -41,7 +41,7 @@ def read(text: str, parameters: Sequence[Any], keys: Mapping[str, Sequence[str |
     set_ = {name: next(values) for name in names}
     terms = [(name, test, None if test in _TESTS.values() else next(values)) for name, test in where]
     assert next(values, None) is None, (text, parameters)
-    key = {name: value for name, _, value in terms if name in keys[table]}
+    key = {name: value for name, _, value in terms if name in keys.get(table, ())}
     return Statement(table, verb, returning, set_, remove, key, tuple(term for term in terms if term[0] not in key))
 
 

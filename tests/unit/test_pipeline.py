@@ -1,22 +1,33 @@
 """The deployment pipeline: its workflows, and what its roles may do (.github/workflows, ops/pipeline.yaml)."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from nexus.aws.table import Table
+from nexus.backend.store import Applied, Write
+from ops import audit, versions
 from social.catalogue import QUEUES
-from tests.support import iam
+from tests.support import iam, rights
 from tests.support.iam import Request, Templates, allowed, applies
-from tests.support.template import ACCOUNT, REGION, STACK, resources
+from tests.support.template import ACCOUNT, REGION, STACK, resources, template
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234"
 PIPELINE = Templates(
     (ROOT / "ops" / "pipeline.yaml").read_text(),
-    {"Stack": STACK, "Repository": "somebody/social", "Environment": "prod", "PackageBucket": "packages"},
+    {
+        "Stack": STACK,
+        "Repository": "somebody/social",
+        "Environment": "prod",
+        "PackageBucket": "packages",
+        "KmsKeyArn": KEY,
+    },
 )
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/{STACK}-boundary"
 
@@ -109,12 +120,74 @@ def arn(service: str, rest: str, region: str = REGION, account: str = ACCOUNT) -
             False,
         ),
         ("dynamodb:GetItem", arn("dynamodb", f"table/{STACK}-users"), {}, False),
+        (
+            "dynamodb:UpdateItem",
+            arn("dynamodb", f"table/{STACK}-task-runs"),
+            {"dynamodb:LeadingKeys": ["audit/1"]},
+            True,
+        ),
+        ("dynamodb:UpdateItem", arn("dynamodb", f"table/{STACK}-task-runs"), {"dynamodb:LeadingKeys": ["1"]}, False),
+        ("kms:Decrypt", KEY, {"kms:ViaService": f"dynamodb.{REGION}.amazonaws.com"}, True),
+        ("kms:Decrypt", KEY, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}, False),
     ],
 )
 def test_the_deploy_role_hands_over_and_does_nothing_itself(
     action: str, resource: str, context: dict[str, str], may: bool
 ) -> None:
     assert allowed(PIPELINE.of_role("DeployRole"), Request(action, resource, context)) is may
+
+
+class Lambda:
+    """Six versions of each function. Notes the rights that the requests need."""
+
+    def __init__(self) -> None:
+        self.needed: list[Request] = []
+
+    def _note(self, action: str, function: str) -> None:
+        self.needed.append(Request(f"lambda:{action}", arn("lambda", f"function:{function}")))
+
+    def get_alias(self, FunctionName: str, Name: str) -> dict[str, str]:  # noqa: N803 - boto3's names
+        self._note("GetAlias", f"{FunctionName}:{Name}")
+        return {"FunctionVersion": "6"}
+
+    def get_paginator(self, operation: str) -> Any:
+        assert operation == "list_versions_by_function"
+        return self
+
+    def paginate(self, FunctionName: str) -> list[dict[str, Any]]:  # noqa: N803
+        self._note("ListVersionsByFunction", FunctionName)
+        changed = "2026-11-28T09:00:00.000+0000"
+        return [{"Versions": [{"Version": str(number), "LastModified": changed} for number in range(1, 7)]}]
+
+    def delete_function(self, FunctionName: str, Qualifier: str) -> None:  # noqa: N803
+        audit.begin()  # as every client of the commands does before a request that changes something
+        self._note("DeleteFunction", f"{FunctionName}:{Qualifier}")
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_deploy_role_may_make_every_request_with_which_old_versions_are_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lambda_ = Lambda()
+    written: list[Request] = []
+
+    def asked(table: Table, operation: str, write: Write, request: Any, meter: Any) -> Applied:
+        name = "".join(part.capitalize() for part in operation.split("_"))
+        (needed,) = rights.requests("dynamodb", name, request)
+        context = {**needed.context, "dynamodb:LeadingKeys": [write.key]}
+        written.append(Request(needed.action, needed.resource, context))
+        return Applied({})
+
+    monkeypatch.setattr(versions, "client", lambda _: lambda_)
+    monkeypatch.setattr(audit, "_who", lambda: "the pipeline")
+    monkeypatch.setattr(Table, "_apply", asked)
+    with audit.changing(audit.Change("versions", {"prune": True})):
+        assert versions.prune(list(QUEUES), 5) == {queue: [1] for queue in QUEUES}
+
+    assert len(lambda_.needed) == 3 * len(QUEUES)
+    assert len(written) == 2, "the entry of the audit trail, and its end"
+    deploy_role = PIPELINE.of_role("DeployRole")
+    assert [str(one) for one in (*lambda_.needed, *written) if not allowed(deploy_role, one)] == []
 
 
 MADE_BY = {
@@ -161,3 +234,232 @@ def test_the_boundary_lets_through_all_that_the_templates_roles_may(role: str) -
                 context = {"iam:PassedToService": "scheduler.amazonaws.com"} if action == "iam:PassRole" else {}
                 request = Request(action, resource, context)
                 assert any(applies(one, request) for one in boundary), f"{role}: {request}"
+
+
+OF_SAM: Mapping[str, tuple[str, ...]] = {
+    "AWS::Serverless::Function": (
+        "AWS::Lambda::Function",
+        "AWS::Lambda::Version",
+        "AWS::Lambda::Alias",
+        "AWS::Lambda::EventSourceMapping",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::Permission",
+    ),
+    "AWS::Serverless::LayerVersion": ("AWS::Lambda::LayerVersion",),
+}
+
+FUNCTION = arn("lambda", f"function:{STACK}-media")
+BUCKET = f"arn:aws:s3:::{STACK}-media-{ACCOUNT}"
+QUEUE = arn("sqs", f"{STACK}-media")
+TOPIC = arn("sns", f"{STACK}-alarms")
+ROLE = arn("iam", f"role/{STACK}-MediaRole-ABC", "")
+MAIL = arn("ses", f"configuration-set/{STACK}-mail")
+
+NEEDED: Mapping[str, tuple[str, str]] = {
+    "AWS::CloudWatch::Alarm": (
+        arn("cloudwatch", f"alarm:{STACK}-media-dead"),
+        "DescribeAlarms PutMetricAlarm ListTagsForResource TagResource UntagResource DeleteAlarms",
+    ),
+    "AWS::CloudWatch::Dashboard": (
+        arn("cloudwatch", f"dashboard/{STACK}", ""),
+        "GetDashboard PutDashboard ListTagsForResource TagResource UntagResource DeleteDashboards",
+    ),
+    "AWS::DynamoDB::Table": (
+        arn("dynamodb", f"table/{STACK}-users"),
+        (
+            "CreateTable DescribeTable UpdateTable DeleteTable UpdateTimeToLive DescribeTimeToLive "
+            "UpdateContinuousBackups DescribeContinuousBackups DescribeContributorInsights "
+            "DescribeKinesisStreamingDestination GetResourcePolicy ListTagsOfResource TagResource UntagResource"
+        ),
+    ),
+    "AWS::Events::Rule": (
+        arn("events", f"rule/{STACK}-cleanup_old_posts"),
+        (
+            "DescribeRule PutRule PutTargets RemoveTargets ListTargetsByRule ListTagsForResource TagResource "
+            "UntagResource DeleteRule"
+        ),
+    ),
+    "AWS::IAM::ManagedPolicy": (
+        arn("iam", f"policy/{STACK}-application", ""),
+        (
+            "CreatePolicy GetPolicy GetPolicyVersion ListEntitiesForPolicy ListPolicyVersions CreatePolicyVersion "
+            "DeletePolicyVersion DeletePolicy"
+        ),
+    ),
+    "AWS::IAM::Role": (
+        ROLE,
+        (
+            "CreateRole GetRole GetRolePolicy PutRolePolicy AttachRolePolicy ListAttachedRolePolicies "
+            "ListRolePolicies UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy PutRolePermissionsBoundary "
+            "DetachRolePolicy DeleteRolePolicy TagRole UntagRole DeleteRole"
+        ),
+    ),
+    "AWS::Lambda::Alias": (
+        FUNCTION,
+        (
+            "CreateAlias GetAlias UpdateAlias DeleteAlias GetProvisionedConcurrencyConfig "
+            "PutProvisionedConcurrencyConfig DeleteProvisionedConcurrencyConfig"
+        ),
+    ),
+    "AWS::Lambda::EventInvokeConfig": (
+        f"{FUNCTION}:live",
+        (
+            "PutFunctionEventInvokeConfig GetFunctionEventInvokeConfig UpdateFunctionEventInvokeConfig "
+            "DeleteFunctionEventInvokeConfig"
+        ),
+    ),
+    "AWS::Lambda::EventSourceMapping": (
+        arn("lambda", "event-source-mapping:f04bcde6-2961-8b24-8015-5f0c51b2b9c1"),
+        (
+            "CreateEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping DeleteEventSourceMapping "
+            "ListTags TagResource UntagResource"
+        ),
+    ),
+    "AWS::Lambda::Function": (
+        FUNCTION,
+        (
+            "CreateFunction GetFunction GetFunctionCodeSigningConfig GetFunctionRecursionConfig "
+            "GetFunctionScalingConfig GetRuntimeManagementConfig PutFunctionConcurrency DeleteFunctionConcurrency "
+            "PutFunctionRecursionConfig PutRuntimeManagementConfig UpdateFunctionCode UpdateFunctionConfiguration "
+            "TagResource UntagResource DeleteFunction"
+        ),
+    ),
+    "AWS::Lambda::LayerVersion": (
+        arn("lambda", f"layer:{STACK}-nexus:3"),
+        "PublishLayerVersion GetLayerVersion DeleteLayerVersion",
+    ),
+    "AWS::Lambda::Permission": (f"{FUNCTION}:live", "AddPermission GetPolicy RemovePermission"),
+    "AWS::Lambda::Version": (
+        f"{FUNCTION}:7",
+        (
+            "PublishVersion GetFunctionConfiguration GetFunctionScalingConfig GetProvisionedConcurrencyConfig "
+            "GetRuntimeManagementConfig ListVersionsByFunction PutRuntimeManagementConfig DeleteFunction"
+        ),
+    ),
+    "AWS::Logs::LogGroup": (
+        arn("logs", f"log-group:/aws/lambda/{STACK}-media"),
+        (
+            "CreateLogGroup DescribeLogGroups DescribeIndexPolicies DescribeResourcePolicies "
+            "GetDataProtectionPolicy PutRetentionPolicy DeleteRetentionPolicy AssociateKmsKey DisassociateKmsKey "
+            "ListTagsForResource TagResource UntagResource DeleteLogGroup"
+        ),
+    ),
+    "AWS::S3::Bucket": (
+        BUCKET,
+        (
+            "CreateBucket ListBucket PutBucketCORS PutBucketLogging PutBucketNotification "
+            "PutBucketOwnershipControls PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning "
+            "PutEncryptionConfiguration PutLifecycleConfiguration GetAccelerateConfiguration "
+            "GetAnalyticsConfiguration GetBucketCORS GetBucketLogging GetBucketNotification "
+            "GetBucketObjectLockConfiguration GetBucketOwnershipControls GetBucketPublicAccessBlock "
+            "GetBucketTagging GetBucketVersioning GetBucketWebsite GetEncryptionConfiguration "
+            "GetIntelligentTieringConfiguration GetInventoryConfiguration GetLifecycleConfiguration "
+            "GetMetricsConfiguration GetReplicationConfiguration ListTagsForResource TagResource UntagResource "
+            "DeleteBucket"
+        ),
+    ),
+    "AWS::S3::BucketPolicy": (BUCKET, "GetBucketPolicy PutBucketPolicy DeleteBucketPolicy"),
+    "AWS::SES::ConfigurationSet": (
+        MAIL,
+        (
+            "CreateConfigurationSet DescribeConfigurationSet GetConfigurationSet "
+            "PutConfigurationSetDeliveryOptions PutConfigurationSetReputationOptions "
+            "PutConfigurationSetSendingOptions PutConfigurationSetSuppressionOptions TagResource UntagResource "
+            "DeleteConfigurationSet"
+        ),
+    ),
+    "AWS::SES::ConfigurationSetEventDestination": (
+        MAIL,
+        (
+            "CreateConfigurationSetEventDestination DescribeConfigurationSet GetConfigurationSetEventDestinations "
+            "UpdateConfigurationSetEventDestination DeleteConfigurationSetEventDestination"
+        ),
+    ),
+    "AWS::SNS::Subscription": (
+        TOPIC,
+        "Subscribe GetSubscriptionAttributes SetSubscriptionAttributes Unsubscribe",
+    ),
+    "AWS::SNS::Topic": (
+        TOPIC,
+        (
+            "CreateTopic GetTopicAttributes SetTopicAttributes GetDataProtectionPolicy ListSubscriptionsByTopic "
+            "ListTagsForResource TagResource UntagResource DeleteTopic"
+        ),
+    ),
+    "AWS::SNS::TopicPolicy": (TOPIC, "SetTopicAttributes"),
+    "AWS::SQS::Queue": (
+        QUEUE,
+        "CreateQueue GetQueueAttributes GetQueueUrl ListQueueTags SetQueueAttributes TagQueue UntagQueue DeleteQueue",
+    ),
+    "AWS::SQS::QueuePolicy": (QUEUE, "SetQueueAttributes"),
+    "AWS::Scheduler::ScheduleGroup": (
+        arn("scheduler", f"schedule-group/{STACK}"),
+        "CreateScheduleGroup GetScheduleGroup ListTagsForResource TagResource UntagResource DeleteScheduleGroup",
+    ),
+    "AWS::SecretsManager::Secret": (
+        arn("secretsmanager", f"secret:{STACK}-mail-signing-AbC123"),
+        (
+            "CreateSecret DescribeSecret GetRandomPassword GetSecretValue UpdateSecret TagResource UntagResource "
+            "DeleteSecret"
+        ),
+    ),
+}
+"""What CloudFormation's handlers of each type call, and on which resource: the permissions in AWS's resource schemas
+(August 2026), without those of properties that the template does not set."""
+
+KNOW_NO_RESOURCE = {
+    "lambda:CreateEventSourceMapping",
+    "logs:DescribeLogGroups",
+    "logs:DescribeIndexPolicies",
+    "logs:DescribeResourcePolicies",
+    "secretsmanager:GetRandomPassword",
+    "ses:DescribeConfigurationSet",
+    "sns:GetSubscriptionAttributes",
+    "sns:SetSubscriptionAttributes",
+    "sns:Unsubscribe",
+}
+"""Actions that only a statement about all resources allows (AWS's Service Authorization Reference)."""
+
+CONTEXT = {"iam:PermissionsBoundary": BOUNDARY, "lambda:FunctionArn": FUNCTION}
+
+
+def test_what_cloudformation_needs_is_known_for_every_type_of_the_template() -> None:
+    kinds = {body["Type"] for body in template()["Resources"].values()}
+    assert {one for kind in kinds for one in OF_SAM.get(kind, (kind,))} == NEEDED.keys()
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+def test_cloudformation_may_do_what_its_handlers_do(kind: str) -> None:
+    resource, actions = NEEDED[kind]
+    service = resource.split(":")[2]
+    named = [f"{service}:{action}" for action in actions.split()]
+    requests = [Request(one, "*" if one in KNOW_NO_RESOURCE else resource, CONTEXT) for one in named]
+    execution = PIPELINE.of_role("ExecutionRole")
+    assert [str(one) for one in requests if not allowed(execution, one)] == []
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "secretsmanager"])
+def test_cloudformation_may_have_the_stacks_key_used_and_no_other(service: str) -> None:
+    execution = PIPELINE.of_role("ExecutionRole")
+    via = {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
+    for action in ("CreateGrant", "DescribeKey", "Encrypt", "Decrypt", "GenerateDataKey"):
+        assert allowed(execution, Request(f"kms:{action}", KEY, via)), action
+        assert not allowed(execution, Request(f"kms:{action}", KEY)), f"{action} without a service between"
+        assert not allowed(execution, Request(f"kms:{action}", KEY.replace("1234", "5678"), via)), action
+
+
+def test_a_pipeline_of_a_stack_without_a_key_may_use_none() -> None:
+    without = Templates((ROOT / "ops" / "pipeline.yaml").read_text(), {**PIPELINE.known, "KmsKeyArn": ""})
+    for role in ("DeployRole", "ExecutionRole"):
+        assert not [one for one in without.of_role(role) if "kms:" in str(one["Action"])]
+
+
+def test_the_key_is_used_by_rules_and_alarms_as_the_services_document_it() -> None:
+    key = Templates((ROOT / "ops" / "key.yaml").read_text(), {"Stack": STACK})
+    document = key.value(key.body["Resources"]["Key"]["Properties"]["KeyPolicy"])
+    found = {one["Principal"].get("Service"): one for one in document["Statement"]}
+    use = {"Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"}
+    rules = {name: part for name, part in found["events.amazonaws.com"].items() if name != "Sid"}
+    assert rules == {**use, "Principal": {"Service": "events.amazonaws.com"}}, "no condition: EventBridge supports none"
+    assert found["cloudwatch.amazonaws.com"]["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    assert found["cloudwatch.amazonaws.com"].items() >= use.items()

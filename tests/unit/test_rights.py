@@ -4,20 +4,27 @@ Every other unit test puts its requests to the roles as well (tests/support/righ
 left.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import boto3
 import pytest
 
-from nexus import periodic
+from nexus import backend, periodic
+from nexus.aws import sdk
+from nexus.backend import Backend
+from nexus.backend.memory import MemoryTransport
+from nexus.backend.store import DynamoStore
 from nexus.builtin import ping
-from nexus.client import group, read_records, send_many
-from nexus.eager import Context
+from nexus.client import AsyncResult, chain, group, read_records, send_many
+from nexus.eager import Context, run_all
 from nexus.envelope import Envelope
-from nexus.errors import Reject, Retry
+from nexus.errors import Reject, Retry, SendFailed, StillRunning
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
+from nexus.runs import tallies
 from nexus.settings import settings
 from nexus.tasks import Arguments, Result, Task
 from nexus.worker import FannedOut, Run
@@ -112,6 +119,55 @@ def test_an_application_may_send_many_at_once_read_them_and_revoke_a_group(cloud
     both = send_many([ping.s(text="one"), ping.s(text="two")])
     assert [record.status for record in read_records(both)] == ["PENDING", "PENDING"]
     assert group([ping.s(text="one"), ping.s(text="two")]).apply_async().revoke() == "REVOKED"
+
+
+VERBS = {
+    name: getattr(AsyncResult, name)
+    for name in vars(AsyncResult)
+    if not name.startswith("_") and not inspect.iscoroutinefunction(getattr(AsyncResult, name))
+}
+"""What a handle does, properties included. Each form for a coroutine calls one of these in a thread."""
+
+CHANGING = {"forget", "revoke"}
+GIVEN: dict[str, dict[str, Any]] = {name: {"timeout": 0, "propagate": False} for name in ("get", "join")}
+
+CANVASES: dict[str, Callable[[], AsyncResult[Any]]] = {
+    "a task": ping.delay,
+    "an untracked task": lambda: ping.apply_async({}, track=False),
+    "a group": lambda: group([ping.s(text="one"), ping.s(text="two")]).delay(),
+    "a group of chains": lambda: group([chain(ping.s(), ping.s()), ping.s()]).delay(),
+    "a chord in a chain": lambda: chain(ping.s(), group([ping.s(), ping.s()]), ping.s()).delay(),
+}
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "not ended"])
+@pytest.mark.parametrize("send", CANVASES.values(), ids=CANVASES)
+def test_an_application_may_do_all_that_a_handle_does(
+    cloud: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], AsyncResult[Any]], ended: bool
+) -> None:
+    monkeypatch.setattr(tallies, "CHUNK", 1)  # so that a group of two has several tallies, like one of a thousand
+    transport = MemoryTransport()
+    with backend.use(Backend(DynamoStore(), transport)):
+        handle = send()
+        if ended:
+            run_all(transport)
+        for one in (handle, *handle.children[:2]):
+            for name in (*(VERBS.keys() - CHANGING), "forget", "revoke", "forget"):
+                with suppress(StillRunning):
+                    verb = VERBS[name]
+                    _ = getattr(one, name) if isinstance(verb, property) else verb(one, **GIVEN.get(name, {}))
+        assert handle.status == ("SUCCESS" if ended else "REVOKED")
+
+
+def test_an_application_may_settle_what_could_not_be_sent(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**request: Any) -> Any:
+        entries = request["Entries"]
+        return {"Failed": [{"Id": entry["Id"], "Code": "no", "SenderFault": True} for entry in entries]}
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message_batch", refuse)
+    with pytest.raises(SendFailed) as refused:
+        send_many([ping.s(), ping.s()])
+    assert [AsyncResult(run_id).status for run_id in refused.value.failures] == ["FAILURE"] * 2
 
 
 def test_an_application_may_keep_periodic_tasks(cloud: None) -> None:

@@ -1,6 +1,7 @@
 """template.yaml and the catalogue say the same: queues, functions, rules, schedules, allow-lists, limits, outputs."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from dev.deploy import LONGEST_NAME
 from nexus.backend.transport import MAX_RECEIVES, RETENTION
 from nexus.settings import Settings
 from nexus.tasks import Task
@@ -15,8 +17,8 @@ from nexus.worker import observe
 from ops.functions import WANTED
 from ops.template import load
 from social.catalogue import QUEUES
-from tests.support import network
-from tests.support.template import ACCOUNT, STACK, resolved, resources, template
+from tests.support import iam, network
+from tests.support.template import ACCOUNT, PATH, REGION, STACK, resolved, resources, template
 
 ROOT = Path(__file__).parents[2]
 NAMES = Settings(stack=STACK, account_id=ACCOUNT)
@@ -236,6 +238,7 @@ def test_a_rule_sends_the_envelope_of_its_task_to_the_tasks_queue(task: Task[Any
 
     envelope = decode(text)
     assert (envelope.id, envelope.task, envelope.args) == (event["id"], task.name, {})
+    assert envelope.origin == "rule", "the firings of the schedule are found by it"
     task.check(envelope.args)
 
 
@@ -350,3 +353,36 @@ def test_the_dashboards_metrics_are_those_that_something_emits(monkeypatch: pyte
                 assert (namespace, name, dimension) in of_aws
                 by_queue[value.removeprefix(f"{STACK}-").removesuffix("-dead")] += 1
     assert by_queue == dict.fromkeys(QUEUES, len(body["widgets"]))
+
+
+@pytest.mark.parametrize(
+    ("partition", "region"),
+    [("aws", "ap-southeast-1"), ("aws-us-gov", "us-gov-east-1"), ("aws-cn", "cn-northwest-1")],
+)
+def test_policies_are_within_iams_limits_with_the_longest_names(partition: str, region: str) -> None:
+    """IAM counts a managed policy's characters, up to 6,144, and those of a role's own policies together, up to 10,240,
+    without white space."""
+    names = {
+        "AWS::StackName": "a" * LONGEST_NAME,
+        "AWS::Partition": partition,
+        "AWS::Region": region,
+        "KmsKeyArn": f"arn:{partition}:kms:{region}:{ACCOUNT}:key/mrk-{'1' * 32}",
+        "SenderAddress": f"no-reply@{'a' * 55}.example",
+    }
+    stack = iam.Templates(PATH.read_text(), names)
+
+    def size(document: Any) -> int:
+        text = json.dumps(stack.value(document), separators=(",", ":"))
+        text = text.replace(f":{REGION}:", f":{region}:").replace("arn:aws:", f"arn:{partition}:")
+        return len(re.sub(r"\s", "", text))
+
+    managed = {
+        name: size(body["Properties"]["PolicyDocument"]) for name, body in resources("AWS::IAM::ManagedPolicy").items()
+    }
+    own = {
+        name: sum(size(policy["PolicyDocument"]) for policy in body["Properties"].get("Policies", ()))
+        for name, body in resources("AWS::IAM::Role").items()
+    }
+    assert managed["ApplicationPolicy"] > 5_000
+    assert {name: characters for name, characters in managed.items() if characters > 6_144} == {}
+    assert {name: characters for name, characters in own.items() if characters > 10_240} == {}

@@ -297,6 +297,7 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
         where = "" if wanted.ids else f" of {', '.join(present)}"
         late = f", with what reaches {', '.join(purged)} in the next minute" if purged else ""
         common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good{late}?", yes=yes)
+    everything = wanted.everything
     if not wanted.ids:
         wanted = replace(wanted, until=counted_at)
     outcomes: dict[str, Outcome] = {}
@@ -306,7 +307,10 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
             outcomes[name] = dead_letters.drop(name, wanted, _shows("dropped", count))
         else:
             outcomes[name] = dead_letters.Outcome(done=done, examined=done)
-    return _print_outcome("dropped", outcomes, wanted)
+    code = _print_outcome("dropped", outcomes, wanted)
+    if everything and not options.json and sum(one.done for one in outcomes.values()) < sum(present.values()):
+        output.note("Fewer than were counted: the others arrived meanwhile, or this machine's clock is slow.")
+    return code
 
 
 def _which(wanted: "Filter", count: int) -> str:

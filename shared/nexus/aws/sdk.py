@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -36,9 +36,13 @@ _making = threading.Lock()
 
 @dataclass(slots=True)
 class Wait:
-    """A caller that waits for the requests made in this context. `over` is set when it gives up; no request follows."""
+    """A caller that waits for the requests made in this context. `over` is set when it gives up; no request follows.
+
+    `run_ids` are the runs that it sends and that AWS has not accepted yet, in order, once they are known.
+    """
 
     over: bool = False
+    run_ids: dict[str, None] = field(default_factory=dict)
 
 
 wait: ContextVar[Wait | None] = ContextVar("wait", default=None)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial, wraps
 from typing import Any
 
@@ -26,15 +26,13 @@ THREADS = 64
 
 @dataclass(slots=True)
 class Wait(sdk.Wait):
-    """A send that a caller waits for, and the ids of its runs once they are known."""
-
-    run_ids: list[str] = field(default_factory=list)
+    """A send that a caller waits for."""
 
     def given_up(self, seconds: float) -> SendFailed:
         """Ends the wait."""
         self.over = True
         reason = f"AWS has not answered within {seconds:g} s (NEXUS_SEND_TIMEOUT)"
-        return SendFailed(dict.fromkeys(self.run_ids, reason), reason)
+        return SendFailed(dict.fromkeys(list(self.run_ids), reason), reason, away=True)
 
 
 def bounded[**P, T](send: Callable[P, T]) -> Callable[P, T]:
@@ -87,8 +85,8 @@ async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwa
 def note(*run_ids: str) -> None:
     """Reports to the waiting caller which runs are being sent."""
     waiting = sdk.wait.get()
-    if isinstance(waiting, Wait):
-        waiting.run_ids += run_ids
+    if waiting is not None:
+        waiting.run_ids |= dict.fromkeys(run_ids)
 
 
 def _seconds() -> float:

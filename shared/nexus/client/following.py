@@ -5,16 +5,19 @@ that were already taken are refused.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nexus import clock
+from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
+from nexus.aws.surroundings import CONNECTIONS
+from nexus.aws.table import in_threads
 from nexus.backend import backend
 from nexus.backend.store import Applied, Outcome, Value, Write
 from nexus.backend.transport import MAX_DELAY, Message
-from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, place
+from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, latest, place
 from nexus.envelope import Envelope, TooLarge
 from nexus.errors import InvalidMessage, SendFailed
 from nexus.runs import history, payloads, tallies, transitions
@@ -35,10 +38,14 @@ class PreparedRun:
     record: dict[str, Value]
 
     @property
+    def keep_until(self) -> int:
+        """The TTL of the run's record."""
+        return transitions.keep_until(max(clock.now(), self.due))
+
+    @property
     def pending(self) -> Write:
         """The run's record."""
-        keep = transitions.keep_until(max(clock.now(), self.due))
-        return transitions.pending(self.envelope, self.step.queue, keep, **self.record)
+        return transitions.pending(self.envelope, self.step.queue, self.keep_until, **self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +182,10 @@ def _status(run: PreparedRun, outcome: Outcome) -> str:
         return "PENDING"
     status = RunRecord.of(outcome.item or store.get([run_id]).get(run_id, {})).status
     if status == "FAILURE":
-        outcome = store.apply(transitions.unblocked(run_id, **run.record))
+        outcome = store.apply(transitions.unblocked(run_id, **run.record, expires=run.keep_until))
     elif status == "PENDING" and run.record:
-        outcome = store.apply(Write(run_id, set=run.record, when=(equals("status", "PENDING"),)))
+        values = {**run.record, "expires": run.keep_until}
+        outcome = store.apply(Write(run_id, set=values, when=(equals("status", "PENDING"),)))
     else:
         return status
     return RunRecord.of(outcome.item or {}).status
@@ -239,8 +247,12 @@ def group_values(step: GroupStep, parent: str | None = None) -> dict[str, Value]
 
 
 def open_group(group: PreparedGroup) -> str:
-    """Begins a group: its tallies, then its record. Returns its status; its members are sent while it is STARTED."""
-    step, store, keep = group.step, backend().store, transitions.keep_until()
+    """Begins a group: its tallies, then its record. Returns its status; its members are sent while it is STARTED.
+
+    Both are kept as long as the record of the member that is due last.
+    """
+    step, store = group.step, backend().store
+    keep = transitions.keep_until(latest([step], clock.now()))
     tallies.put_all(tallies.new_tallies(step.id, 1, len(step.members), keep))
     values = group_values(step) | group.record
     values |= {"status": "STARTED", "started_at": clock.moment(), "waits": True, "expires": keep}
@@ -259,24 +271,70 @@ def open_group(group: PreparedGroup) -> str:
 
 
 def send_all(runs: Sequence[PreparedRun]) -> None:
-    """Sends the messages of these runs. Raises SendFailed."""
-    failures = dispatch(runs)
-    if failures:
-        raise SendFailed(failures)
+    """Sends the messages, each to arrive when due. Raises SendFailed, which names the runs that were not accepted.
 
-
-def dispatch(runs: Sequence[PreparedRun]) -> dict[str, str]:
-    """Sends the messages, each to arrive when due. Returns the reason for each run that was not accepted."""
-    now, transport = clock.now(), backend().transport
+    If none was, because the deployment or the credentials are missing, raises AWS's error.
+    """
+    now = clock.now()
+    scheduled: list[PreparedRun] = []
     pages: dict[str, list[Message]] = {}
-    failures: dict[str, str] = {}
     for run in runs:
         delay = run.due - now
         if delay > MAX_DELAY:
-            transport.send_at(run.step.queue, run.message, clock.date(run.due))
+            scheduled.append(run)
         else:
             message = replace(run.message, delay=round(delay)) if delay > 0 else run.message
             pages.setdefault(run.step.queue, []).append(message)
+    reasons: dict[str, Exception | str] = {**_schedule(scheduled)}
     for queue, page in pages.items():
-        failures |= transport.send(queue, page)
-    return failures
+        try:
+            refused: Mapping[str, Exception | str] = backend().transport.send(queue, page)
+        except Exception as error:
+            if not sdk.is_of_aws(error):
+                raise
+            refused = {message.id: error for message in page}
+        _note_sent(message.id for message in page if message.id not in refused)
+        reasons |= refused
+    errors = [reason for reason in reasons.values() if isinstance(reason, Exception)]
+    incomplete = [error for error in errors if sdk.is_missing(error) or sdk.is_misconfigured(error)]
+    if incomplete and len(reasons) == len(runs):
+        raise incomplete[0]
+    if reasons:
+        away = any(map(sdk.is_outage, errors))
+        raise SendFailed({run_id: str(reason) for run_id, reason in reasons.items()}, away=away)
+
+
+def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
+    """Has each message sent when it is due. Returns the reason for each run for which that failed.
+
+    The first failure ends it: the SDK has already retried, so the rest would only take as long to fail. If a caller
+    waits for it, requests are made in parallel.
+    """
+    refused: dict[str, Exception] = {}
+
+    def schedule(run: PreparedRun) -> None:
+        first = next(iter(refused.values()), None)
+        if first is not None:
+            refused[run.envelope.id] = first
+            return
+        try:
+            backend().transport.send_at(run.step.queue, run.message, clock.date(run.due))
+        except Exception as error:
+            if not sdk.is_of_aws(error):
+                raise
+            refused[run.envelope.id] = error
+        else:
+            _note_sent([run.envelope.id])
+
+    threads = CONNECTIONS if sdk.wait.get() is not None else 1
+    for _ in in_threads(schedule, runs, threads):
+        pass
+    return refused
+
+
+def _note_sent(run_ids: Iterable[str]) -> None:
+    """Lets the caller that waits know which runs have been sent, in case it gives up on the rest."""
+    waiting = sdk.wait.get()
+    if waiting is not None:
+        for run_id in run_ids:
+            waiting.run_ids.pop(run_id, None)

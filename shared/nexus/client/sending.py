@@ -8,11 +8,11 @@ from itertools import pairwise
 from nexus import clock
 from nexus.aws import sdk
 from nexus.backend import backend
-from nexus.backend.store import Applied, Value, Write
+from nexus.backend.store import Value, Write
 from nexus.backend.transport import MESSAGES_PER_REQUEST
 from nexus.client.bounded import bounded, note
-from nexus.client.following import PreparedSteps, dispatch, group_values, open_group, send_all
-from nexus.client.steps import GroupStep, Step, Steps, TaskStep
+from nexus.client.following import PreparedRun, PreparedSteps, group_values, open_group, send_all
+from nexus.client.steps import GroupStep, Steps, TaskStep, latest
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.runs import transitions
@@ -31,70 +31,88 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     prepared = PreparedSteps.of([steps], parent())
     if not track and any(run.record.keys() - {"eta", "live", "since"} for run in prepared.runs):
         raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
-    later = [_later(step, before.id) for before, step in pairwise(steps)]
-    run_ids = [run.envelope.id for run in prepared.all_runs()]
+    runs, later = list(prepared.all_runs()), _later(steps)
+    run_ids = [run.envelope.id for run in runs]
     with sending(*run_ids):
-        written = _record(prepared, later, track=track)
+        _record(prepared, later, track=track)
         try:
-            send_all(list(prepared.all_runs()))
+            send_all(runs)
         except Exception as error:
             # A caller that chose the id retries: settling late here would stop the message of the retry.
-            if not given:
-                refused = error.failures if isinstance(error, SendFailed) else {}
-                sent = {p.envelope.id for group in prepared.groups for p in group.members.all_runs()} - set(refused)
-                first = next(iter(refused.values()), str(error))
-                forget({run_id: refused.get(run_id, first) for run_id in written if run_id not in sent})
+            if track and not given:
+                unsent = _unsent(error, run_ids)
+                first = next(iter(unsent.values()))
+                pending = {run.envelope.id for run in runs if _is_recorded(run)}
+                forget(
+                    {run_id: reason for run_id, reason in unsent.items() if run_id in pending}
+                    | {str(write.key): first for write in later}
+                )
             raise
     note_child(steps[0].id)
 
 
-def _record(prepared: PreparedSteps, later: Sequence[Write], *, track: bool) -> list[str]:
-    """Records the runs that begin now and those that come later. Returns the ids that this made PENDING.
-
-    A group member that is a single task has no record until it is claimed, unless there is something to store.
-    """
+def _record(prepared: PreparedSteps, later: Sequence[Write], *, track: bool) -> None:
+    """Records the runs that begin now and those that come later."""
     for group in prepared.groups:
         open_group(group)
         _record(group.members, (), track=track)
-    runs = [p for p in prepared.runs if track and (p.record or p.step.segment is None)]
-    writes = [*(run.pending for run in runs), *later]
-    store = backend().store
-    outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
-    return [str(write.key) for write, outcome in zip(writes, outcomes, strict=True) if isinstance(outcome, Applied)]
+    writes = [*(run.pending for run in prepared.runs if track and _is_recorded(run)), *later]
+    backend().store.apply_all(writes)
 
 
-def _later(step: Step, before: str) -> Write:
-    """The record of a step that is not sent yet: its handle is PENDING from the start."""
-    keep = transitions.keep_until()
-    if isinstance(step, GroupStep):
-        values: dict[str, Value] = {**group_values(step, before), "status": "PENDING", "expires": keep}
-        return Write(step.id, set=values, insert=True)
-    envelope = Envelope(id=step.id, task=step.task, args=dict(step.args), parent=before)
-    return transitions.pending(envelope, step.queue, keep)
+def _is_recorded(run: PreparedRun) -> bool:
+    """Whether a tracked run has a record before it is claimed. A group's member has one only if it needs it."""
+    return bool(run.record) or run.step.segment is None
+
+
+def _later(steps: Steps) -> list[Write]:
+    """The records of the steps that are not sent yet: their handles are PENDING from the start."""
+    writes, due = [], latest(steps[:1], clock.now())
+    for before, step in pairwise(steps):
+        due = latest([step], due)
+        keep = transitions.keep_until(due)
+        if isinstance(step, GroupStep):
+            values: dict[str, Value] = {**group_values(step, before.id), "status": "PENDING", "expires": keep}
+            writes.append(Write(step.id, set=values, insert=True))
+        else:
+            envelope = Envelope(id=step.id, task=step.task, args=dict(step.args), parent=before.id)
+            writes.append(transitions.pending(envelope, step.queue, keep))
+    return writes
+
+
+def _unsent(error: Exception, run_ids: Sequence[str]) -> Mapping[str, str]:
+    """The reason for each of these runs that an error has left unsent."""
+    return error.failures if isinstance(error, SendFailed) else dict.fromkeys(run_ids, str(error))
 
 
 @bounded
 def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
-    """Sends single tasks in batches of ten messages and 25 records a request.
+    """Sends single tasks in batches of ten messages and 25 records a request; one request for each that is due later
+    than SQS can hold it.
 
     What SQS refuses is retried twice; SendFailed then lists the ids of the runs that were not accepted, and the others
     have been sent. If AWS cannot be reached, the rest is not tried.
     """
     prepared = PreparedSteps.of([[step] for step in steps], parent())
-    with sending(*(step.id for step in steps)):
-        if track:
-            # A run's cost includes its share of the requests that sent it (nexus.worker.spending).
-            together = {"sent_with": min(len(steps), MESSAGES_PER_REQUEST)}
-            pending = (run.pending for run in prepared.runs)
-            backend().store.apply_all([replace(write, set={**write.set, **together}) for write in pending])
-        failures = dispatch(prepared.runs)
-    for step in steps:
-        if step.id not in failures:
-            note_child(step.id)
-    if failures:
-        if track:
-            forget(failures)
-        raise SendFailed(failures)
+    run_ids = [step.id for step in steps]
+    unsent: Mapping[str, str] = {}
+    with sending(*run_ids):
+        try:
+            if track:
+                # A run's cost includes its share of the requests that sent it (nexus.worker.spending).
+                together = {"sent_with": min(len(steps), MESSAGES_PER_REQUEST)}
+                pending = (run.pending for run in prepared.runs)
+                backend().store.apply_all([replace(write, set={**write.set, **together}) for write in pending])
+            send_all(prepared.runs)
+        except Exception as error:
+            unsent = _unsent(error, run_ids)
+            if track:
+                forget(unsent)
+            raise
+        finally:
+            for run_id in run_ids:
+                if run_id not in unsent:
+                    note_child(run_id)
 
 
 @contextmanager
@@ -111,7 +129,7 @@ def sending(*run_ids: str) -> Iterator[None]:
         if sdk.is_missing(error):
             stack, region = settings().stack, sdk.client("sqs").meta.region_name
             raise ConfigurationError(f"the stack {stack} is missing or incomplete in {region}: {error}") from error
-        raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
+        raise SendFailed(dict.fromkeys(run_ids, str(error)), away=sdk.is_outage(error)) from error
 
 
 def forget(reasons: Mapping[str, str]) -> None:
@@ -120,7 +138,8 @@ def forget(reasons: Mapping[str, str]) -> None:
 
     sdk.wait.set(None)  # a caller that has given up on the send still needs its record settled
     now = clock.moment()
+    writes = [
+        transitions.not_sent(run_id, RunError.of(SendFailed({}, reason)), now) for run_id, reason in reasons.items()
+    ]
     with suppress(BotoCoreError, ClientError, sdk.Throttled):
-        for run_id, reason in reasons.items():
-            error = RunError.of(SendFailed({}, reason))
-            backend().store.apply(transitions.not_sent(run_id, error, now))
+        backend().store.apply_all(writes)

@@ -96,6 +96,16 @@ type Step = TaskStep | GroupStep
 type Steps = Sequence[Step]
 
 
+def latest(steps: Steps, start: float) -> float:
+    """When the last of these steps is due, if the first begins at `start` and none takes any time."""
+    for step in steps:
+        if isinstance(step, GroupStep):
+            start = max(latest(member, start) for member in step.members)
+        else:
+            start = max(start, start + step.countdown if step.eta is None else step.eta)
+    return start
+
+
 @cache
 def _json() -> TypeAdapter[tuple[Step, ...]]:
     return TypeAdapter(tuple[Step, ...])

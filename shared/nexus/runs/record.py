@@ -106,6 +106,9 @@ class RunRecord:
     log: str | None = None
     parent: str | None = None
     segment: int | None = None
+    origin: str | None = None
+    """What sent it, `rule` or `upload`; None for the client."""
+
     place: str | None = None
     """The key of the unique-task place that the run takes or has."""
 
@@ -159,6 +162,7 @@ class RunRecord:
             log=get("log"),
             parent=get("parent"),
             segment=get("segment"),
+            origin=get("origin"),
             place=get("place"),
             children=tuple(_json(get("children")) or ()),
             phase=int(get("phase", 0)),

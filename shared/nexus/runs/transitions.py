@@ -100,6 +100,8 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         values["parent"] = envelope.parent
     if envelope.segment:
         values["segment"] = envelope.segment.index
+    if envelope.origin:
+        values["origin"] = envelope.origin
     return values
 
 
@@ -287,8 +289,9 @@ def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
 
 
 def ask_to_revoke(run_id: str) -> Write:
-    """Marks a STARTED run: it is not stopped, and not retried."""
-    return Write(run_id, set={"revoke": True}, when=(equals("status", "STARTED"),))
+    """Marks a STARTED run that has not fanned out: it is not stopped, and not retried."""
+    when = (equals("status", "STARTED"), equals("total", None))
+    return Write(run_id, set={"revoke": True}, when=when)
 
 
 def revoke_fan_out(run_id: str, reason: str, now: float) -> Write:

@@ -84,7 +84,8 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
         if version and version != "null":
             args["version_id"] = str(version)
         run_id = derived_id("s3", bucket, key, version, order or thing.get("eTag"))
-        envelopes.append(Envelope(id=run_id, task=task, args=args, sent_at=_time(record.get("eventTime"))))
+        sent_at = _time(record.get("eventTime"))
+        envelopes.append(Envelope(id=run_id, task=task, args=args, sent_at=sent_at, origin="upload"))
     return envelopes
 
 

@@ -513,6 +513,9 @@ class Worker:
     def _fanned_out(self, claimed: Claimed, outcome: Outcome) -> str:
         if isinstance(outcome, Applied):
             return "fanned_out"
+        if (outcome.item or {}).get("revoke"):
+            self._revoke(claimed, "revoked while it ran")
+            return "revoked"
         self._not_ours(claimed, outcome.item)
         return "overtaken"
 

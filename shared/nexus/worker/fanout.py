@@ -28,9 +28,15 @@ from nexus.registry import registry
 from nexus.runs import history, locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.transitions import LEFT_BY_CLAIM, held
+from nexus.settings import settings
 from nexus.worker import observe
 
 FAILURES_NAMED = 20
+
+BETWEEN_PHASES = 32 * 1024
+"""Inline limit for each of the two values that a job keeps from one phase to the next: its partial result and the next
+phase's arguments. The record may also hold 256 KiB of what follows the run (`nexus.client.steps`).
+"""
 
 
 def _plan_key(parent: str, phase: int, chunk: int) -> str:
@@ -47,7 +53,13 @@ def plan(
     next_phase: dict[str, Any] | None,
     keep_until: int,
 ) -> Outcome:
-    """Records the segments of a claimed run before the first is sent. Refused if another sandbox has the run now."""
+    """Records the segments of a claimed run before the first is sent.
+
+    Refused if another sandbox has the run now, or if it has been revoked. Raises InvalidMessage for a next phase that
+    could not be sent.
+    """
+    if next_phase is not None:
+        _next_phase(envelope.id, envelope.task, next_phase)
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(
@@ -59,10 +71,10 @@ def plan(
     tallies.put_all([*plans, *tallies.new_tallies(envelope.id, 1, len(segments), keep_until)])
     values: dict[str, Value] = {"total": len(segments), "phase": 1}
     if next_phase is not None:
-        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase)
+        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase, inline=BETWEEN_PHASES)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
-    return backend().store.apply(Write(envelope.id, values, when=held(token)))
+    return backend().store.apply(Write(envelope.id, values, when=(*held(token), equals("revoke", None))))
 
 
 def send_plan(envelope: Envelope, token: str, total: int, billed: Callable[[Write], Write]) -> Outcome:
@@ -94,6 +106,11 @@ def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segme
     return Message.of(Envelope.of(id=run_id, args=args, segment=segment, **inherited))
 
 
+def _next_phase(parent: str, task: str, args: dict[str, Any]) -> Message:
+    segment = Segment(index=0, total=1, phase=2, kind="phase")
+    return _message(Envelope(id=parent, task=task), tallies.member(parent, 2, 0), args, segment)
+
+
 # --- ending ----------------------------------------------------------------------------------------------------
 
 
@@ -112,7 +129,12 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         outcome = store.apply(Write(key, add={"failed": one}, when=(*uncounted, Condition("failed", "lacks", index))))
     tally = outcome.item
     if tally is None:
-        return  # The records of the run that waited have expired.
+        _lost(parent, segment)
+        return
+    kept = int(str(tally["expires"]))
+    if kept - transitions.keep_until() > settings().run_days * 43_200:
+        # Another member is due so much later that this one's result would have expired by then.
+        store.apply(transitions.kept(envelope.id, kept))
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
@@ -123,11 +145,26 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     # `waits` is not tested: the last segment may end before its planner has released the lease.
     noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
     if noted.item is None:
+        observe.not_counted(parent, segment)
         return
     if isinstance(noted, Applied):
         _end_if_complete(noted.item)
     elif RunRecord.of(noted.item).phase == segment.phase + 1:
         _send_next_phase(noted.item)
+
+
+def _lost(parent: str, segment: Segment) -> None:
+    """A member has ended, but its tally has expired. If the run still waits for it, fails that run, since no member can
+    complete it any more.
+    """
+    item = backend().store.get([parent]).get(parent)
+    if item is None:
+        observe.not_counted(parent, segment)
+        return
+    record = RunRecord.of(item)
+    if record.status == "STARTED" and record.phase == segment.phase:
+        waited = f"member {segment.index} ended when its place in the count had expired"
+        _fail(item, RunError.own("TallyExpired", f"{waited}: such records are kept for {settings().run_days} days"))
 
 
 def _end_if_complete(item: Item) -> None:
@@ -181,21 +218,10 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
-    """Raises UnknownTask if this deployment lacks the task: the member's message is redelivered."""
-    record = RunRecord.of(item)
-    if record.task != tallies.GROUP:
-        registry.task(record.task)
-    try:
-        reduced = _reduced(item)
-        shortfall = _shortfall(record, reduced)
-        text = payloads.dump(record.id, reduced, inline=payloads.room(item))
-    except Exception as error:
-        if sdk.is_of_aws(error):
-            raise  # the results could not be read or stored: the message is redelivered
-        # Any other exception from a task's reducer is that run's failure, with its reason.
-        reason = RunError.of(error)
-        _fail(item, replace(reason, message=f"while reducing the results: {reason.message}"))
+    reduced = _reduced(item, "", payloads.room(item))
+    if reduced is None:
         return
+    record, (text, shortfall) = RunRecord.of(item), reduced
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     # The run may have failed before: a failed part that is sent again and succeeds turns it into a success.
     values["history"] = history.of_task(record.task, record.id, item.get("argument"))
@@ -213,14 +239,37 @@ def _succeed(item: Item) -> None:
         _end_if_complete(outcome.item)
 
 
-def _shortfall(record: RunRecord, reduced: Any) -> str | None:
+def _shortfall(record: RunRecord, combined: Any) -> str | None:
     if record.task == tallies.GROUP:
         return None
-    shortfall: str | None = registry.task(record.task).result.model_validate_json(reduced).shortfall
+    shortfall: str | None = registry.task(record.task).result.model_validate_json(combined).shortfall
     return shortfall
 
 
-def _reduced(item: Item) -> Any:
+def _reduced(item: Item, suffix: str, inline: int) -> tuple[str, str | None] | None:
+    """The results of the members, reduced, as the record stores them, and in what they fall short.
+
+    `suffix` follows the run's id in the name of the object, if they do not fit `inline`.
+
+    None: the run has failed, because they could not be reduced. Raises UnknownTask if this deployment lacks the task,
+    and what AWS raises: the member's message is redelivered.
+    """
+    record = RunRecord.of(item)
+    if record.task != tallies.GROUP:
+        registry.task(record.task)
+    try:
+        combined = _combined(item)
+        return payloads.dump(f"{record.id}{suffix}", combined, inline=inline), _shortfall(record, combined)
+    except Exception as error:
+        if sdk.is_of_aws(error):
+            raise
+        # Any other exception from a task's reducer is that run's failure, with its reason.
+        reason = RunError.of(error)
+        _fail(item, replace(reason, message=f"while reducing the results: {reason.message}"))
+        return None
+
+
+def _combined(item: Item) -> Any:
     """Combines the members' results: a list for a group, the task's reducer for a fan-out."""
     record = RunRecord.of(item)
     values = _results(record)
@@ -247,10 +296,12 @@ def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
 def _advance(item: Item) -> None:
     """Starts the next phase once all segments are done: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    keep_until = transitions.keep_until()
-    tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
-    partial = payloads.dump(f"{record.id}-partial", _reduced(item))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": partial}
+    reduced = _reduced(item, "-partial", BETWEEN_PHASES)
+    if reduced is None:
+        return
+    keep = transitions.keep_until()
+    tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep))
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": reduced[0], "expires": keep}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
@@ -268,9 +319,7 @@ def _send_next_phase(item: Item) -> None:
         return  # A late duplicate: the next phase has already ended the run.
     record = RunRecord.of(item)
     args: dict[str, Any] = payloads.load(str(item["next_phase"]))
-    parent = Envelope(id=record.id, task=record.task)
-    segment = Segment(index=0, total=1, phase=2, kind="phase")
-    message = _message(parent, tallies.member(record.id, 2, 0), args, segment)
+    message = _next_phase(record.id, record.task, args)
     failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
         raise SendFailed(dict(failures))

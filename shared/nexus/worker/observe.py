@@ -22,7 +22,7 @@ from nexus.errors import ConfigurationError
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    from nexus.envelope import Envelope
+    from nexus.envelope import Envelope, Segment
     from nexus.runs.record import RunError, RunRecord
 
 NAMESPACE = "nexus"
@@ -57,11 +57,11 @@ def log_reference(context: Any) -> str:
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
     """Every line from here to `run_ended` has task, id, attempt and queue; `waited` is seconds since sending.
 
-    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own.
+    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own. `origin` is the envelope's.
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace, origin=envelope.origin)
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
@@ -129,6 +129,11 @@ def left_for_later(run_id: str, error: "RunError") -> None:
     logger().warning("left for later", run_id=run_id, reason=error.shown)
 
 
+def not_counted(parent: str, segment: "Segment") -> None:
+    """A member has ended, but the run that waited has no record any more: what was to follow it is lost."""
+    logger().error("member not counted", parent=parent, segment=segment.index)
+
+
 def not_listed(error: "RunError") -> None:
     """Runs that take long could not be listed among the live ones; the next look tries again."""
     logger().warning("live runs not listed", reason=error.shown)
@@ -141,7 +146,7 @@ def not_sent_again(run_id: str, error: "RunError") -> None:
 
 def run_revoked(envelope: "Envelope", reason: str) -> None:
     """A run was not started, or not retried; `reason` is this package's own text."""
-    logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
+    logger().info("run revoked", run_id=envelope.id, task=envelope.task, origin=envelope.origin, reason=reason)
 
 
 def overtaken(run_id: str, attempt: int) -> None:

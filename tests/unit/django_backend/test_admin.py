@@ -27,7 +27,7 @@ from nexus.registry import registry
 from nexus.settings import settings
 from nexus.tasks import NoArguments, Result, Schedule, Task
 from nexus.worker.entry import serve
-from ops import audit, catalogue, dead_letters, deployment, history, logs, schedules
+from ops import audit, catalogue, dead_letters, deployment, history, logs, retrying, schedules
 from ops.deployment import Deployment
 from ops.django_admin import pages
 from ops.health import RuleState
@@ -331,6 +331,13 @@ def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeyp
     answer = person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}, follow=True)
     assert "too many for a page" in text(answer)
     assert dead_letters.counts(["default"]) == {"default": 2}
+
+    # A group is in no queue: its failed members' queues count.
+    group = AsyncResult[Any]("0193a000-0000-7000-8000-00000000000a")
+    members = retrying.failed([failed])
+    monkeypatch.setattr(retrying, "failed", lambda ids: members if ids == [group.id] else pytest.fail(str(ids)))
+    answer = person.post(f"{RUNS}do/retry/", {"id": group.id, "confirmed": "1"}, follow=True)
+    assert "too many for a page" in text(answer)
 
 
 def test_secret_arguments_are_on_no_page(world: World) -> None:

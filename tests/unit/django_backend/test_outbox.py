@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.test import Client
 
 from nexus import outbox
@@ -61,6 +61,27 @@ def test_rows_stay_while_aws_takes_none(sent: SentTasks, database: None, monkeyp
             sender()
     assert Outbox.objects.count() == 1
     assert sender() == "sent 1, kept 0\n"
+
+
+def test_the_sender_goes_on_after_the_database_was_out_of_reach(
+    sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: list[Any] = [OperationalError("the database is restarting"), outbox.Sent(1, 0), ValueError("a fault")]
+
+    def send(_: Any) -> Any:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    out, err = StringIO(), StringIO()
+    with pytest.raises(ValueError, match="a fault"):
+        call_command("nexus_outbox", "--every=5", stdout=out, stderr=err)
+
+    assert out.getvalue() == "sent 1, kept 0\n"
+    assert err.getvalue() == "the database: OperationalError: the database is restarting\n"
 
 
 def test_the_outbox_may_be_in_another_database(sent: SentTasks, elsewhere: None) -> None:

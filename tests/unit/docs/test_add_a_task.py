@@ -72,7 +72,8 @@ def test_the_pages_rule_is_like_those_that_are_there(task: Task[Any, Any]) -> No
     assert logical == "MeasureMediaStorageRule"
     assert rule["Properties"].keys() == there["Properties"].keys()
     envelope = rule["Properties"]["Targets"][0]["InputTransformer"]["InputTemplate"]
-    assert json.loads(envelope)["task"] == NAME
+    existing = there["Properties"]["Targets"][0]["InputTransformer"]["InputTemplate"]
+    assert json.loads(envelope) == {**json.loads(existing), "task": NAME}
     ((parameter, body),) = yaml.safe_load(block("yaml", "Parameters").text).items()
     assert rule["Properties"]["ScheduleExpression"] == parameter
     assert task.schedule is not None

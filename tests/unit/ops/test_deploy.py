@@ -1,6 +1,9 @@
 """The checks before a deployment begins."""
 
+import re
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -38,12 +41,73 @@ def test_the_longest_name_is_the_longest_that_fits() -> None:
 
 def test_an_account_that_is_too_small_is_reported_before_the_deployment() -> None:
     at_once = deploy.concurrency()
-    assert at_once == sum(QUEUES.values())
+    assert at_once == QUEUES
     (few,) = deploy.faults_of_concurrency(10, at_once, 0)
-    assert f"10 concurrent executions and the queues may use {at_once}" in few
-    (reserved,) = deploy.faults_of_concurrency(100, at_once, 50)
+    assert f"10 unreserved concurrent executions and the queues may use {sum(QUEUES.values())}" in few
+    (reserved,) = deploy.faults_of_concurrency(149, at_once, 50)
     assert "MediaReservedConcurrency is 50" in reserved
-    assert deploy.faults_of_concurrency(1000, at_once, 50) == []
+    assert deploy.faults_of_concurrency(150, at_once, 50) == []
+
+
+@pytest.mark.parametrize("reserved", range(11))
+def test_a_reserve_that_throttles_the_media_queue_is_refused_by_the_check_and_the_template(reserved: int) -> None:
+    serves = reserved == 0 or reserved >= QUEUES["media"]
+    assert (deploy.faults_of_concurrency(1000, deploy.concurrency(), reserved) == []) is serves
+    pattern = template()["Parameters"]["MediaReservedConcurrency"]["AllowedPattern"]
+    assert (re.fullmatch(pattern, str(reserved)) is not None) is serves
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("unreserved", "deployed", "refused"),
+    [
+        (149, None, True),
+        (150, None, False),
+        (100, "50", False),  # an update: the stack's own reserve is given back
+        (100, "0", True),
+        (99, "50", True),
+    ],
+)
+def test_what_other_functions_reserve_does_not_count_and_what_this_stack_reserves_does(
+    unreserved: int, deployed: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloudformation = boto3.client("cloudformation", region_name="eu-west-1")
+    lambda_ = boto3.client("lambda", region_name="eu-west-1")
+    clients = {"cloudformation": cloudformation, "lambda": lambda_}
+    monkeypatch.setattr("boto3.client", lambda name, **_: clients[name])
+    monkeypatch.delenv("NEXUS_FEW_SANDBOXES", raising=False)
+    limit = {"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": unreserved}
+    parameter = {"ParameterKey": "MediaReservedConcurrency", "ParameterValue": deployed or ""}
+    stack = {"StackName": "nexus-prod", "CreationTime": "2026-11-28", "StackStatus": "UPDATE_COMPLETE"}
+    with Stubber(cloudformation) as stacks, Stubber(lambda_) as account:
+        if deployed is None:
+            stacks.add_client_error("describe_stacks", "ValidationError", "Stack nexus-prod does not exist")
+        else:
+            stacks.add_response("describe_stacks", {"Stacks": [{**stack, "Parameters": [parameter]}]})
+        account.add_response("get_account_settings", {"AccountLimit": limit})
+        assert deploy.main(["prod"]) == int(refused)
+
+
+def test_the_stack_and_its_region_are_those_of_samconfig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = (ROOT / "samconfig.toml").read_text().replace('"nexus-dev"', '"forum"').replace("eu-west-1", "us-east-1")
+    (tmp_path / "samconfig.toml").write_text(own)
+    monkeypatch.setattr(deploy, "ROOT", tmp_path)
+    assert [deploy.main(["dev", flag]) for flag in ("--stack", "--region")] == [0, 0]
+    assert capsys.readouterr().out == "forum\nus-east-1\n"
+
+
+def test_make_deploy_deletes_the_old_versions_of_the_stack_that_it_has_deployed(tmp_path: Path) -> None:
+    for name, does in (
+        ("python", 'case "$*" in *--stack) echo forum;; *--region) echo us-east-1;; esac'),
+        ("nexus", f'echo "$@" >> {tmp_path}/asked'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "-C", str(ROOT), "-o", "package", "deploy", "ENV=dev", f"DEV={tmp_path}", "SAM=true"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "asked").read_text() == "--stack forum --region us-east-1 versions --prune\n"
 
 
 @pytest.mark.parametrize("status", [None, "CREATE_FAILED"])

@@ -237,6 +237,16 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
     assert asked == [job]
 
 
+def test_a_firing_whose_id_looks_like_a_segments_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    firing = "60b2a65a-a2b7-58a9-9a5c-5f0c51b2b9c1"
+    poller = watch.Poller()
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
+    poller._monitor._events.append(end(firing))
+    monkeypatch.setattr(watch, "_records", lambda ids: [RunRecord(one, "SUCCESS", TASK, origin="rule") for one in ids])
+    (found,) = poller.poll()[1]
+    assert (found.id, found.state) == (firing, "success")
+
+
 # --- keys ---
 
 

@@ -182,10 +182,12 @@ def test_what_has_not_failed_is_not_sent() -> None:
 
 def test_a_run_without_a_letter_or_without_a_queue_of_this_stack_stops_no_other() -> None:
     runs = [alone(), alone(letter=False), alone("gone", letter=False)]
-    assert retrying.retry(retrying.failed(runs)) == "1 sent again. 2 no longer had a dead letter."
+    assert retrying.retry(retrying.failed(runs)) == (
+        "1 sent again. Not sent: 1 whose queue is not in this stack. 1 no longer had a dead letter."
+    )
 
 
-def test_what_sqs_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_sqs_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = alone()
     monkeypatch.setattr(dead_letters, "retry", lambda *_: Outcome(failed={run_id: "too large"}))
     assert retrying.retry(retrying.failed([run_id])) == "0 sent again. 1 could not be: too large."
@@ -204,7 +206,7 @@ def test_an_error_halfway_says_how_many_were_sent_before_it(monkeypatch: pytest.
     monkeypatch.setattr(dead_letters, "retry", retry)
     with pytest.raises(Problem, match="ReceiveMessage was denied") as caught:
         click(id=[first, second], confirmed="1")
-    assert caught.value.why == "not authorized to perform: sqs:ReceiveMessage 1 sent again before that."
+    assert caught.value.why == "not authorized to perform: sqs:ReceiveMessage. 1 sent again before that."
     assert caught.value.code is ExitCode.DENIED
     assert statuses([first, second]) == ["PENDING", "FAILURE"]
     with pytest.raises(ClientError):

@@ -59,7 +59,7 @@ GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
 EVIL = '<script>alert(1)</script>"\u202e'
 KEEP = 2_000_000_000
-EVENT = "4b5dd9d4-4fa6-4c1d-9a5c-5f0c51b2b9c1"
+EVENT = "a3441b5a-dc44-2028-9a5c-5f0c51b2b9c1"
 
 
 @pytest.fixture(scope="module")
@@ -530,9 +530,16 @@ def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_
 def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
     run_id, parent = failed(user_id="u-1"), new_id()
     assert "a sender" in page.get(f"/parts/run/{run_id}").text
-    for own, reported in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
-        values: dict[str, Value] = {"task": "cleanup_old_posts", "queue": "maintenance", "status": "SUCCESS"}
-        backend().store.apply(Write(own, values | ({"parent": parent} if own != EVENT else {}), insert=True))
+    sent: tuple[tuple[str, str, dict[str, Value], str], ...] = (
+        (EVENT, "cleanup_old_posts", {"origin": "rule"}, "its schedule"),
+        (new_id(), "record_mail_feedback", {"origin": "rule"}, "an EventBridge rule"),
+        (new_id(), "process_media_upload", {"origin": "upload"}, "an upload"),
+        (new_id(), "process_media_upload", {}, "a sender"),
+        (new_id(), "cleanup_old_posts", {"parent": parent}, f'href="/runs/{parent}"'),
+    )
+    for own, task, how, reported in sent:
+        values: dict[str, Value] = {"task": task, "queue": "default", "status": "SUCCESS"}
+        backend().store.apply(Write(own, values | how, insert=True))
         assert reported in page.get(f"/parts/run/{own}").text
     line = page.get(f"/parts/run/{run_id}/timeline").text
     assert "in line" in line

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
 from nexus import AsyncResult, asend_many, chain, check, group, ping, send_many
@@ -20,6 +21,7 @@ from nexus.settings import Settings, settings
 from nexus.testing import SentTasks
 from tests.support import own_catalogue as catalogue
 from tests.support.forks import in_a_child
+from tests.support.patience import PATIENCE
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
@@ -90,6 +92,40 @@ def test_a_send_that_was_given_up_names_its_run_and_begins_no_further_request(si
     bounded._threads.cache_clear()
     assert len(refused.value.failures) == 1
     assert len(silence.requests) <= 1  # none if the thread had not come so far; a second one would be a retry
+
+
+def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_accepted(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that is due later takes a request of its own; two are accepted before the caller gives up."""
+    boto3.client("scheduler").create_schedule_group(Name=settings().stack)
+    scheduler, released, quick = sdk.client("scheduler"), threading.Event(), threading.Semaphore(2)
+    create, asked = scheduler.create_schedule, list[str]()
+
+    def slow(**request: Any) -> Any:
+        asked.append(request["Name"])
+        if not quick.acquire(blocking=False):
+            released.wait()
+            raise BotoCoreError
+        return create(**request)
+
+    monkeypatch.setattr(scheduler, "create_schedule", slow)
+    many = [catalogue.send_note.s(**NOTE) for _ in range(5)]
+    waiting, future = bounded._start(lambda: send_many(many, countdown=3600))
+    ends = time.monotonic() + PATIENCE
+    while (len(asked), len(waiting.run_ids)) != (5, 3):
+        assert time.monotonic() < ends
+        time.sleep(0.001)
+
+    given_up = waiting.given_up(4.5)
+    released.set()
+    with pytest.raises(SendFailed) as refused:
+        future.result()
+
+    assert refused.value.failures.keys() == given_up.failures.keys()
+    assert given_up.away
+    assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
+    assert {AsyncResult(run_id).status for run_id in set(asked) - given_up.failures.keys()} == {"PENDING"}
 
 
 @pytest.mark.parametrize("track", [True, False])

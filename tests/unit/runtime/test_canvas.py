@@ -1,7 +1,8 @@
 """Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus import backend
+from nexus import backend, clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
-from nexus.backend.store import Write
+from nexus.backend.store import Outcome, Write
 from nexus.backend.transport import Message
 from nexus.client import (
     AsyncResult,
@@ -27,6 +28,7 @@ from nexus.client import (
     the_failure,
     then,
 )
+from nexus.clock import FrozenClock
 from nexus.eager import Context, run_next
 from nexus.envelope import decode
 from nexus.errors import InvalidMessage, Reject, SendFailed, TaskFailed, UnknownTask
@@ -34,6 +36,7 @@ from nexus.ids import derived_id, made_by_producer, new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.record import RunError
 from nexus.runs.transitions import failure, revoke_fan_out, send_again
+from nexus.settings import settings as run_settings
 from nexus.tasks import Arguments, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
 from nexus.worker import Run
@@ -346,6 +349,31 @@ def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
     assert {item["status"] for item in tasks.store.items.values()} == {"FAILURE"}
 
 
+def test_members_that_were_not_sent_fail_at_once_if_they_have_a_record(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that is due at once has none, so a write for each of thousands would change nothing."""
+
+    def refuse(_: object, __: str, messages: Sequence[Message]) -> dict[str, str]:
+        return {message.id: "InternalError" for message in messages}
+
+    monkeypatch.setattr(type(tasks.transport), "send", refuse)
+    apply, settled = tasks.store.apply, list[str]()
+
+    def noted(write: Write) -> Outcome:
+        if write.set.get("status") == "FAILURE":
+            settled.append(str(write.key))
+        return apply(write)
+
+    monkeypatch.setattr(tasks.store, "apply", noted)
+    with pytest.raises(SendFailed) as refused:
+        group(s("a"), s("b").set(countdown=60), s("c")).delay()
+
+    _, late, _ = refused.value.failures
+    assert settled == [late]
+    assert AsyncResult(late).status == "FAILURE"
+
+
 def test_calling_a_canvas_sends_it_as_in_celery(tasks: SentTasks, speaker: Speaker) -> None:
     handles = [
         group(s("a"), s("b"))(),
@@ -449,6 +477,126 @@ def test_send_many_takes_options_for_all_and_each_keeps_its_own(tasks: SentTasks
     assert [result(handle) for handle in handles] == ["a", "b"]
     with pytest.raises(UnknownTask, match="analytics"):
         send_many([s("a")], queue="analytics")
+
+
+# --- time to live ---
+
+
+MORNING = 1_795_770_000.0
+
+LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
+    "a chain": (lambda wait: chain(s("a"), after("b"), after("c")).set(countdown=wait), "c<b<a"),
+    "a chain whose second link is late": (lambda wait: chain(s("a"), after("b").set(countdown=wait)), "b<a"),
+    "a chain whose links are all late": (
+        lambda wait: chain(s("a").set(countdown=wait), after("b").set(countdown=wait), after("c")),
+        "c<b<a",
+    ),
+    "a chord": (lambda wait: chord([s("a"), s("b")], body("c")).set(countdown=wait), "c<[a b]"),
+    "a chord with one late member": (lambda wait: chord([s("a").set(countdown=wait), s("b")], body("c")), "c<[a b]"),
+    "a chord with a member by its eta": (
+        lambda wait: chord([s("a").set(eta=clock.date(MORNING + wait)), s("b")], body("c")),
+        "c<[a b]",
+    ),
+    "a chord of chains": (
+        lambda wait: chord([s("a") | after("b").set(countdown=wait), s("c")], body("d")),
+        "d<[b<a c]",
+    ),
+    "a chord in a chord": (
+        lambda wait: chord([chord([s("a").set(countdown=wait), s("b")], body("c")), s("d")], body("e")),
+        "e<[c<[a b] d]",
+    ),
+    "a chord in a chain": (
+        lambda wait: chain(s("a"), chord([after("b"), s("c")], body("d")).set(countdown=wait), after("e")),
+        "e<d<[b<a c]",
+    ),
+    "a group that ends a chain": (lambda wait: chain(s("a"), group(after("b"), s("c")).set(countdown=wait)), "[b<a c]"),
+}
+EACH_LATE = pytest.mark.parametrize(("make", "expected"), LATE.values(), ids=LATE)
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
+    """The time. What follows may be sent much later."""
+    monkeypatch.setattr(f"{__name__}.say", replace(say, sends_later=True))
+    frozen = FrozenClock(MORNING)
+    with clock.use(frozen):
+        yield frozen
+
+
+def a_day_passes(tasks: SentTasks, now: FrozenClock) -> None:
+    """What is due runs, and TTL removes what has expired."""
+    while due := [place for place, one in enumerate(tasks.transport.sent) if one.due <= now.now()]:
+        run_next(tasks.transport, due[0])
+    now.sleep(86_400)
+    for key, item in list(tasks.store.items.items()):
+        if int(str(item["expires"])) <= now.now():
+            del tasks.store.items[key]
+
+
+@EACH_LATE
+def test_what_is_due_after_its_records_would_expire_has_them_until_it_ends(
+    tasks: SentTasks, speaker: Speaker, now: FrozenClock, make: Callable[[float], Canvas[Any]], expected: str
+) -> None:
+    days = run_settings().run_days + 1
+    handle = make(days * 86_400.0).delay()
+
+    for _ in range(3 * days):
+        if not handle.ready():
+            a_day_passes(tasks, now)
+
+    assert result(handle) == expected
+
+
+@pytest.mark.parametrize("fails_first", [False, True], ids=["after a long wait", "after its predecessor's redrive"])
+def test_a_link_that_is_sent_late_is_kept_until_it_is_due(
+    tasks: SentTasks, speaker: Speaker, now: FrozenClock, fails_first: bool
+) -> None:
+    days = run_settings().run_days
+    handle = chain(s("a"), after("b").set(countdown=days * 86_400.0)).delay()
+    if fails_first:
+        speaker.bad = {"a"}
+        run_next(tasks.transport)
+        speaker.bad = set()
+        now.sleep((days - 1) * 86_400)
+        redrive(tasks)
+    else:
+        now.sleep((days + 1) * 86_400)
+    run_next(tasks.transport)
+
+    assert handle.status == "PENDING"
+    assert tasks.store.items[handle.id]["expires"] == now.now() + 2 * days * 86_400
+
+
+@pytest.mark.parametrize("word", ["good", "bad"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_member_that_ends_long_before_the_last_is_kept_as_long_as_its_group(
+    tasks: SentTasks, speaker: Speaker, now: FrozenClock, more: int, word: str
+) -> None:
+    """Long: more than half of the time for which records are kept."""
+    speaker.bad = {"bad"}
+    wait = run_settings().run_days * 43_200 + more
+    handle = group(s(word), s("z").set(countdown=wait)).delay()
+    first, last = handle.results
+
+    run_next(tasks.transport, 1)
+    assert first.ready()
+    assert (tasks.store.items[first.id]["expires"] == tasks.store.items[handle.id]["expires"]) is bool(more)
+    assert tasks.store.items[last.id]["expires"] == tasks.store.items[handle.id]["expires"]
+
+
+@EACH_LATE
+def test_what_is_revoked_stays_revoked_until_it_is_due(
+    tasks: SentTasks, speaker: Speaker, now: FrozenClock, make: Callable[[float], Canvas[Any]], expected: str
+) -> None:
+    days = run_settings().run_days + 1
+    handle = make(days * 86_400.0).delay()
+    assert handle.revoke() == "REVOKED"
+
+    for _ in range(3 * days):
+        a_day_passes(tasks, now)
+
+    assert expected.lstrip("[")[0] not in speaker.said
+    assert tasks.transport.sent == []
 
 
 # --- failures ---

@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
 from nexus import backend as backends
@@ -325,6 +325,106 @@ def test_a_stack_that_is_not_there_is_named(
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match="the stack nexus-prdo is missing or incomplete in eu-west-1"):
         send()
+
+
+def refuses(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "not now"}}, "CreateSchedule")
+
+
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize(
+    "error", [refuses("ThrottlingException"), refuses("AccessDeniedException"), BotoCoreError()], ids=repr
+)
+def test_of_many_that_are_due_later_those_from_the_first_failure_on_are_named_and_not_left_pending(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, error: Exception, track: bool
+) -> None:
+    schedule, asked = type(tasks.transport).send_at, list[str]()
+
+    def third_fails(transport: Any, queue: str, message: Any, when: datetime) -> None:
+        asked.append(message.id)
+        if len(asked) == 3:
+            raise error
+        schedule(transport, queue, message, when)
+
+    monkeypatch.setattr(type(tasks.transport), "send_at", third_fails)
+    with pytest.raises(SendFailed) as refused:
+        send_many([catalogue.send_note.s(**NOTE) for _ in range(5)], countdown=3600, track=track)
+
+    scheduled = [sent.message.id for sent in tasks.transport.sent]
+    assert asked[:2] == scheduled
+    assert len(asked) == 3, "the rest would fail too"
+    assert refused.value.away == sdk.is_outage(error)
+    assert list(refused.value.failures.values()) == [str(error)] * 3
+    assert not refused.value.failures.keys() & set(scheduled)
+    if track:
+        assert [AsyncResult(run_id).status for run_id in scheduled] == ["PENDING"] * 2
+        assert [AsyncResult(run_id).status for run_id in refused.value.failures] == ["FAILURE"] * 3
+
+
+def test_a_task_has_as_children_those_of_many_that_were_accepted(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = type(tasks.transport).send
+
+    def refuse_the_second(transport: Any, queue: str, messages: Any) -> Any:
+        return {messages[1].id: "no", **send(transport, queue, [messages[0]])} if len(messages) == 2 else {}
+
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
+        with pytest.raises(SendFailed):
+            send_many([ping.s(text="one"), ping.s(text="two")])
+        return catalogue.NoteSent()
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+    handle = catalogue.send_note.delay(**NOTE)
+    monkeypatch.setattr(type(tasks.transport), "send", refuse_the_second)
+    run_next(tasks.transport)
+
+    assert [child.id for child in handle.children] == [sent.message.id for sent in tasks.transport.sent]
+
+
+def test_a_stack_without_schedules_is_incomplete_unless_something_could_be_sent(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_group(**_: Any) -> None:
+        raise refuses("ResourceNotFoundException")
+
+    monkeypatch.setattr(sdk.client("scheduler"), "create_schedule", no_group)
+    now, later = catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE).set(countdown=3600)
+    with pytest.raises(ConfigurationError, match="missing or incomplete"):
+        send_many([later, later])
+
+    with pytest.raises(SendFailed) as refused:
+        send_many([now, later, now])
+
+    assert len(refused.value.failures) == 1
+    sqs = boto3.client("sqs")
+    url = sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"]
+    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    ids = [json.loads(message["Body"])["id"] for message in received]
+    assert [AsyncResult(run_id).status for run_id in ids] == ["PENDING"] * 2
+    assert [AsyncResult(run_id).status for run_id in refused.value.failures] == ["FAILURE"]
+
+
+def test_records_of_many_that_were_written_before_a_failure_are_not_left_pending(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dynamodb = sdk.client("dynamodb")
+    execute, inserts = dynamodb.batch_execute_statement, []
+
+    def second_fails(**request: Any) -> Any:
+        if request["Statements"][0]["Statement"].startswith("INSERT"):
+            inserts.append(request)
+            if len(inserts) == 2:
+                raise EndpointConnectionError(endpoint_url="https://dynamodb")
+        return execute(**request)
+
+    monkeypatch.setattr(dynamodb, "batch_execute_statement", second_fails)
+    with pytest.raises(SendFailed) as refused:
+        send_many([catalogue.send_note.s(**NOTE) for _ in range(30)])
+
+    assert refused.value.away
+    statuses = [AsyncResult(run_id).status for run_id in refused.value.failures]
+    assert statuses == ["FAILURE"] * 25 + ["UNKNOWN"] * 5
 
 
 def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus import backend
+from nexus import backend, clock
 from nexus.aws import sdk
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, Sent
@@ -16,18 +16,23 @@ from nexus.backend.store import Item, Outcome, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.builtin import Ping
 from nexus.client import AsyncResult
+from nexus.client.steps import MAX_BYTES
+from nexus.clock import FrozenClock
 from nexus.eager import Context, run_next
 from nexus.envelope import Envelope, Segment
 from nexus.errors import Reject
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
+from nexus.runs import tallies
+from nexus.runs.payloads import ITEM_BYTES
 from nexus.runs.record import RunError
 from nexus.runs.transitions import failure, send_again
+from nexus.settings import settings as run_settings
 from nexus.testing import SentTasks
-from nexus.worker import Continuation, Run
+from nexus.worker import Continuation, Run, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
-from tests.support.own_catalogue import Counted, MakeReport, ReportPart
+from tests.support.own_catalogue import Counted, MakeReport, ReportPart, count_rows
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -120,6 +125,20 @@ def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentT
     assert handle.result is not None
     assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
     assert job.places == [*(Segment(index=index, total=3) for index in range(3)), None]
+
+
+def test_a_job_is_kept_from_the_beginning_of_its_second_phase(tasks: SentTasks, job: Job) -> None:
+    job.phases = 2
+    kept = run_settings().run_days * 86_400
+    with clock.use(FrozenClock(1_795_770_000.0)):
+        handle = TASK.delay()
+        run_next(tasks.transport)
+    with clock.use(FrozenClock(1_796_770_000.0)):
+        for _ in range(3):
+            run_next(tasks.transport)
+
+    ends = [tasks.store.items[key]["expires"] for key in (handle.id, tallies.tally(handle.id, 2, 0))]
+    assert ends == [1_796_770_000 + kept] * 2
 
 
 def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tasks: SentTasks, job: Job) -> None:
@@ -243,17 +262,84 @@ def test_a_unique_jobs_place_is_free_as_soon_as_its_segments_have_ended(
     assert "holder" not in tasks.store.items[place]
 
 
-def test_a_reducer_that_raises_fails_the_run(tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reduce(_: object) -> Counted:
-        raise ZeroDivisionError("no rows")
+def raises(error: Exception) -> NoReturn:
+    raise error
 
-    monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part, reduce))
+
+@pytest.mark.parametrize("phases", [1, 2])
+@pytest.mark.parametrize(
+    ("reduced", "reason"),
+    [
+        (lambda: raises(ZeroDivisionError("no rows")), "ZeroDivisionError: while reducing the results: no rows"),
+        (
+            lambda: Counted.model_construct(rows_read="many"),  # type: ignore[arg-type]
+            "InvalidMessage: while reducing the results: make_report: rows_read: ",
+        ),
+    ],
+    ids=["raises", "has an invalid result"],
+)
+def test_a_reducer_that_fails_fails_the_run(
+    tasks: SentTasks, job: Job, phases: int, reduced: Callable[[], Counted], reason: str
+) -> None:
+    job.phases = phases
+    registry._implementations[TASK.name] = Implementation(TASK, job, job.part, lambda _: reduced())
     handle = TASK.delay()
 
     tasks.run()
 
-    assert handle.error is not None
-    assert str(handle.error) == "ZeroDivisionError: while reducing the results: no rows"
+    assert handle.status == "FAILURE"
+    assert str(handle.error).startswith(reason)
+    assert len(job.places) == 3, "no second phase"
+    assert "holder" not in tasks.store.items[str(handle.record().place)]
+    assert tasks.dead_letters == []
+
+
+class Described(Counted):
+    """A result with a text of any length."""
+
+    text: str
+
+
+LONGEST_KEPT = 32 * 1024
+
+
+@pytest.mark.parametrize(("size", "apart"), [(LONGEST_KEPT, False), (LONGEST_KEPT + 1, True)])
+def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, size: int, apart: bool
+) -> None:
+    args = ReportPart(day="x" * (size - len('{"day":"","last":true}')), last=True)
+    result = Described(rows_read=6, text="x" * (size - len('{"rows_read":6,"changed":0,"text":""}')))
+
+    def plan(_: object, run: Run) -> Continuation:
+        return run.fan_out([ReportPart(day="2026-01-01")] * 3, then=args)
+
+    implemented = Implementation(TASK, plan, lambda args, run: Counted(rows_read=2), lambda parts: result)
+    monkeypatch.setitem(registry._implementations, TASK.name, implemented)
+    handle = TASK.delay()
+    for _ in range(4):
+        run_next(tasks.transport)
+
+    kept = [str(tasks.store.items[handle.id][name]) for name in ("next_phase", "partial")]
+    assert [text.startswith("s3:") for text in kept] == [apart, apart]
+    assert 2 * LONGEST_KEPT + MAX_BYTES < ITEM_BYTES
+    tasks.run()
+    assert handle.result is not None
+    assert handle.result.rows_read == 6
+
+
+def test_a_second_phase_that_no_message_can_carry_is_refused_before_the_segments_run(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.SECOND_PHASE", ReportPart(day="x" * 1_050_000, last=True))
+    job.phases = 2
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.status == "FAILURE"
+    assert "over the limit" in str(handle.error)
+    assert job.places == []
+    assert len(tasks.dead_letters) == 1
 
 
 def test_results_that_cannot_be_read_now_are_read_when_the_last_segments_message_comes_back(
@@ -382,6 +468,88 @@ def test_a_run_whose_record_expires_while_its_segments_end_is_forgotten(
 
     assert tasks.transport.sent == []
     assert handle.status == "UNKNOWN"
+
+
+def test_a_run_whose_tally_has_expired_fails_when_a_member_ends(tasks: SentTasks, job: Job) -> None:
+    """A member was tried again so late that TTL has removed the place where it would be counted."""
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    del tasks.store.items[tallies.tally(handle.id, 1, 0)]
+
+    tasks.run()
+
+    assert handle.status == "FAILURE"
+    assert str(handle.error) == (
+        "TallyExpired: member 0 ended when its place in the count had expired: such records are kept for "
+        f"{run_settings().run_days} days"
+    )
+    assert "holder" not in tasks.store.items[str(handle.record().place)]
+
+
+@pytest.mark.parametrize(("tally_too", "uncounted"), [(True, [0, 1, 2]), (False, [2])])
+def test_the_end_of_a_member_is_logged_if_the_run_that_waited_has_expired(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, tally_too: bool, uncounted: list[int]
+) -> None:
+    """TTL may remove the tally up to two days later."""
+    lost: list[tuple[str, int]] = []
+    monkeypatch.setattr(observe, "not_counted", lambda parent, segment: lost.append((parent, segment.index)))
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    del tasks.store.items[handle.id]
+    if tally_too:
+        del tasks.store.items[tallies.tally(handle.id, 1, 0)]
+
+    tasks.run()
+
+    assert lost == [(handle.id, index) for index in uncounted]
+    assert handle.status == "UNKNOWN"
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+def test_a_late_duplicate_of_a_member_changes_nothing_after_its_tally_has_expired(
+    tasks: SentTasks, job: Job, phases: int
+) -> None:
+    """In a run of one phase the run has ended by then; in one of two, the second is under way."""
+    job.phases = phases
+    handle = TASK.delay()
+    for _ in range(3):
+        run_next(tasks.transport)
+    (last,) = tasks.transport.sent
+    run_next(tasks.transport)
+    before = handle.record()
+    del tasks.store.items[tallies.tally(handle.id, 1, 0)]
+
+    tasks.transport.sent.insert(0, last)
+    run_next(tasks.transport)
+
+    assert handle.record() == before
+    tasks.run()
+    assert handle.status == "SUCCESS"
+
+
+def test_a_foreign_member_fails_no_run_that_has_no_members(tasks: SentTasks, job: Job) -> None:
+    waits = count_rows.delay()
+    tasks.store.apply(Write(waits.id, {"status": "STARTED"}))
+    place = Segment(index=0, total=1, phase=1, kind="group")
+    args = {"day": "2026-01-01"}
+    claimed = Envelope(id=tallies.member(waits.id, 1, 0), task=TASK.name, args=args, parent=waits.id, segment=place)
+    tasks.transport.sent[:] = [Sent("analytics", Message.of(claimed), 0.0)]
+
+    tasks.run()
+
+    assert waits.status == "STARTED"
+
+
+def test_a_revocation_that_meets_the_plan_revokes_what_was_planned(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = TASK.delay()
+    tasks.store.apply(Write(handle.id, {"status": "STARTED"}))
+    planned = Write(handle.id, {"total": 3, "phase": 1})
+    before_write(monkeypatch, tasks, handle.id, {"revoke": True}, lambda: tasks.store.apply(planned))
+
+    assert handle.revoke() == "REVOKED"
+    assert {child.status for child in handle.children} == {"REVOKED"}
 
 
 def before_write(

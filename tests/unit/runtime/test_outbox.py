@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
+from botocore.exceptions import EndpointConnectionError
 from sqlalchemy.orm import Session
 
 from dev.postgres import temporary
@@ -137,6 +138,131 @@ def test_nothing_is_lost_while_aws_is_away(
     tasks.run()
 
     assert sorted(runs) == sorted(ids)
+
+
+class Refusing:
+    """A queue that accepts no message of some runs, and counts those that it is asked for."""
+
+    def __init__(self, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refused: set[str] = set()
+        self.asked: list[str] = []
+        send = type(tasks.transport).send
+
+        def send_some(transport: Any, queue: str, messages: Any) -> Any:
+            self.asked += [message.id for message in messages]
+            accepted = [message for message in messages if message.id not in self.refused]
+            send(transport, queue, accepted)
+            return {message.id: "refused" for message in messages if message.id in self.refused}
+
+        monkeypatch.setattr(type(tasks.transport), "send", send_some)
+
+
+@pytest.fixture
+def queue(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> Refusing:
+    return Refusing(tasks, monkeypatch)
+
+
+def registered(connect: Connect, count: int) -> list[str]:
+    """Registers this many rows. Returns their ids, in the order in which they are sent."""
+    connection = connect()
+    ids = sorted(register(connection) for _ in range(count))
+    connection.close()
+    return ids
+
+
+def test_a_row_that_aws_refuses_holds_up_no_other(
+    connect: Connect, tasks: SentTasks, runs: list[str], queue: Refusing
+) -> None:
+    """In the first page, at a page's end and in the last page."""
+    ids = registered(connect, 12)
+    queue.refused = {ids[0], ids[4], ids[11]}
+
+    with pytest.raises(SendFailed) as refused:
+        outbox.send_pending(connect, page=5)
+
+    assert refused.value.failures == dict.fromkeys(sorted(queue.refused), "refused")
+    assert queue.asked == ids, "each once"
+    assert rows(connect) == 3
+    queue.refused = {ids[0]}
+    with pytest.raises(SendFailed):
+        outbox.send_pending(connect)
+    queue.refused = set()
+    assert outbox.send_pending(connect) == outbox.Sent(sent=1)
+    tasks.run()
+    assert sorted(runs) == sorted(ids)
+
+
+def test_a_pass_ends_with_a_page_of_which_aws_accepts_nothing(
+    connect: Connect, tasks: SentTasks, queue: Refusing
+) -> None:
+    ids = registered(connect, 12)
+    queue.refused = set(ids[2:9])
+
+    with pytest.raises(SendFailed) as refused:
+        outbox.send_pending(connect, page=3)
+
+    assert queue.asked == ids[:6]
+    assert list(refused.value.failures) == ids[2:6]
+
+
+def test_refused_rows_count_toward_the_limit(connect: Connect, tasks: SentTasks, queue: Refusing) -> None:
+    ids = registered(connect, 5)
+    queue.refused = {ids[0]}
+
+    with pytest.raises(SendFailed):
+        outbox.send_pending(connect, limit=3, page=2)
+
+    assert queue.asked == ids[:3]
+
+
+def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
+    connect: Connect, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = registered(connect, 5)
+    apply, asked = type(tasks.store).apply, list[str]()
+
+    def third_is_lost(store: Any, write: Any) -> Any:
+        asked.append(write.key)
+        if len(asked) == 3:
+            raise EndpointConnectionError(endpoint_url="https://dynamodb")
+        return apply(store, write)
+
+    monkeypatch.setattr(type(tasks.store), "apply", third_is_lost)
+    with pytest.raises(SendFailed, match="Could not connect") as refused:
+        outbox.send_pending(connect)
+
+    assert refused.value.away
+    assert list(refused.value.failures) == [ids[2]]
+    assert asked == ids[:3]
+    assert rows(connect) == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "args = '{'",
+        "args = '7'",
+        "args = '[1]'",
+        'args = \'{"user_id": "u"}\'',
+        "due = 1e300",
+        "expires = 1e17",
+        "id = '0'",
+        "queue = 'none'",
+    ],
+)
+def test_a_row_that_cannot_be_read_is_kept_with_its_fault(connect: Connect, tasks: SentTasks, fault: str) -> None:
+    spoiled, other = registered(connect, 2)
+    connection = connect()
+    connection.execute(f"UPDATE {outbox.TABLE} SET {fault} WHERE id = '{spoiled}'")
+    connection.commit()
+
+    assert outbox.send_pending(connect) == outbox.Sent(sent=1, kept=1)
+
+    assert [sent.message.id for sent in tasks.transport.sent] == [other]
+    ((_, task, reason),) = outbox.faults(connection)
+    connection.close()
+    assert task == "send_note"
+    assert reason.startswith(("InvalidMessage: ", "UnknownTask: "))
 
 
 class Killed(BaseException):
@@ -367,6 +493,56 @@ def test_the_command_says_why_it_could_not_send(
     monkeypatch.setattr(outbox, "send_pending", refuse)
     assert outbox.main(["send", "shop:connect"]) == code
     assert capsys.readouterr().err == f"{error}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("database is locked"),
+        psycopg.OperationalError("the database system is shutting down"),
+        psycopg.InterfaceError("the connection is closed"),
+        ConnectionRefusedError("Connection refused"),
+    ],
+    ids=repr,
+)
+def test_the_command_goes_on_after_the_database_was_out_of_reach(
+    shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    results: list[Any] = [error, outbox.Sent(1, 0), ConfigurationError("no such stack")]
+
+    def send(connect: Any) -> Any:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    assert outbox.main(["send", "shop:connect", "--every", "7"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "sent 1, kept 0\n"
+    assert printed.err == f"the database: {type(error).__name__}: {error}\nno such stack\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (AttributeError("no such column"), ["--every", "7"]),
+        (sqlite3.IntegrityError("a constraint"), ["--every", "7"]),
+        (sqlite3.OperationalError("database is locked"), []),
+    ],
+    ids=["a fault of the code", "a fault of the data", "once"],
+)
+def test_the_command_ends_with_any_other_error(
+    shop: None, monkeypatch: pytest.MonkeyPatch, error: Exception, options: list[str]
+) -> None:
+    def fail(_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(outbox, "send_pending", fail)
+    with pytest.raises(type(error)):
+        outbox.main(["send", "shop:connect", *options])
 
 
 def test_the_command_goes_on_after_a_failed_send_until_its_configuration_is_at_fault(

@@ -58,7 +58,7 @@ def does(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Run], Any], **opt
     """send_note does this work, and has these options."""
     task = replace(catalogue.send_note, **options)
     monkeypatch.setitem(registry._declared, task.name, (task, "test"))
-    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work, reduce=lambda notes: notes[0]))
 
 
 def send() -> AsyncResult[catalogue.NoteSent]:
@@ -142,8 +142,12 @@ def test_a_sandbox_that_was_frozen_after_its_claim_does_not_run(
 
 @pytest.mark.parametrize(
     "end",
-    [lambda run: raises(OSError("no network")), lambda run: run.continue_from({"page": 2})],
-    ids=["fails", "continues"],
+    [
+        lambda run: raises(OSError("no network")),
+        lambda run: run.continue_from({"page": 2}),
+        lambda run: run.fan_out([catalogue.SendNote(**catalogue.NOTE)] * 2),
+    ],
+    ids=["fails", "continues", "fans out"],
 )
 def test_an_attempt_during_which_its_run_was_revoked_is_the_last(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, end: Callable[[Run], Any]
@@ -161,6 +165,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_the_last(
     assert asked == ["STARTED"]
     assert handle.status == "REVOKED"
     assert tasks.dead_letters == []
+    assert len(tasks.transport.sent) == 1, "no segment"
 
 
 # --- two sandboxes with the same message ---

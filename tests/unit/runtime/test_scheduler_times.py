@@ -133,3 +133,12 @@ def test_a_span_in_slices_has_the_firings_of_the_whole(
     whole = list(times(start, cuts[-1]))
     assert whole == [time for after, until in itertools.pairwise(cuts) for time in times(after, until)]
     assert whole == sorted(set(whole))
+
+
+@pytest.mark.parametrize("expression", ["rate(1 minute)", "cron(* * * * ? *)"])
+def test_a_schedule_whose_end_has_passed_is_not_searched_to_the_end_of_time(expression: str) -> None:
+    now = utc("2026-03-01 00:00")
+    times = cron.scheduler_times(
+        expression, ZoneInfo("UTC"), now, datetime.max.replace(tzinfo=UTC), start=now - timedelta(days=2), end=now
+    )
+    assert list(times) == []

@@ -334,8 +334,9 @@ def test_a_run_without_a_record_is_revoked_by_inserting_one() -> None:
     assert unknown == Write(RUN, set=values, insert=True)
 
 
-def test_a_started_run_is_asked_to_end() -> None:
-    assert transitions.ask_to_revoke(RUN) == Write(RUN, set={"revoke": True}, when=(equals("status", "STARTED"),))
+def test_a_started_run_is_asked_to_end_unless_it_has_fanned_out() -> None:
+    when = (equals("status", "STARTED"), Condition("total", "missing"))
+    assert transitions.ask_to_revoke(RUN) == Write(RUN, set={"revoke": True}, when=when)
 
 
 def test_a_result_is_dropped_unless_another_run_needs_it() -> None:

@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from math import inf
+from typing import Any, Literal
 
 import pytest
 
 from nexus import clock
 from nexus.backend.memory import MemoryTransport
+from nexus.backend.transport import Message
 from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
 from nexus.clock import FrozenClock
 from nexus.eager import run_next
+from nexus.envelope import Envelope
 from nexus.errors import Reject, Retry
+from nexus.ids import made_at, new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
@@ -220,3 +224,30 @@ def test_every_queue_answers_ping(tasks: SentTasks) -> None:
     tasks.run()
 
     assert handle.get(timeout=1) == Pong(text="hello", queue="uploads", function="this process")
+
+
+@pytest.mark.parametrize("origin", ["rule", None])
+@pytest.mark.parametrize("digit", "0123456789abcdef")
+def test_a_rules_message_runs_once_whatever_version_its_id_seems_to_have(
+    tasks: SentTasks, work: Work, digit: str, origin: Literal["rule"] | None
+) -> None:
+    # Given a message with an EventBridge event's id; a template deployed earlier does not name the origin
+    event_id = f"f04bcde6-2961-{digit}b24-8015-1a2b3c4d5e6f"
+    args = {"user_id": "u-1", "kind": "like", "text": "A likes your post"}
+    firing = Message.of(Envelope(id=event_id, task="send_note", args=args, origin=origin))
+    tasks.transport.send("default", [firing, firing])
+
+    tasks.run()
+
+    assert work.attempts == [1]
+    record = AsyncResult(event_id).record()
+    assert (record.status, record.task, record.queue, record.args) == ("SUCCESS", "send_note", "default", args)
+    assert record.origin == origin
+    assert tasks.dead_letters == []
+
+
+def test_an_events_id_names_no_time_of_the_future() -> None:
+    """Its first twelve digits can be a year that no `datetime` holds."""
+    assert made_at("f04bcde6-2961-7b24-8015-1a2b3c4d5e6f") is None
+    assert made_at("f04bcde6-2961-4b24-8015-1a2b3c4d5e6f") is None
+    assert (made_at(new_id()) or inf) == pytest.approx(clock.now(), abs=60)

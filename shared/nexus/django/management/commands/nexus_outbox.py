@@ -49,6 +49,10 @@ class Command(BaseCommand):
                 self.stderr.write(str(error))
             except NexusError as error:
                 raise CommandError(str(error)) from error
+            except Exception as error:
+                if not every or not outbox.is_lost(error):
+                    raise
+                self.stderr.write(f"the database: {type(error).__name__}: {error}")
             if not every:
                 return
             time.sleep(every)
