@@ -108,8 +108,8 @@ FAULTS = (
     Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta)", "pass"),
     Fault(
         "a second long wait has a schedule of its own",
-        transport.again_id,
-        'return f"{run_id}_{int(due)}"',
+        transport.schedule_name,
+        'return f"{run_id}_{int(due)}" if delivered else run_id',
         "return run_id",
     ),
     Fault("what is given up is a dead letter", Worker._failed, 'if claimed.source != "direct":', "if False:"),

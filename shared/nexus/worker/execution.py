@@ -21,7 +21,7 @@ from nexus import builtin, clock
 from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
-from nexus.backend.transport import MAX_DELAY, DeadLetter, Message
+from nexus.backend.transport import MAX_DELAY, DeadLetter, Message, schedule_name
 from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import (
@@ -335,10 +335,9 @@ class Worker:
         """
         now, message = clock.now(), received.message
         back = min(due, now + LONGEST_HIDING)
-        if message is not None and (
-            (due > back and self._sent_again(received, due))
-            or (message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)))
-        ):
+        if message is not None and due > back and self._sent_again(received, due):
+            return
+        if message is not None and message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)):
             return
         self.later.append((received, max(0.0, due - now)))
 
@@ -354,7 +353,8 @@ class Worker:
         envelope, transport, delay = received.envelope, backend().transport, due - clock.now()
         try:
             if delay > MAX_DELAY:
-                transport.send_at(self.queue, Message.again(envelope, due), clock.date(due))
+                name = schedule_name(envelope.id, due, delivered=True)
+                transport.send_at(self.queue, replace(Message.of(envelope), id=name), clock.date(due))
                 return True
             refused = transport.send(self.queue, [Message.of(envelope, max(0, ceil(delay)))])
         except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
@@ -362,7 +362,7 @@ class Worker:
         else:
             if not refused:
                 return True
-            reason = RunError.of(SendFailed(dict(refused)))
+            reason = RunError.of(SendFailed(refused))
         observe.not_sent_again(envelope.id, reason)
         return False
 

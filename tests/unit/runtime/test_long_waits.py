@@ -21,7 +21,7 @@ from nexus.backend.transport import (
     RETENTION,
     Message,
     SqsTransport,
-    again_id,
+    schedule_name,
 )
 from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
@@ -295,14 +295,15 @@ def test_what_scheduler_is_asked_for_is_a_name_and_an_input_that_it_takes_and_le
     scheduler.create_schedule_group(Name=group)
     text = r"<aws.scheduler.execution-id> \<aws.scheduler.schedule-arn> <aws.scheduler <b>"
     envelope = Envelope.of(id=new_id(), task="send_note", args={**catalogue.NOTE, "text": text})
-    message = Message.again(envelope, MORNING + 0.7)
+    name = schedule_name(envelope.id, MORNING + 0.7, delivered=True)
+    message = replace(Message.of(envelope), id=name)
     transport = SqsTransport()
     for _ in range(2):
         transport.send_at("default", message, datetime(2090, 1, 1, tzinfo=UTC))
 
     (listed,) = scheduler.list_schedules(GroupName=group)["Schedules"]
     assert re.fullmatch(r"[0-9a-zA-Z_.-]{1,64}", listed["Name"])
-    assert listed["Name"] == again_id(envelope.id, MORNING) == f"{envelope.id}_1795770000"
+    assert listed["Name"] == name == f"{envelope.id}_1795770000"
     body = scheduler.get_schedule(Name=listed["Name"], GroupName=group)["Target"]["Input"]
     assert "<aws.scheduler." not in body
     assert decode(body) == envelope
