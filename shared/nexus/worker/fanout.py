@@ -96,7 +96,7 @@ def send_plan(envelope: Envelope, token: str, total: int, billed: Callable[[Writ
             messages.append(_message(envelope, tallies.member(envelope.id, 1, index), args, segment))
         failures = backend().transport.send(queue, messages)
         if failures:
-            raise SendFailed(dict(failures))
+            raise SendFailed(failures)
     sent = Write(envelope.id, {"waits": True}, remove=(*LEFT_BY_CLAIM, "cursor"), when=held(token))
     return store.apply(billed(sent))
 
@@ -218,10 +218,16 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
-    reduced = _reduced(item, "", payloads.room(item))
+    record = RunRecord.of(item)
+
+    def kept(combined: Any) -> tuple[str, str | None]:
+        shortfall = _shortfall(record, combined)
+        return payloads.dump(record.id, combined, inline=payloads.room(item)), shortfall
+
+    reduced = _reduced(item, kept)
     if reduced is None:
         return
-    record, (text, shortfall) = RunRecord.of(item), reduced
+    text, shortfall = reduced
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     # The run may have failed before: a failed part that is sent again and succeeds turns it into a success.
     values["history"] = history.of_task(record.task, record.id, item.get("argument"))
@@ -246,10 +252,8 @@ def _shortfall(record: RunRecord, combined: Any) -> str | None:
     return shortfall
 
 
-def _reduced(item: Item, suffix: str, inline: int) -> tuple[str, str | None] | None:
-    """The results of the members, reduced, as the record stores them, and in what they fall short.
-
-    `suffix` follows the run's id in the name of the object, if they do not fit `inline`.
+def _reduced[T](item: Item, keep: Callable[[Any], T]) -> T | None:
+    """What `keep` makes of the members' reduced results.
 
     None: the run has failed, because they could not be reduced. Raises UnknownTask if this deployment lacks the task,
     and what AWS raises: the member's message is redelivered.
@@ -258,8 +262,7 @@ def _reduced(item: Item, suffix: str, inline: int) -> tuple[str, str | None] | N
     if record.task != tallies.GROUP:
         registry.task(record.task)
     try:
-        combined = _combined(item)
-        return payloads.dump(f"{record.id}{suffix}", combined, inline=inline), _shortfall(record, combined)
+        return keep(_combined(item))
     except Exception as error:
         if sdk.is_of_aws(error):
             raise
@@ -296,12 +299,12 @@ def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
 def _advance(item: Item) -> None:
     """Starts the next phase once all segments are done: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    reduced = _reduced(item, "-partial", BETWEEN_PHASES)
-    if reduced is None:
+    partial = _reduced(item, lambda combined: payloads.dump(f"{record.id}-partial", combined, inline=BETWEEN_PHASES))
+    if partial is None:
         return
     keep = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": reduced[0], "expires": keep}
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": partial, "expires": keep}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
@@ -322,7 +325,7 @@ def _send_next_phase(item: Item) -> None:
     message = _next_phase(record.id, record.task, args)
     failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
-        raise SendFailed(dict(failures))
+        raise SendFailed(failures)
 
 
 def _after_success(item: Item) -> None:

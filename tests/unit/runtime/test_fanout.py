@@ -23,13 +23,13 @@ from nexus.envelope import Envelope, Segment
 from nexus.errors import Reject
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
-from nexus.runs import tallies
+from nexus.runs import payloads, tallies
 from nexus.runs.payloads import ITEM_BYTES
 from nexus.runs.record import RunError
 from nexus.runs.transitions import failure, send_again
 from nexus.settings import settings as run_settings
 from nexus.testing import SentTasks
-from nexus.worker import Continuation, Run, observe
+from nexus.worker import Continuation, Run, fanout, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, MakeReport, ReportPart, count_rows
@@ -292,6 +292,23 @@ def test_a_reducer_that_fails_fails_the_run(
     assert len(job.places) == 3, "no second phase"
     assert "holder" not in tasks.store.items[str(handle.record().place)]
     assert tasks.dead_letters == []
+
+
+def test_only_the_whole_result_is_examined_for_a_shortfall_and_before_it_is_stored(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.phases = 2
+    monkeypatch.setattr(Counted, "shortfall", property(lambda _: raises(ValueError("no such shortfall"))))
+    monkeypatch.setattr(fanout, "BETWEEN_PHASES", 0)
+    monkeypatch.setattr(payloads, "room", lambda _: 0)
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert str(handle.error) == "ValueError: while reducing the results: no such shortfall"
+    assert [segment for segment in job.places if segment is None] == [None], "the second phase has run"
+    assert f"results/none/{handle.id}-partial.json" in tasks.store.objects
+    assert f"results/none/{handle.id}.json" not in tasks.store.objects
 
 
 class Described(Counted):
