@@ -105,7 +105,7 @@ FAULTS = (
         '"attempts": attempt - 1',
         '"attempts": attempt',
     ),
-    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta)", "pass"),
+    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta, claimed.item)", "pass"),
     Fault(
         "a second long wait has a schedule of its own",
         transport.schedule_name,

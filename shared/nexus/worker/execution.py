@@ -220,6 +220,7 @@ class Worker:
         if isinstance(decision, Acknowledge):
             self._already_ended(readable, decision.record, existing or {})
             return
+        fanout.outlive(envelope, existing or {}, due)
         delay, message = due - clock.now(), readable.message
         if delay > LONGEST_HIDING or message is None or message.receives > 1 or message.wears_out(due):
             if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
@@ -281,7 +282,7 @@ class Worker:
                     self._wait_for_lease(readable, until)
                     return None
                 case Early(until):
-                    self._come_back(readable, until)
+                    self._come_back(readable, until, existing or {})
                     return None
                 case Died(record):
                     if self._died(readable, record, existing or {}):
@@ -326,14 +327,17 @@ class Worker:
 
     # --- come back later ---
 
-    def _come_back(self, received: Received, due: float) -> None:
+    def _come_back(self, received: Received, due: float, item: Item) -> None:
         """Has the run's message delivered again at `due`.
 
         SQS hides a message for at most twelve hours, counted from its receive; for longer waits a one-off schedule
         sends another one. Without the right to create one it comes back in steps: a run is not claimed before its time.
-        A message that SQS would soon give up or delete is replaced by another one.
+        A message that SQS would soon give up or delete is replaced by another one. `item` is the run's record.
         """
         now, message = clock.now(), received.message
+        if due > now + MAX_DELAY:
+            with self._on_failure(received):
+                fanout.outlive(received.envelope, item, due)
         back = min(due, now + LONGEST_HIDING)
         if message is not None and due > back and self._sent_again(received, due):
             return
@@ -537,7 +541,7 @@ class Worker:
             outcome = backend().store.apply(retry)
             self._tab.lap()
             if isinstance(outcome, Applied):
-                self._come_back(claimed, eta)
+                self._come_back(claimed, eta, claimed.item)
                 return "retry", reason
             if (outcome.item or {}).get("revoke"):
                 self._revoke(claimed, "revoked while it ran; its attempt failed", spent=retry.set["spent"])
@@ -575,7 +579,7 @@ class Worker:
         outcome = backend().store.apply(write)
         self._tab.lap()
         if isinstance(outcome, Applied):
-            self._come_back(claimed, due)
+            self._come_back(claimed, due, claimed.item)
         elif (outcome.item or {}).get("revoke"):
             self._revoke(claimed, "revoked while it ran", spent=write.set["spent"])
         else:

@@ -153,6 +153,39 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         _send_next_phase(noted.item)
 
 
+def outlive(envelope: Envelope, item: Item, due: float) -> None:
+    """Keeps what a run's end needs, if the run waits until `due` and others wait for it: its parent, the parent's
+    tallies and the members that have ended, and those of the parent's parent.
+
+    A request for each parent. The writes, one per member and per hundred of them, are made only if less than three
+    quarters of the time for which records are kept would be left when the run is due.
+    """
+    keep, store = transitions.keep_until(due), backend().store
+    member: Envelope | None = _ends_in(envelope.id, item) or envelope
+    while member is not None and tallies.is_member(member):
+        parent = str(member.parent)
+        waiting = store.get([parent]).get(parent)
+        if waiting is None:
+            return
+        record = RunRecord.of(waiting)
+        if keep - int(str(waiting["expires"])) > settings().run_days * 21_600:
+            # Tallies first: a member that ends meanwhile is kept as long as its tally. The parent last: it stands for
+            # all, so what a crash leaves undone is done when the message is redelivered.
+            counts = [tallies.tally(parent, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
+            for keys in (counts, tallies.children(record), [parent]):
+                store.apply_all([transitions.kept(key, keep) for key in keys])
+        member = _ends_in(parent, waiting) or _waits_for(waiting)
+
+
+def _ends_in(run_id: str, item: Item) -> Envelope | None:
+    """The last of the runs that follow this one: the one that a group counts."""
+    if "then" not in item:
+        return None
+    from nexus.client.steps import load, place  # imported here as in `follow_up`
+
+    return place(load(str(item["then"]), run_id)[-1])
+
+
 def _lost(parent: str, segment: Segment) -> None:
     """A member has ended, but its tally has expired. If the run still waits for it, fails that run, since no member can
     complete it any more.

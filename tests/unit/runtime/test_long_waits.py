@@ -24,7 +24,7 @@ from nexus.backend.transport import (
     schedule_name,
 )
 from nexus.builtin import Pong, ping
-from nexus.client import AsyncResult
+from nexus.client import AsyncResult, group
 from nexus.clock import FrozenClock
 from nexus.eager import Context, EagerTransport
 from nexus.envelope import FIRED_AT, Envelope, decode
@@ -140,6 +140,19 @@ def test_a_backlog_of_more_days_than_records_are_kept_loses_nothing_that_follows
 
     assert now.moment > MORNING + 3.5 * DAY
     assert handles[-1].result == Pong(text="4", queue="default", function="this process")
+
+
+def test_a_group_outlives_a_backlog_of_more_days_than_records_are_kept(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    monkeypatch.setenv("NEXUS_RUN_DAYS", "1")
+    does(monkeypatch, lambda args, run: SENT, budget=Budget(runs=1))
+    handle = group([catalogue.send_note.s(**catalogue.NOTE)] * 5).delay()
+
+    run_days(tasks, now)
+
+    assert now.moment > MORNING + 3.5 * DAY
+    assert handle.get() == [SENT.model_dump()] * 5
 
 
 def test_a_run_that_was_revoked_while_it_waited_for_a_budget_is_acknowledged_and_never_runs(
