@@ -22,8 +22,8 @@ from itertools import batched
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import BadRow, read_count
-from nexus.aws.table import Page, Table, in_threads, transact
+from nexus.aws.rows import BadRow, read_count, read_text
+from nexus.aws.table import Meter, Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue, day_report
@@ -73,7 +73,8 @@ class Erasing:
 
 
 type Step = Iterator[Counter[str]]
-"""Yields how much of what was erased, after each page: unless it is nothing, the run may continue from there."""
+"""Yields counts of what was erased, by kind, after each page. The run may continue elsewhere after any page that erased
+something."""
 
 
 def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
@@ -87,7 +88,10 @@ def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuati
     tally = Tally.resumed(run)
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
-        return _erase(erasing, STEPS_OF_A_POST, run, look_again=args.again)
+        try:
+            return _erase(erasing, STEPS_OF_A_POST, run, look_again=args.again)
+        except archive.OtherAuthor as error:
+            raise Reject(str(error)) from None
     users.TABLE.delete(args.user_id, meter=tally.meter)  # first: prevents mail, logins and notifications from now on
     erasing = Erasing(args.user_id, args.again, tally)
     post_ids = _posts_of(erasing)
@@ -155,8 +159,8 @@ def erase_posts(erasing: Erasing) -> Step:
         found = {item["post_id"]["S"]: item for item in posts.in_full(some, meter=meter, threads=THREADS)}
         erasing.tally.rows_read += len(found)
         others = {post_id for post_id, item in found.items() if item.get("author_id") != {"S": erasing.user_id}}
-        if erasing.post_id in others:
-            raise Reject(f"post {erasing.post_id} does not belong to user {erasing.user_id}")
+        if erasing.post_id is not None and erasing.post_id in others:
+            raise archive.OtherAuthor(erasing.post_id, erasing.user_id)
         own = [post_id for post_id in some if post_id not in others]
         yield sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]())
 
@@ -172,18 +176,31 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
     if item is not None:  # otherwise an archived post with this id may be another user's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
-        if erasing.again and erasing.post_id is None and _unsettled(item):
+        if erasing.again and erasing.post_id is None and _unsettled(post_id, meter):
             _look_again(erasing.user_id, post_id)  # before the item is deleted, through which a retry finds the post
         posts.TABLE.delete(post_id, meter=meter)
     return erased
 
 
-def _unsettled(item: Row) -> bool:
-    """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
-    busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
+def _unsettled(post_id: str, meter: Meter) -> bool:
+    """Whether an upload of the hidden post may still be processed, or the post may just be on its way to the archive.
+
+    It is read now: since it was hidden, no upload can write to it, so one that is processed is shown here.
+    """
+    attributes = ("post_id", "created_at", "media", "media_order")
+    item = posts.TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)
+    if item is None:  # another run has deleted it, which looked first
+        return False
+    if item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}:
+        return True
+    now = clock.now()
     try:
-        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(clock.now()))
-    except BadRow:
+        # An earlier upload than the one that is shown may be processed too.
+        order = read_text(item, "media_order", post_id, "")
+        if order and posts.uploaded_at(order) > now - SECOND_LOOK:
+            return True
+        return day_of(read_count(item, "created_at", post_id)) <= posts.old_day(day_of(now))
+    except (BadRow, ValueError):
         return True
 
 
@@ -236,13 +253,15 @@ def erase_mails(erasing: Erasing) -> Step:
 def erase_archive(erasing: Erasing) -> Step:
     """Erases archived posts, and deleted comments archived with other people's posts."""
     last, meter = not erasing.again, erasing.tally.meter
-    try:
-        for _ in archive.erase(erasing.user_id, erasing.post_id, last=last, meter=meter):
-            yield Counter(archived=1)
-    except archive.OtherAuthor as error:
-        raise Reject(str(error)) from None
-    if erasing.post_id is not None and last:  # copies that an archiving run made, and then found the post erased
-        yield Counter(renditions=objects.erase("archive", f"media/{erasing.post_id}/"))
+    for _ in archive.erase(erasing.user_id, erasing.post_id, last=last, meter=meter):
+        yield Counter(archived=1)
+    if erasing.post_id is None or not last:
+        return
+    # Either an archiving run made these copies before it found the post erased, or they belong to another user's
+    # archived post. `find` reads all lists, so it is called only if there are copies.
+    copies = f"media/{erasing.post_id}/"
+    if any(objects.keys("archive", copies)) and not archive.find([erasing.post_id], meter=meter):
+        yield Counter(renditions=objects.erase("archive", copies))
 
 
 def erase_reports(erasing: Erasing) -> Step:

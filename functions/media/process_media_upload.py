@@ -9,7 +9,10 @@ a clip's progress, and with the outcome. A picture's renditions are stored while
 waits for no write before the last: `ready` follows all others.
 
 A refused upload is a result, not an error: the post says `rejected` and why, the object moves to quarantine/, and
-nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy.
+nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy. After the
+last attempt an upload whose decoding never ended, or failed each time, is refused. A failure that is not the upload's
+(AWS's, the deployment's) is a dead letter, which leaves the post and the object as they are, so that a retry of it can
+succeed.
 """
 
 import os
@@ -348,10 +351,13 @@ def _make(upload: UploadKey, original: Original, run: Run, show: Show, threads: 
         try:
             with _Store(upload.post_id, threads) as store:
                 return make(source, folder, run, show, store)
+        except sandbox.Unavailable:
+            raise
         except sandbox.Unfinished as unfinished:
             if not run.last_attempt:
                 raise Retry(str(unfinished)) from unfinished
-            raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
+            code = Code.TOO_SLOW if isinstance(unfinished, sandbox.OutOfTime) else Code.DECODER_CRASHED
+            raise Rejected(code, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 
 
 def _make_picture(source: Path, folder: Path, run: Run, show: Show, store: "_Store") -> Media:

@@ -237,8 +237,8 @@ def delete_post(post_id: str, *, author_id: str | None = None) -> AsyncResult[Er
     This includes its comments, its upload, its renditions and its copies in the archive. The task is sent first, as for
     `delete_user`. Two requests and a message.
 
-    An archived post is found only with its `author_id`: take it from your database, never from the request. Two
-    requests, up to one more for each archive object with data of the author, and a message.
+    An archived post is found only with its `author_id`: take it from your database, never from the request. The costs
+    are the same.
     """
     post = posts.get(post_id, consistent=True)
     if post is None:

@@ -207,7 +207,7 @@ def throttled_table() -> None:
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     variables("default", ping=False, AWS_ENDPOINT_URL_DYNAMODB=endpoint)()
     for _ in range(3):
-        args = {"user_id": MARK, "kind": "like", "text": "throttled", "actor_id": "somebody"}
+        args = {"user_id": MARK, "kind": "like", "text": "throttled", "actor_id": MARK}
         run: AsyncResult[Any] = AsyncResult(send("default", "send_notification", **args))
         # Each in an invocation of its own: the messages of a batch would run one after the other.
         eventually(lambda run=run: run.status != "UNKNOWN")  # type: ignore[misc]

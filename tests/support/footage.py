@@ -179,7 +179,10 @@ def edited(clip: bytes, *edits: tuple[int, int]) -> bytes:
 
 @dataclass(frozen=True)
 class Seen:
-    """A clip's renditions as read back: the first frame, times in seconds; `sound` has a row for each channel."""
+    """A clip's renditions as read back: the first frame, times in seconds; `sound` has a row for each channel.
+
+    held: how many frames the video's file contains, shown or not. matrix: the video's, as stated.
+    """
 
     pictures: Mapping[str, Pixels]
     times: Sequence[float]
@@ -188,6 +191,8 @@ class Seen:
     sound_rate: int
     copied: bool
     primaries: int
+    matrix: int
+    held: int
 
 
 def filmed(upload: bytes) -> Seen | Code:
@@ -204,6 +209,8 @@ def filmed(upload: bytes) -> Seen | Code:
         path = made.renditions["video"].path
         with av.open(str(path)) as container:
             frames = list(container.decode(video=0))
+        with av.open(str(path), options={"ignore_editlist": "1"}) as container:
+            held = sum(1 for _ in container.decode(video=0))
         sound, rate = _heard(path)
         first = frames[0]
         planes = [
@@ -213,13 +220,21 @@ def filmed(upload: bytes) -> Seen | Code:
         with Image.open(made.renditions["preview"].path) as preview, Image.open(made.poster) as poster:
             shown = {
                 "video": decoded(
-                    planes, first.colorspace if first.colorspace in WEIGHTS else 1 if first.width >= 1280 else 6
+                    planes, first.colorspace if first.colorspace in WEIGHTS else 1 if first.height >= 720 else 6
                 ),
                 "poster": np.asarray(poster.convert("RGB")),
                 "preview": np.asarray(preview.convert("RGB")),
             }
         return Seen(
-            shown, [frame.time for frame in frames], made.duration, sound, rate, made.remuxed, first.color_primaries
+            pictures=shown,
+            times=[frame.time for frame in frames],
+            seconds=made.duration,
+            sound=sound,
+            sound_rate=rate,
+            copied=made.remuxed,
+            primaries=first.color_primaries,
+            matrix=first.colorspace,
+            held=held,
         )
 
 

@@ -13,7 +13,8 @@ from social.refusals import Code, Rejected
 def opened(source: Source) -> Animation:
     """Opens the animation without decoding. Raises Rejected if its parts do not fit together."""
     size = source.header.width, source.header.height
-    ihdr = shared = b""
+    ihdr = b""
+    shared: list[bytes] = []
     controls: list[bytes] = []
     pixels: list[list[bytes]] = []
     count = plays = parts = 0
@@ -26,7 +27,7 @@ def opened(source: Source) -> Animation:
             case b"IHDR":
                 ihdr = one.data
             case b"PLTE" | b"tRNS":
-                shared += one.raw
+                shared.append(one.raw)
             case b"acTL":
                 count, plays = unpack_from(">II", one.data)
             case b"fcTL":
@@ -39,7 +40,7 @@ def opened(source: Source) -> Animation:
     if len(controls) != count or not all(pixels):
         raise Rejected(Code.TRUNCATED, f"the APNG declares {count} frames, but some are missing")
     frames = [
-        _frame(control, size, (png.SIGNATURE, png.chunk(b"IHDR", control[4:12] + ihdr[8:]), shared, *data, png.END))
+        _frame(control, size, (png.SIGNATURE, png.chunk(b"IHDR", control[4:12] + ihdr[8:]), *shared, *data, png.END))
         for control, data in zip(controls, pixels, strict=True)
     ]
     # Greyscale stays greyscale: its profile is a greyscale profile.

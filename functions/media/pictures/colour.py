@@ -3,7 +3,7 @@
 from functools import cache, lru_cache
 from io import BytesIO
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from PIL import Image
 from PIL.ImageFilter import Color3DLUT
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
 _CUBE_SIDE = 33
+_SRGB_NAMES: Final = frozenset({
+    "sRGB", "sRGB IEC61966-2.1", "sRGB IEC61966-2-1 black scaled", "sRGB2014", "sRGB built-in",
+    "sRGB-elle-V2-srgbtrc.icc", "sRGB-elle-V4-srgbtrc.icc",
+})  # fmt: skip
+"""The descriptions of profiles that are sRGB, and need no transform. Others begin like these: `sRGB-elle-V2-g10.icc`,
+which Krita embeds, is linear.
+"""
+_MOST_TAGS: Final = 100
+"""As in Little CMS, which reads no more."""
 
 
 def resizable(image: Image.Image) -> Image.Image:
@@ -97,12 +106,23 @@ def _transform(profile: bytes, mode: str, output: str) -> "ImageCmsTransform | N
     from PIL import ImageCms  # loads Little CMS, so only for pictures with a profile
 
     try:
-        embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if mode != "L" and ImageCms.getProfileDescription(embedded).startswith("sRGB"):
+        embedded = ImageCms.ImageCmsProfile(BytesIO(_without_elements(profile)))
+        if mode != "L" and ImageCms.getProfileDescription(embedded).strip() in _SRGB_NAMES:
             return None
         return ImageCms.buildTransform(embedded, _srgb(), mode, output, renderingIntent=ImageCms.Intent.PERCEPTUAL)
     except (OSError, ImageCms.PyCMSError, ValueError, TypeError):
         return None
+
+
+def _without_elements(profile: bytes) -> bytes:
+    """The profile without its chains of processing elements (D2B0 to D2B3): Little CMS would prefer them to its tables
+    and curves, and a few kilobytes may hold a million, each applied to every node of the transform.
+    """
+    data = bytearray(profile)
+    for at in range(132, 132 + 12 * min(int.from_bytes(profile[128:132]), _MOST_TAGS), 12):
+        if data[at : at + 3] == b"D2B":
+            data[at : at + 4] = b"none"
+    return bytes(data)
 
 
 @cache

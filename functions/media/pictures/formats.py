@@ -62,7 +62,12 @@ _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"\xd0\xcf\x11\xe0", Code.ARCHIVE),
 )
 _SOFTWARE_OF_RAW = (b"NIKON", b"DNGVersion", b"\xc6\x12\0\1")  # the last is DNGVersion's tag and its type
-_BRANDS: Final = {b"crx ": Code.RAW, b"jxl ": Code.JPEG_XL, b"jp2 ": Code.JPEG_2000, b"M4A ": Code.SOUND}
+_BRANDS: Final = {
+    b"crx ": Code.RAW,
+    b"jxl ": Code.JPEG_XL,
+    b"jp2 ": Code.JPEG_2000,
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), Code.SOUND),
+}
 
 
 def sniff(source: bytes) -> Format | None:

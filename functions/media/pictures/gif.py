@@ -9,6 +9,8 @@ from pictures.headers import Header, Source
 from social.refusals import Code, Rejected
 
 _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_MOST_FRAMES: Final = 65_536
+"""More than any limit allows: each one takes a kilobyte here."""
 _DISPOSALS: Final = {2: CLEAR, 3: PREVIOUS}
 
 
@@ -43,6 +45,8 @@ class _Blocks:
             self.plays = min(times + 1, 65_535) if times else 0
 
     def _frame(self, source: bytes, at: int) -> int:
+        if len(self.frames) == _MOST_FRAMES:
+            raise Rejected(Code.TOO_MANY_FRAMES, f"more than {_MOST_FRAMES} frames")
         left, top, width, height, flags = unpack_from("<HHHHB", source, at)
         self.width, self.height = max(self.width, left + width), max(self.height, top + height)
         end = _after_sub_blocks(source, at + 9 + _table_size(flags) + 1)

@@ -22,7 +22,24 @@ from social.refusals import Code, Rejected
 _CROP, _TURN, _MIRROR = b"clap", b"irot", b"imir"
 _ALPHA: Final = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 _HEVC_ALPHA: Final = b"urn:mpeg:hevc:2015:auxid:1\0"
-_MOST_ITEMS: Final = 4096
+_MOST: Final = 16_384
+"""The most boxes in a file or a box, and the most items, properties, references and samples of a file. The grid of a
+picture of 200 megapixels has 800 tiles. The libraries search lists of these for each of them.
+"""
+_LARGEST_CONFIGURATION: Final = 1 << 16
+_MOST_PARAMETER_SETS: Final = 16
+"""H.265, 7.4.3.2.1: sps_seq_parameter_set_id is 0 to 15."""
+_SINGLE: Final = frozenset({b"pitm", b"iinf", b"iref", b"iprp", b"iloc", b"idat"})
+_COUNTED: Final = frozenset({b"stts", b"stss", b"stsc", b"stsz", b"stco", b"co64", b"ctts"})
+"""Tables of samples."""
+_MOST_PIXELS: Final = 600_000_000
+"""Of all parts: the largest accepted picture has as many as itself, its tiles, its alpha plane and that one's tiles."""
+_LEAST: Final = 256, 128
+"""What decoding the smallest part costs, as a size."""
+_DEEPEST: Final = 8
+"""Steps from the picture to a part: an overlay of grids has 2."""
+_BITS_READ: Final = 192
+"""Bytes of a sequence parameter set that hold the size: 100, and those that prevent an emulated start code."""
 
 ORIENTATION: Final = {
     # quarter turns to the left, then the mirroring (None, 0 top and bottom, 1 left and right)
@@ -50,14 +67,16 @@ class _Meta:
     kinds: dict[int, bytes] = field(default_factory=dict)
     kind_at: dict[int, int] = field(default_factory=dict)
     """The file offset of each item's type."""
-    references: list[tuple[bytes, int, set[int]]] = field(default_factory=list)
+    references: list[tuple[bytes, int, list[int]]] = field(default_factory=list)
     extents: dict[int, tuple[int, int]] = field(default_factory=dict)
     properties: list[_Box] = field(default_factory=list)
     owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """item: [(property, file offset of the association)]"""
-    ipma: _Box | None = None
+    ipmas: list[_Box] = field(default_factory=list)
     wide: bool = False
     alphas: set[int] = field(default_factory=set)
+    parts: dict[int, list[int]] = field(default_factory=dict)
+    """The items that each is made of, and their alpha planes."""
     needed: set[int] = field(default_factory=set)
     """The items that the picture's pixels depend on: itself, its parts, and their alpha planes."""
 
@@ -68,7 +87,7 @@ def read(source: bytes, kind: Format) -> Source:
     The header's size is the largest stated or coded size of any part: the visible area may be a small part of it, but
     all of it is decoded.
     """
-    boxes = list(_top_level(source))
+    boxes = _top_level(source)
     found = next((box for box in boxes if box.name == b"meta"), None)
     moov = next((box for box in boxes if box.name == b"moov"), None)
     if found is not None and kind is Format.HEIF:
@@ -86,12 +105,18 @@ def read(source: bytes, kind: Format) -> Source:
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its pixels")
     if meta is not None and moov is None:
         _supported(meta, kind)
-    sizes = list(_sizes(source, meta, moov))
+    of_items = _sizes_of_items(source, meta) if meta is not None else {}
+    sizes = [size for item in of_items.values() for size in item]
+    for start in _first_samples(source, moov) if moov is not None else ():
+        sizes += _av1_sizes(source[start : start + 64])
     if not sizes:
         raise Rejected(Code.DAMAGED, f"the {kind} file states no size")
     deep = any(_is_deep(source, box) for box in _properties(meta)) if meta is not None else True
     header = Header(kind, *max(sizes, key=lambda size: size[0] * size[1]), bytes_a_pixel=DEEP if deep else None)
-    return _shown(source, meta, header) if meta is not None else Source(header, source)
+    if meta is None:
+        return Source(header, source)
+    _check_work(meta, of_items)
+    return _shown(source, meta, header)
 
 
 def _supported(meta: _Meta, kind: Format) -> None:
@@ -121,9 +146,9 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         data = _without(data, meta, {_CROP, _TURN, _MIRROR} if crop else {_CROP})
     if header.format is Format.AVIF and not meta.alphas <= _sized(meta):
         data = _with_alpha_sizes(data, meta)
-    colours = [
-        source[box.body : box.end] for box in meta.properties if box.name == b"colr" and _owns(meta, box, meta.primary)
-    ]
+    owned = sorted({number for number, _ in meta.owned[meta.primary]})
+    properties = [meta.properties[number - 1] for number in owned]
+    colours = [source[box.body : box.end] for box in properties if box.name == b"colr"]
     coded = next((unpack_from(">HH", body, 4) for body in colours if body[:4] == b"nclx"), None)
     stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
     light = coded if coded and coded[1] in HDR else None
@@ -131,23 +156,20 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
     return Source(header, data, orientation, profile, light or None, crop)
 
 
-def _owns(meta: _Meta, box: _Box, item: int) -> bool:
-    return any(meta.properties[number - 1] is box for number, _ in meta.owned.get(item, []))
-
-
 # Boxes
 
 
-def _top_level(source: bytes) -> Iterator[_Box]:
+def _top_level(source: bytes) -> list[_Box]:
     """The file's top-level boxes. Data after the picture need not be boxes: phones put clips and notes there."""
-    described = False
+    boxes: list[_Box] = []
     try:
         for box in _boxes(source, 0, len(source)):
-            described = described or box.name == b"meta"
-            yield box
+            boxes.append(box)
+            _bound(len(boxes), "boxes in the file")
     except Rejected:
-        if not described:
+        if len(boxes) > _MOST or all(box.name != b"meta" for box in boxes):
             raise
+    return boxes
 
 
 def _boxes(source: bytes, at: int, end: int) -> Iterator[_Box]:
@@ -165,9 +187,32 @@ def _boxes(source: bytes, at: int, end: int) -> Iterator[_Box]:
         at += size
 
 
+def _bound(number: int, what: str, code: Code = Code.DAMAGED) -> None:
+    if number > _MOST:
+        raise Rejected(code, f"more than {_MOST} {what}")
+
+
+def _children(source: bytes, box: _Box, skip: int = 0) -> Iterator[_Box]:
+    """The boxes in a box, behind the first `skip` bytes of its body."""
+    for number, child in enumerate(_boxes(source, box.body + skip, box.end), start=1):
+        _bound(number, f"boxes in {box.name!r}")
+        if child.end > box.end:
+            raise Rejected(Code.DAMAGED, f"a box {child.name!r} extends beyond {box.name!r}")
+        yield child
+
+
+def _inner(source: bytes, box: _Box) -> dict[bytes, _Box]:
+    inner: dict[bytes, _Box] = {}
+    for child in _children(source, box, 4):
+        if child.name in inner and child.name in _SINGLE:
+            raise Rejected(Code.DAMAGED, f"two boxes {child.name!r}")
+        inner[child.name] = child
+    return inner
+
+
 def _meta(source: bytes, box: _Box) -> _Meta:
     meta = _Meta(box)
-    inner = {child.name: child for child in _boxes(source, box.body + 4, box.end)}
+    inner = _inner(source, box)
     if pitm := inner.get(b"pitm"):
         (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
     if iinf := inner.get(b"iinf"):
@@ -176,99 +221,129 @@ def _meta(source: bytes, box: _Box) -> _Meta:
     if iref := inner.get(b"iref"):
         meta.references = list(_references(source, iref))
     if iprp := inner.get(b"iprp"):
-        for child in _boxes(source, iprp.body, iprp.end):
+        for child in _children(source, iprp):
             if child.name == b"ipco":
-                meta.properties = list(_boxes(source, child.body, child.end))
+                meta.properties = list(_children(source, child))
             elif child.name == b"ipma":
-                meta.ipma = child
-                _associations(source, child, meta)
+                meta.ipmas.append(child)
+        _associate(source, meta)
     meta.owned.setdefault(meta.primary, [])
     if iloc := inner.get(b"iloc"):
         meta.extents = _extents(source, iloc, inner.get(b"idat"))
     for item, owned in meta.owned.items():
         for number, _ in owned:
             one = meta.properties[number - 1]
-            if one.name == b"auxC" and source[one.body + 4 : one.end].startswith((_ALPHA, _HEVC_ALPHA)):
+            if one.name == b"auxC" and source.startswith((_ALPHA, _HEVC_ALPHA), one.body + 4, one.end):
                 meta.alphas.add(item)
+    meta.parts = _parts(meta)
     meta.needed = _needed(meta)
     return meta
 
 
+def _parts(meta: _Meta) -> dict[int, list[int]]:
+    parts: dict[int, list[int]] = {}
+    for kind, item, others in meta.references:
+        if kind == b"dimg":
+            parts.setdefault(item, []).extend(others)
+        elif kind == b"auxl" and item in meta.alphas:
+            for other in others:
+                parts.setdefault(other, []).append(item)
+    return parts
+
+
 def _needed(meta: _Meta) -> set[int]:
-    needed, before = {meta.primary}, set[int]()
-    while needed != before:
-        before = set(needed)
-        for kind, item, others in meta.references:
-            if kind == b"dimg" and item in needed:
-                needed |= others
-            elif kind == b"auxl" and item in meta.alphas and others & needed:
-                needed.add(item)
+    needed, waiting = set[int](), [meta.primary]
+    while waiting:
+        if (item := waiting.pop()) not in needed:
+            needed.add(item)
+            waiting += meta.parts.get(item, [])
     return needed
 
 
 def _properties(meta: _Meta) -> list[_Box]:
-    """The properties of the needed items."""
-    return [meta.properties[number - 1] for item in meta.needed for number, _ in meta.owned.get(item, [])]
+    """The properties of the needed items, each once."""
+    numbers = {number for item in meta.needed for number, _ in meta.owned.get(item, [])}
+    return [meta.properties[number - 1] for number in sorted(numbers)]
 
 
 def _kinds(source: bytes, iinf: _Box) -> Iterator[tuple[int, int]]:
     """Yields (item, file offset of its type)."""
-    for child in _boxes(source, iinf.body + (8 if source[iinf.body] else 6), iinf.end):
+    for child in _children(source, iinf, 8 if source[iinf.body] else 6):
         if child.name == b"infe" and source[child.body] >= 2:
             wide = source[child.body] >= 3
             (number,) = unpack_from(">I" if wide else ">H", source, child.body + 4)
             yield number, child.body + (10 if wide else 8)
 
 
-def _references(source: bytes, iref: _Box) -> Iterator[tuple[bytes, int, set[int]]]:
-    item = ">I" if source[iref.body] else ">H"
-    step = 4 if source[iref.body] else 2
-    for child in _boxes(source, iref.body + 4, iref.end):
-        (number,) = unpack_from(item, source, child.body)
+def _references(source: bytes, iref: _Box) -> Iterator[tuple[bytes, int, list[int]]]:
+    letter, step = ("I", 4) if source[iref.body] else ("H", 2)
+    total = 0
+    for child in _children(source, iref, 4):
+        (number,) = unpack_from(f">{letter}", source, child.body)
         (count,) = unpack_from(">H", source, child.body + step)
         first = child.body + step + 2
-        count = min(count, (child.end - first) // step)
-        yield child.name, number, {unpack_from(item, source, first + step * n)[0] for n in range(count)}
+        count = max(0, min(count, (child.end - first) // step))
+        total += count
+        _bound(total, "references")
+        yield child.name, number, list(unpack_from(f">{count}{letter}", source, first))
 
 
-def _associations(source: bytes, ipma: _Box, meta: _Meta) -> None:
-    version, flags = source[ipma.body], source[ipma.body + 3]
-    meta.wide = bool(flags & 1)
-    (count,) = unpack_from(">I", source, ipma.body + 4)
-    at = ipma.body + 8
-    for _ in range(min(count, _MOST_ITEMS)):
-        (item,) = unpack_from(">I" if version else ">H", source, at)
-        at += 4 if version else 2
-        entries, at = source[at], at + 1
-        owned = meta.owned.setdefault(item, [])
-        for _ in range(entries):
-            number = unpack_from(">H", source, at)[0] & 0x7FFF if meta.wide else source[at] & 0x7F
-            if 0 < number <= len(meta.properties):
-                owned.append((number, at))
-            at += 2 if meta.wide else 1
+def _associate(source: bytes, meta: _Meta) -> None:
+    """Reads which item has which properties. Raises IndexError or struct.error if a box ends within them."""
+    items = total = 0
+    for ipma in meta.ipmas:
+        body = source[ipma.body : ipma.end]
+        version = body[0]
+        meta.wide = bool(body[3] & 1)
+        (count,) = unpack_from(">I", body, 4)
+        items += count
+        _bound(items, "items with properties")
+        at = 8
+        for _ in range(count):
+            (item,) = unpack_from(">I" if version else ">H", body, at)
+            at += 4 if version else 2
+            entries, at = body[at], at + 1
+            total += entries
+            _bound(total, "properties of items")
+            owned = meta.owned.setdefault(item, [])
+            for _ in range(entries):
+                number = unpack_from(">H", body, at)[0] & 0x7FFF if meta.wide else body[at] & 0x7F
+                if 0 < number <= len(meta.properties):
+                    owned.append((number, ipma.body + at))
+                at += 2 if meta.wide else 1
 
 
 def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[int, int]]:
-    """Each item's (start offset, end offset of its last extent) in the file."""
-    version = source[iloc.body]
-    sizes, more = source[iloc.body + 4], source[iloc.body + 5]
+    """Each item's (start offset, end offset of its last extent) in the file. Raises IndexError if the box ends
+    within them.
+    """
+    body = source[iloc.body : iloc.end]
+    version = body[0]
+    sizes, more = body[4], body[5]
     widths = {"offset": sizes >> 4, "length": sizes & 15, "base": more >> 4, "index": more & 15 if version else 0}
-    at = iloc.body + 6
+    at = 6
 
     def number(width: int) -> int:
         nonlocal at
         at += width
-        return int.from_bytes(source[at - width : at])
+        if at > len(body):
+            raise IndexError("no bytes left")
+        return int.from_bytes(body[at - width : at])
 
     extents = {}
-    for _ in range(min(number(4 if version == 2 else 2), _MOST_ITEMS)):
+    items, total = number(4 if version == 2 else 2), 0
+    _bound(items, "items")
+    for _ in range(items):
         item = number(4 if version == 2 else 2)
         method = number(2) & 15 if version else 0
         number(2)
         base = number(widths["base"])
         starts = []
         end = 0
-        for _ in range(number(2)):
+        count = number(2)
+        total += count
+        _bound(total, "extents of items")
+        for _ in range(count):
             number(widths["index"])
             start = base + number(widths["offset"]) + (idat.body if method == 1 and idat else 0)
             starts.append(start)
@@ -281,27 +356,84 @@ def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[in
 # Sizes
 
 
-def _sizes(source: bytes, meta: _Meta | None, moov: _Box | None) -> Iterator[tuple[int, int]]:
+type _Sizes = list[tuple[int, int]]
+
+
+def _sizes_of_items(source: bytes, meta: _Meta) -> dict[int, _Sizes]:
     """Every stated and every coded size of the picture's parts."""
-    if meta is not None:
-        for box in _properties(meta):
-            if box.name == b"ispe":
-                yield unpack_from(">II", source, box.body + 4)
-            elif box.name == b"av1C":
-                yield from _av1_sizes(source[box.body + 4 : box.end])
-            elif box.name == b"hvcC":
-                yield from _hevc_sizes(source[box.body : box.end])
-        for item in meta.needed & meta.extents.keys():
+    stated: dict[int, _Sizes] = {}
+    sizes: dict[int, _Sizes] = {}
+    for item in meta.needed:
+        numbers = [number for number, _ in meta.owned.get(item, [])]
+        for number in numbers:
+            if number not in stated:
+                stated[number] = list(_sizes_of_property(source, meta.properties[number - 1]))
+        sizes[item] = [size for number in numbers for size in stated[number]]
+        if item in meta.extents:
             start = meta.extents[item][0]
-            if meta.kinds.get(item) == b"av01":
-                yield from _av1_sizes(source[start : start + 64])
-    if moov is not None:
-        at = moov.start
-        while (at := source.find(b"stco", at, moov.end)) > 0:
-            at += 4
-            if unpack_from(">I", source, at + 4)[0]:
-                (start,) = unpack_from(">I", source, at + 8)
-                yield from _av1_sizes(source[start : start + 64])
+            sizes[item] += _sizes_of_data(meta.kinds.get(item, b""), source[start : start + 64])
+    return sizes
+
+
+def _sizes_of_data(kind: bytes, data: bytes) -> Iterator[tuple[int, int]]:
+    """The size by an item's first bytes (ISO/IEC 23008-12, 6.6.2, for those that are made of others)."""
+    if kind == b"av01":
+        yield from _av1_sizes(data)
+    elif kind in (b"grid", b"iovl"):
+        yield unpack_from(">II" if data[1] & 1 else ">HH", data, 4 if kind == b"grid" else 10)
+
+
+def _sizes_of_property(source: bytes, box: _Box) -> Iterator[tuple[int, int]]:
+    if box.name == b"ispe":
+        yield unpack_from(">II", source, box.body + 4)
+    elif box.name == b"av1C":
+        yield from _av1_sizes(_configuration(source, box)[4:])
+    elif box.name == b"hvcC":
+        yield from _hevc_sizes(_configuration(source, box))
+
+
+def _check_work(meta: _Meta, sizes: Mapping[int, _Sizes]) -> None:
+    """Raises Rejected if the parts have too many pixels together, each part counted as often as it is used.
+
+    Few bytes can be many parts: items may share their data, and a part's parts multiply.
+    """
+    known: dict[int, int] = {}
+
+    def work(item: int, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise Rejected(Code.DAMAGED, f"parts of parts, {depth} deep")
+        if item not in known:
+            own = max(width * height for width, height in (*sizes[item], _LEAST))
+            known[item] = own + sum(work(part, depth + 1) for part in meta.parts.get(item, []))
+        return known[item]
+
+    if (total := work(meta.primary, 0)) > _MOST_PIXELS:
+        most = f"the limit is {_MOST_PIXELS / 1e6:g}"
+        raise Rejected(Code.TOO_MANY_PIXELS, f"its parts have {total / 1e6:.0f} megapixels together; {most}")
+
+
+def _configuration(source: bytes, box: _Box) -> bytes:
+    if box.end - box.body > _LARGEST_CONFIGURATION:
+        raise Rejected(Code.DAMAGED, f"a codec's configuration {box.name!r} of {box.end - box.body} bytes")
+    return source[box.body : box.end]
+
+
+def _first_samples(source: bytes, moov: _Box) -> Iterator[int]:
+    """The file offset of each track's first sample."""
+    entries = 0
+    tables = [moov]
+    for name in (b"trak", b"mdia", b"minf", b"stbl"):
+        tables = [child for box in tables for child in _children(source, box) if child.name == name]
+        _bound(len(tables), "tracks")
+    for child in (child for table in tables for child in _children(source, table)):
+        if child.name in _COUNTED:
+            (number,) = unpack_from(">I", source, child.body + (8 if child.name == b"stsz" else 4))
+            entries += number
+            _bound(entries, "entries about the sequence's samples", Code.TOO_MANY_FRAMES)
+            if child.name == b"stco" and number:
+                yield unpack_from(">I", source, child.body + 8)[0]
+            elif child.name == b"co64" and number:
+                yield unpack_from(">Q", source, child.body + 8)[0]
 
 
 def _is_deep(source: bytes, box: _Box) -> bool:
@@ -336,7 +468,7 @@ def _av1_sizes(data: bytes) -> Iterator[tuple[int, int]]:
         kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
         at += 1 + extended
         size = shift = 0
-        while sized and at < len(data):
+        while sized and at < len(data) and shift < 56:
             byte = data[at]
             at += 1
             size |= (byte & 0x7F) << shift
@@ -380,7 +512,7 @@ def _av1_size(bits: _Bits) -> tuple[int, int]:
 
 def _hevc_sizes(configuration: bytes) -> Iterator[tuple[int, int]]:
     """The sizes in the sequence parameter sets of an hvcC (ISO/IEC 14496-15, 8.3.2; ITU-T H.265, 7.3.2.2)."""
-    at = 23
+    at, found = 23, 0
     for _ in range(configuration[22] if len(configuration) > 22 else 0):
         kind = configuration[at] & 63
         (count,) = unpack_from(">H", configuration, at + 1)
@@ -388,8 +520,12 @@ def _hevc_sizes(configuration: bytes) -> Iterator[tuple[int, int]]:
         for _ in range(count):
             (length,) = unpack_from(">H", configuration, at)
             if kind == 33:
+                found += 1
+                if found > _MOST_PARAMETER_SETS:
+                    raise Rejected(Code.DAMAGED, f"more than {_MOST_PARAMETER_SETS} sequence parameter sets")
+                first = configuration[at + 4 : at + 2 + min(length, _BITS_READ)]
                 with suppress(IndexError):
-                    yield _hevc_size(_Bits(configuration[at + 4 : at + 2 + length].replace(b"\0\0\3", b"\0\0")))
+                    yield _hevc_size(_Bits(first.replace(b"\0\0\3", b"\0\0")))
             at += 2 + length
 
 
@@ -447,13 +583,14 @@ def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
 def _without(source: bytes, meta: _Meta, names: set[bytes]) -> bytes:
     """The file with the names of some properties blanked, so that its library does not act on them."""
     data = bytearray(source)
-    for number, box in enumerate(meta.properties, start=1):
-        if box.name in names:
-            data[box.start + 4 : box.start + 8] = b"free"
-            for owned in meta.owned.values():
-                for other, at in owned:
-                    if other == number:
-                        data[at] &= 0x7F  # not essential
+    numbers = {number for number, box in enumerate(meta.properties, start=1) if box.name in names}
+    for number in numbers:
+        start = meta.properties[number - 1].start
+        data[start + 4 : start + 8] = b"free"
+    for owned in meta.owned.values():
+        for number, at in owned:
+            if number in numbers:
+                data[at] &= 0x7F  # not essential
     return bytes(data)
 
 
@@ -467,30 +604,32 @@ def _with_alpha_sizes(data: bytes, meta: _Meta) -> bytes:
     offsets; the old one becomes free space."""
     sized = _sized(meta)
     size = next((n for n, _ in meta.owned[meta.primary] if meta.properties[n - 1].name == b"ispe"), 0)
-    if not size or meta.ipma is None:
+    if not size or len(meta.ipmas) != 1:
         return data
-    version, flags = data[meta.ipma.body], data[meta.ipma.body + 3]
-    table = b""
+    at = meta.ipmas[0].body
+    version, flags = data[at], data[at + 3]
+    table = []
     for item, owned in meta.owned.items():
-        entries = [data[at : at + (2 if meta.wide else 1)] for _, at in owned]
+        entries = [data[place : place + (2 if meta.wide else 1)] for _, place in owned]
         if item in meta.alphas - sized:
             entries.append(struct.pack(">H" if flags & 1 else ">B", size))
-        table += struct.pack(">I" if version else ">H", item) + bytes([len(entries)]) + b"".join(entries)
-    ipma = data[meta.ipma.body : meta.ipma.body + 4] + struct.pack(">I", len(meta.owned)) + table
-    new = _replaced(data, meta.box, {b"iprp", b"meta"}, {b"ipma": ipma})
+        if len(entries) > 255:
+            raise Rejected(Code.DAMAGED, f"an item with {len(entries)} properties")
+        table += [struct.pack(">I" if version else ">H", item), bytes([len(entries)]), *entries]
+    ipma = data[at : at + 4] + struct.pack(">I", len(meta.owned)) + b"".join(table)
+    new = _replaced(data, meta.box, (b"iprp", b"ipma"), ipma)
     old = bytearray(data)
     old[meta.box.start + 4 : meta.box.start + 8] = b"free"
     return bytes(old) + new
 
 
-def _replaced(data: bytes, box: _Box, parents: set[bytes], bodies: Mapping[bytes, bytes]) -> bytes:
-    """A box with the bodies of some descendants replaced."""
-    if box.name in bodies:
-        body = bodies[box.name]
-    elif box.name in parents:
+def _replaced(data: bytes, box: _Box, path: tuple[bytes, ...], body: bytes) -> bytes:
+    """A box with the body of the one at the end of the path replaced."""
+    if path:
         head = 4 if box.name == b"meta" else 0
-        children = _boxes(data, box.body + head, box.end)
-        body = data[box.body : box.body + head] + b"".join(_replaced(data, c, parents, bodies) for c in children)
-    else:
-        body = data[box.body : box.end]
+        parts = [data[box.body : box.body + head]]
+        for child in _children(data, box, head):
+            same = child.name == path[0]
+            parts.append(_replaced(data, child, path[1:], body) if same else data[child.start : child.end])
+        body = b"".join(parts)
     return struct.pack(">I4s", 8 + len(body), box.name) + body

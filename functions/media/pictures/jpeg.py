@@ -24,7 +24,7 @@ _LARGEST_PROFILE = 4 << 20
 
 def read(source: bytes) -> Source:
     """Raises Rejected, and IndexError or struct.error if the file ends within a field."""
-    width = height = components = scans = 0
+    width = height = components = frames = scans = 0
     samples = 0.0
     many_scans = False
     exif = b""
@@ -41,8 +41,9 @@ def read(source: bytes) -> Source:
         (length,) = unpack_from(">H", source, at)
         body = source[at + 2 : at + length]
         if marker in _FRAMES:
+            frames += 1
             body = _with_height(body, source, at)
-            height, width, components = _frame(marker, body)
+            height, width, components = _frame(marker, body, frames)
             samples = _samples(body, components)
             many_scans = marker in _PROGRESSIVE
         if marker == 0xDA:
@@ -85,11 +86,13 @@ def _with_height(frame: bytes, source: bytes, at: int) -> bytes:
     return frame if marker < 0 else frame[:1] + source[marker + 4 : marker + 6] + frame[3:]
 
 
-def _frame(marker: int, body: bytes) -> tuple[int, int, int]:
+def _frame(marker: int, body: bytes, number: int) -> tuple[int, int, int]:
     if marker in _LOSSLESS:
         raise Rejected(Code.JPEG_LOSSLESS, f"a lossless or hierarchical JPEG, SOF{marker - 0xC0}")
     if marker in _ARITHMETIC:
         raise Rejected(Code.JPEG_ARITHMETIC, "a JPEG with arithmetic coding")
+    if number > 1:
+        raise Rejected(Code.DAMAGED, "a JPEG with two frames")
     precision, height, width, components = unpack_from(">BHHB", body)
     if precision != 8:
         raise Rejected(Code.JPEG_12_BIT, f"a JPEG with {precision} bits a sample")

@@ -23,6 +23,8 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _ANIMATION: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _LARGEST_PROFILE: Final = 4 << 20
+_NOTES: Final = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"})
+_LARGEST_PALETTE: Final = 3 * 256
 _KEY_BYTES: Final = {0: 2, 2: 6}
 
 
@@ -44,6 +46,7 @@ def read(source: bytes, *, animated: bool = True) -> Source:
     kept: list[bytes] = [SIGNATURE]
     notes: dict[bytes, bytes] = {}
     frames = pixels = 0
+    seen = set[bytes]()
     ends_early = True
     for one in chunks(source):
         if one.name == b"IEND":
@@ -52,16 +55,20 @@ def read(source: bytes, *, animated: bool = True) -> Source:
         if one.name == b"acTL" and animated and not pixels:
             (frames,) = unpack_from(">I", one.data)
         pixels += one.name == b"IDAT"
-        if one.name in _PIXELS or (animated and one.name in _ANIMATION):
+        if one.name in (b"PLTE", b"tRNS"):  # the first counts, and only it: an APNG repeats it in each frame
+            if one.name not in seen:
+                kept.append(_palette(one, colours) if one.name == b"PLTE" else _transparency(one, depth, colours))
+        elif one.name in _PIXELS or (animated and one.name in _ANIMATION):
             kept.append(one.raw)
-        elif one.name == b"tRNS":
-            kept.append(_transparency(one, depth, colours))
         elif not one.name[0] & 0x20:
             raise Rejected(Code.DAMAGED, f"the PNG file has a critical chunk {one.name!r}")
-        elif not pixels or one.name == b"eXIf":  # colour chunks after the pixels come too late
+        elif one.name in _NOTES and (not pixels or one.name == b"eXIf"):  # colour chunks after the pixels are too late
             notes.setdefault(one.name, one.data)
+        seen.add(one.name)
     if not pixels:
         raise Rejected(Code.TRUNCATED, "the PNG file ends before its pixels")
+    if animated and frames <= 1 and seen & _ANIMATION:
+        return read(source, animated=False)  # Pillow would count the still as a frame
     coding = notes.get(b"cICP", b"")
     return Source(
         Header(Format.PNG, width, height, frames=max(1, frames), bytes_a_pixel=MEMORY if frames > 1 else None),
@@ -82,13 +89,28 @@ def chunk(name: bytes, data: bytes) -> bytes:
 END: Final = chunk(b"IEND", b"")
 
 
-def _transparency(given: Chunk, depth: int, colours: int) -> bytes:
-    """A tRNS chunk for the decoder: empty if it has the wrong length, and scaled like Pillow's samples."""
-    if len(given.data) != _KEY_BYTES.get(colours, len(given.data)):
+def _palette(given: Chunk, colours: int) -> bytes:
+    """A PLTE chunk for the decoder: empty where it is only a suggestion. Raises Rejected if it is too long."""
+    if colours != 3:
         return b""
-    if colours == 0 and depth in (2, 4):
-        return chunk(b"tRNS", struct.pack(">H", unpack_from(">H", given.data)[0] * 255 // (2**depth - 1)))
+    if len(given.data) > _LARGEST_PALETTE:
+        raise Rejected(Code.DAMAGED, f"the PNG file has a palette of {len(given.data)} bytes")
     return given.raw
+
+
+def _transparency(given: Chunk, depth: int, colours: int) -> bytes:
+    """A tRNS chunk for the decoder: empty if it has the wrong length, and scaled like Pillow's samples.
+
+    Only as many bits of a key count as a sample has.
+    """
+    if colours == 3:
+        return given.raw if len(given.data) <= 256 else b""
+    if len(given.data) != _KEY_BYTES.get(colours):
+        return b""
+    key = [value & (1 << depth) - 1 for value in unpack_from(f">{len(given.data) // 2}H", given.data)]
+    if depth in (2, 4):
+        key = [value * 255 // ((1 << depth) - 1) for value in key]
+    return chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
 
 
 def chunks(source: bytes) -> Iterator[Chunk]:

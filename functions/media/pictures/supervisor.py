@@ -27,6 +27,8 @@ MEMORY: Final = 1_750 << 20
 function and the server it stays under 2 GB."""
 OUTPUT_BYTES: Final = 256 << 20
 """Bytes of any one rendition: an animation of a thousand frames is far smaller."""
+SECONDS: Final = 90.0
+"""The most wall time for one picture: four times what the slowest accepted one takes (docs/media.md)."""
 _FORMATS: Final = {"WEBP": Format.WEBP, "JPEG": Format.JPEG, "AVIF": Format.AVIF}
 
 
@@ -52,7 +54,7 @@ def render(
     """Makes the renditions of the picture in `source` as files in `folder`, which must exist.
 
     Args:
-        seconds: wall time from now after which the work is stopped.
+        seconds: wall time from now after which the work is stopped; after SECONDS it is in any case.
         on_known: called with the picture's properties before the renditions exist.
         on_made: called with the content hash, and each rendition's name and file, while the next ones are made.
 
@@ -95,7 +97,7 @@ def render(
             files,
             memory=MEMORY,
             output_bytes=OUTPUT_BYTES,
-            seconds=seconds,
+            seconds=min(seconds, SECONDS),
             on_known=announce,
             on_part=take,
         )

@@ -11,6 +11,7 @@ from pictures.headers import Header, Source
 from social.refusals import Code, Rejected
 
 _PIXELS: Final = frozenset({b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF"})
+_NOTES: Final = frozenset({b"ICCP", b"EXIF"})
 _KEPT_FLAGS: Final = 0x12  # alpha and animation; the others announce metadata
 _LARGEST_PROFILE: Final = 4 << 20
 
@@ -35,7 +36,7 @@ def read(source: bytes) -> Source:
             width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
         if name in _PIXELS:
             kept.append(name + struct.pack("<I", len(data)) + data + bytes(len(data) & 1))
-        else:
+        elif name in _NOTES:
             notes.setdefault(name, data)
     (size,) = unpack_from("<I", source, 4)
     if animated and size + 8 > len(source):

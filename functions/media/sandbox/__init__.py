@@ -15,6 +15,6 @@ The bytes may be hostile, and a decoder is a million lines of C. Three processes
 Credentials, posts and AWS do not belong here, nor does knowledge of pictures or clips.
 """
 
-from sandbox.supervisor import Rendition, Unfinished, checked, run, start, stop
+from sandbox.supervisor import OutOfTime, Rendition, Unavailable, Unfinished, checked, run, start, stop
 
-__all__ = ["Rendition", "Unfinished", "checked", "run", "start", "stop"]
+__all__ = ["OutOfTime", "Rendition", "Unavailable", "Unfinished", "checked", "run", "start", "stop"]

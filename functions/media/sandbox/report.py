@@ -8,6 +8,10 @@ from typing import Any
 
 from social.refusals import Rejected
 
+UNAVAILABLE = 71
+"""The exit status of a child that failed without having begun the work, or for lack of disk. The status of any other
+failure is 1."""
+
 
 class Report:
     """{"known": {...}}, {"part": {...}} and {"progress": 0.4} any number of times, then the outcome.

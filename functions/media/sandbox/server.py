@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from sandbox.confinement import Bounds, adopt_orphans, close_memory, confine, probe
-from sandbox.report import Report
+from sandbox.report import UNAVAILABLE, Report
 from social.refusals import Code, Rejected
 
 MOST_FILES: Final = 32
@@ -99,7 +99,7 @@ def _end(child: int) -> int:
 
 def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) -> NoReturn:
     """The child: does one job and exits. An unexpected error leaves a traceback in the job's log."""
-    code = 1
+    code = UNAVAILABLE
     try:
         os.setsid()
         pipe, log, *rest = descriptors
@@ -110,6 +110,7 @@ def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) 
         bounds = Bounds(**job["bounds"])
         confine(bounds, missing)
         report = Report(pipe)
+        code = 1
         try:
             report.made(work(job["job"], files, report))
         except Rejected as refusal:
@@ -118,6 +119,8 @@ def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) 
             needed = f"it needs more than {bounds.memory >> 20} MiB to decode"
             report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                code = UNAVAILABLE
             if error.errno != errno.EFBIG:
                 raise
             made = f"its output exceeds {bounds.output_bytes >> 20} MiB"

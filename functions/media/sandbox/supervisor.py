@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from sandbox.confinement import Bounds, close_memory
+from sandbox.report import UNAVAILABLE
 from social.refusals import Code, Rejected
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ class Unfinished(Exception):
     """The work could not be finished, through no known fault of the upload: a retry may succeed."""
 
 
+class OutOfTime(Unfinished):
+    """It was stopped: the deadline passed, or the system killed the child."""
+
+
+class Unavailable(Unfinished):
+    """The server failed, or a child before it had the upload's bytes, or the disk was full."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rendition:
     """A finished file. Width and height in pixels, as displayed."""
@@ -105,7 +114,9 @@ def run(
 
     Raises:
         Rejected: the bytes are at fault, permanently.
-        Unfinished: the deadline passed, or the child was killed or failed without a verdict on the bytes.
+        OutOfTime: the deadline passed, or the system killed the child.
+        Unavailable: the server failed, or the child before it began the work, or the disk was full.
+        Unfinished: the child failed without a verdict on the bytes, or its report is invalid.
     """
     deadline = time.monotonic() + seconds
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
@@ -221,9 +232,13 @@ class _Server:
         reply: dict[str, Any] = json.loads(text)
         return reply
 
-    def _died(self, why: str) -> Unfinished:
+    def _died(self, why: str) -> Unavailable:
         stop()
-        return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
+        return Unavailable(f"the decoders' server has ended with {self._process.returncode}: {why}")
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """Ends the server, and any running child with it."""
@@ -240,6 +255,8 @@ _running: list[_Server] = []
 def start() -> _Server:
     """Returns the server, starting it if necessary. Called early, it is ready when the upload has been downloaded."""
     with _turn:
+        if _running and _running[0].ended:  # between two invocations: that costs no attempt
+            stop()
         if not _running:
             _running.append(_Server())
             atexit.register(stop)
@@ -337,6 +354,7 @@ def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
     if -status in _CRASHES:
         return Rejected(Code.DECODER_CRASHED, f"the file crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
-        return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
+        return OutOfTime(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
-    return Unfinished(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")
+    kind = Unavailable if status == UNAVAILABLE else Unfinished
+    return kind(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")

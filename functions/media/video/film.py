@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from colours.light import BT709, BT2020, PRIMARIES, cube, is_wide, screen_code
 from video.files import Files, Reader, Writer
-from video.rules import FULL_RANGE, TV_RANGE
+from video.rules import FULL_RANGE, KNOWN_CURVES, KNOWN_PRIMARIES, TV_RANGE, UNSPECIFIED
 from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
@@ -63,8 +63,9 @@ class Upright:
         stored: tuple[int, int],
         turn: tuple[tuple[str, str], ...],
         crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+        matrix: int = BT709,
     ) -> None:
-        self._stored, self._turn, self._crop = stored, turn, crop
+        self._stored, self._turn, self._crop, self._matrix = stored, turn, crop, str(matrix)
         self._graph: Graph | None = None
         self._input: FilterContext
         self._made_for: tuple[object, ...] = ()
@@ -97,12 +98,13 @@ class Upright:
         left, top, right, bottom = self._crop
         if any(self._crop):
             nodes.append(graph.add("crop", f"iw-{left + right}:ih-{top + bottom}:{left}:{top}"))
-        nodes.append(graph.add("scale", w=str(width), h=str(height), flags="bicubic", out_range="tv"))
         wide = is_wide(frame.color_trc, frame.color_primaries)
+        matrix = {} if wide else {"out_color_matrix": self._matrix}  # wide colours get it with their mapping
+        nodes.append(graph.add("scale", w=str(width), h=str(height), flags="bicubic", out_range="tv", **matrix))
         mapper = graph.add("haldclut", clut="first") if wide else None
         if mapper:  # after the scaling, on fewer pixels
-            matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
-            nodes += [graph.add("format", _MAPPED), mapper, matrix]
+            coded = graph.add("scale", out_color_matrix=self._matrix, out_range="tv")
+            nodes += [graph.add("format", _MAPPED), mapper, coded]
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
         # A frame's side data (matrix, position, light) describes the source and has been used by now.
         nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
@@ -243,6 +245,13 @@ class Film:
         self._wanted = self._slot = -1
         self._thins = clip.rate > MAX_FRAME_RATE + 1
 
+    @property
+    def matrix(self) -> int:
+        """Of the rendition. It is always stated: players would guess it by the rendition's size, not the source's."""
+        source = self._clip.video.codec_context
+        is_rgb = source.format is not None and source.format.is_rgb
+        return BT709 if is_rgb or is_wide(source.color_trc, source.color_primaries) else self._clip.matrix
+
     def _add_picture(self) -> VideoStream:
         clip = self._clip
         rate = min(clip.rate, Fraction(MAX_FRAME_RATE)) or Fraction(30)
@@ -252,11 +261,13 @@ class Film:
         stream.gop_size = max(1, round(rate * KEY_FRAME_SECONDS))
         source, context = clip.video.codec_context, stream.codec_context
         context.color_range = TV_RANGE
+        context.colorspace = self.matrix
         if is_wide(source.color_trc, source.color_primaries):
-            context.colorspace = context.color_primaries = context.color_trc = BT709
-        elif source.colorspace:  # 0 is RGB, which the rendition is not
-            context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
-            context.color_trc = source.color_trc
+            context.color_primaries = context.color_trc = BT709
+        else:
+            primaries, curve = source.color_primaries, source.color_trc
+            context.color_primaries = primaries if primaries in KNOWN_PRIMARIES else UNSPECIFIED
+            context.color_trc = curve if curve in KNOWN_CURVES else UNSPECIFIED
         return stream
 
     def wants(self, ticks: int) -> bool:
@@ -299,15 +310,16 @@ class Film:
         with suppress(av.FFmpegError, ValueError):
             self._out.close()
 
-    def finish(self) -> None:
+    def finish(self, end: int) -> None:
+        """Finishes the file. `end`: when the last encoded frame is no longer shown, in ticks of CLOCK."""
         if not self._copies:
-            self._mux_picture(self._picture.encode(None))
+            self._mux_picture(self._picture.encode(None), end)
             if self._sound is not None:
                 self._sound.finish()
         self._out.close()
 
-    def _mux_picture(self, packets: VideoPackets) -> None:
+    def _mux_picture(self, packets: VideoPackets, end: int = 0) -> None:
         for packet in packets:
-            if not packet.duration:
-                packet.duration = round(CLOCK / (self._clip.rate or 30))
+            # Only the last frame's matters: the next one ends any other.
+            packet.duration = max(end - cast("int", packet.pts), 1)
             self._out.mux(packet)

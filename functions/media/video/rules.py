@@ -11,13 +11,16 @@ from typing import BinaryIO, Final, Literal
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
 
-_PICTURE_BRANDS: Final = {
+_NOT_CLIPS: Final = {
+    # pictures
     b"heic",
     b"heix",
     b"heim",
     b"heis",
     b"hevc",
     b"hevx",
+    b"hevm",
+    b"hevs",
     b"mif1",
     b"mif2",
     b"mif3",
@@ -27,8 +30,16 @@ _PICTURE_BRANDS: Final = {
     b"avif",
     b"avis",
     b"jxl ",
+    b"jp2 ",
+    b"crx ",
+    # sound
+    b"M4A ",
+    b"M4B ",
+    b"M4P ",
+    b"F4A ",
+    b"F4B ",
 }
-_QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
+_QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
 """Segment and Cluster, the elements of a WebM file that may have an unknown size."""
@@ -39,9 +50,14 @@ _ASF_HEAD: Final = 4096
 """Bytes in which the properties are searched."""
 
 # Values of ITU-T H.273, which FFmpeg uses as they are.
+RGB: Final = 0
 BT709: Final = 1
 UNSPECIFIED: Final = 2
 BT601: Final = 5
+KNOWN_MATRICES: Final = frozenset({BT709, 4, BT601, 6, 7, 9})
+KNOWN_PRIMARIES: Final = frozenset({BT709, *range(4, 13), 22})
+KNOWN_CURVES: Final = frozenset({BT709, *range(4, 9), *range(11, 19)})
+"""What FFmpeg's filters accept. They fail at others: reserved numbers, YCgCo, logarithmic curves."""
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
 
@@ -56,7 +72,7 @@ def container_of(head: bytes) -> Container | None:
     concat, SDP) open other files and URLs.
     """
     if head[4:8] == b"ftyp":
-        return None if head[8:12] in _PICTURE_BRANDS else "mov"
+        return None if head[8:12] in _NOT_CLIPS else "mov"
     if head[4:8] in _QUICKTIME_ATOMS:
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
@@ -178,11 +194,11 @@ def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[flo
     return (width, height / float(aspect)) if aspect > 1 else (width * float(aspect), height)
 
 
-def matrix_of(colorspace: int, width: int, height: int) -> int:
-    """The colour matrix of a frame. If the stream states none, this is BT.709 from 720 lines up, as in players."""
-    if colorspace != UNSPECIFIED:
+def matrix_of(colorspace: int, lines: int) -> int:
+    """The colour matrix of a frame. If it states no known one, this is BT.709 from 720 lines up, as in browsers."""
+    if colorspace in KNOWN_MATRICES:
         return colorspace
-    return BT709 if max(width, height) >= 1280 else BT601
+    return BT709 if lines >= 720 else BT601
 
 
 def score(rows: Sequence[bytes]) -> float:

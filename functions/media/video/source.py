@@ -20,7 +20,7 @@ from colours.light import is_wide
 from social.refusals import Code, Rejected
 from video.files import Reader
 from video.job import Limits
-from video.rules import Container, crop_of, fit, square_pixels, turn_of
+from video.rules import Container, crop_of, fit, matrix_of, square_pixels, turn_of
 
 # The clip chooses the decoder, so only these are allowed: what phones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
@@ -84,6 +84,8 @@ AUDIO_CODECS: Final = frozenset(
 LONG_SIDE: Final = 1280
 SHORT_SIDE: Final = 720
 """The box of the `video` rendition (720p), landscape or portrait as the clip."""
+MOST_CHANNELS: Final = 24
+"""Those of 22.2. FFmpeg's filters fail at 32."""
 MAX_FRAME_RATE: Final = 60
 """The rendition's maximum frame rate; extra frames are dropped."""
 COPIED_BIT_RATE: Final = 5_000_000
@@ -110,6 +112,7 @@ class Clip:
         rate: frames a second by the header, 0 if it does not say.
         declared: the duration in the header, which may be wrong.
         origin: time of the first packet.
+        matrix: of the colours of frames that state none.
         frame_work: the cost of a frame of the rendition, in decoded pixels.
         suits: the streams can be copied to the rendition unchanged.
     """
@@ -127,24 +130,28 @@ class Clip:
     rate: Fraction
     declared: float | None
     origin: float
+    matrix: int
     frame_work: float
     suits: bool
 
 
-def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
-    """Opens the source and checks its header against the limits. Raises Rejected if it exceeds them."""
+def admit(source: FileIO, container_format: Container, limits: Limits, *, sound: bool = True) -> Clip:
+    """Opens the source and checks its header against the limits. Without `sound` it is a clip that has none.
+
+    Raises Rejected if it exceeds the limits.
+    """
     container = _open(source, container_format, limits)
     if len(container.streams) > limits.streams:
         raise Rejected(Code.TOO_MANY_STREAMS, f"more than {limits.streams} streams")
     video = _picture_of(container)
-    audio = _sound_of(container)
+    audio = _sound_of(container) if sound else None
     for stream in container.streams:
         if stream is not video and stream is not audio:
             stream.discard = Discard.all
 
     check_size(video.width, video.height, limits)
     rate = _fraction(video.average_rate) or Fraction(0)
-    if rate > limits.frame_rate:
+    if rate > limits.frame_rate + 1:  # cameras' times jitter, as does the average of them
         raise Rejected(
             Code.FRAME_RATE_TOO_HIGH,
             f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
@@ -181,6 +188,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         rate=rate,
         declared=declared,
         origin=(container.start_time or 0) / 1_000_000,
+        matrix=matrix_of(video.codec_context.colorspace, video.height),
         frame_work=frame_work,
         suits=as_it_is and container_format == "mov" and _copies(container, video, audio, rate, declared),
     )
@@ -256,7 +264,8 @@ def _sound_of(container: InputContainer) -> AudioStream | None:
 
     A clip without decodable sound is shown without sound.
     """
-    return next((stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS), None)
+    decodable = (stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS)
+    return next((stream for stream in decodable if stream.codec_context.channels <= MOST_CHANNELS), None)
 
 
 def _codec_of(stream: VideoStream | AudioStream) -> str:

@@ -11,7 +11,7 @@ from av.video.plane import VideoPlane
 
 from social.refusals import Code, Rejected
 from video.files import Writer
-from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
+from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, score
 
 PREVIEW_SIDE: Final = 320
 PREVIEW_RATE: Final = 10
@@ -113,7 +113,6 @@ class Poster:
         best = self._best
         rgb = best.reformat(
             format="rgb24",
-            src_colorspace=matrix_of(best.colorspace, best.width, best.height),
             src_color_range=TV_RANGE,
             dst_color_range=FULL_RANGE,
         )

@@ -35,7 +35,7 @@ _SIGNATURES: Final = {
 }
 """The first bytes of each type: the worker's files are checked against them before publication."""
 
-_REVISION: Final = b"nexus-video 3"
+_REVISION: Final = b"nexus-video 4"
 """Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 
@@ -83,7 +83,7 @@ def render(
 
     Raises:
         Rejected: the clip is at fault, permanently.
-        Unfinished: the deadline passed, or the worker was killed or failed without a verdict on the clip.
+        Unfinished: as for sandbox.run.
 
     After an exception `folder` is unchanged.
     """

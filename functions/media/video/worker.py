@@ -11,6 +11,7 @@ frame of one from stopping the other. Poster and preview are encoded beside the 
 import heapq
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -33,7 +34,7 @@ from video.ahead import ahead
 from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
 from video.job import Limits
-from video.rules import BT601, TV_RANGE, matrix_of
+from video.rules import BT601, KNOWN_CURVES, KNOWN_MATRICES, KNOWN_PRIMARIES, RGB, TV_RANGE, UNSPECIFIED
 from video.source import DEINTERLACING_WORK, Clip, admit, check_length, check_size, check_work
 from video.stills import Poster, Preview, luma_of
 
@@ -41,9 +42,17 @@ DECODER_THREADS: Final = 2
 """The most threads: each holds one more frame, 25 MB for 4K in 10 bits. A 2 GB Lambda has less than two cores."""
 FRAMES_AHEAD: Final = 8
 """How many frames of the rendition, or of sound, wait for the encoder: 1.4 MB each at most."""
+SOUND_SAMPLED: Final = 100
+"""The first packets of sound, by which it is dropped or kept. Later, dropping it would mean to encode all twice."""
+PRIMING: Final = 3
+"""How many packets of sound before its start a decoder may need: encoders of AAC add 1,024 to 2,112 samples."""
 
 type Step = Callable[[], None]
 """The next action of the outputs: to encode a frame, or to copy a packet."""
+
+
+class SoundFailed(Exception):
+    """Most of the sound cannot be decoded: the clip is shown without."""
 
 
 class Pass:
@@ -56,7 +65,7 @@ class Pass:
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
         self._clip, self._files, self._limits, self._report, self._copy = clip, files, limits, report, copy
         self._film = Film(clip, files, copy=copy)
-        self._upright = Upright(clip.stored, clip.turn, clip.crop)
+        self._upright = Upright(clip.stored, clip.turn, clip.crop, self._film.matrix)
         self._poster = Poster()
         self._preview = Preview(clip.target)
         # AVI has only packet times, in decoding order: frames take them in display order.
@@ -65,11 +74,11 @@ class Pass:
         self._frames = 0
         self._work = 0.0
         self._samples = 0
-        self._packets = 0
-        self._errors = 0
+        self._packets: Counter[int] = Counter()
+        self._errors: Counter[int] = Counter()
         self._first = math.inf
         self._last = -math.inf
-        self._end = 0.0
+        self._end = self._pictures_end = 0.0
         decoder = clip.video.codec_context
         decoder.thread_type = "AUTO"
         decoder.thread_count = min(os.process_cpu_count() or 1, DECODER_THREADS)
@@ -85,14 +94,14 @@ class Pass:
             try:
                 for step in steps:
                     step()
-            except CopyFailed:
+                self._check_end()
+            except (CopyFailed, SoundFailed):
                 self._film.abandon()
                 raise
-        self._check_end()
         with ThreadPoolExecutor() as beside:
             poster = beside.submit(self._poster.write, self._files.png)
             preview = beside.submit(self._preview.write, self._files.webp)
-            self._film.finish()
+            self._film.finish(round(self._pictures_end * CLOCK))
         poster.result()
         preview.result()
         span = self._last - self._first
@@ -115,31 +124,40 @@ class Pass:
         clip = self._clip
         is_picture = packet.stream.index == clip.video.index
         if packet.size:
-            self._packets += 1
-            self._errors += packet.is_corrupt
             self._show_progress(packet)
         if is_picture:
+            self._errors[packet.stream.index] += packet.is_corrupt
+            if self._copy and packet.is_discard:
+                raise CopyFailed  # an edit list cuts it away, and a copy would contain it
             if self._by_order and packet.size and packet.dts is not None:
                 heapq.heappush(self._times, packet.dts)
             for frame in self._decoded(packet):
                 if self._by_order and self._times:
                     frame.pts = heapq.heappop(self._times)
                 yield from self._see(cast("VideoFrame", frame))
-        elif not self._copy:
-            for frame in self._decoded(packet):
-                yield self._encode_sound(cast("AudioFrame", frame))
+        else:
+            yield from self._hear(packet)
         if self._copy and packet.size:
             if packet.pts is None:
                 raise CopyFailed
             tick = float(packet.time_base)
-            start = packet.pts * tick - clip.origin
-            self._end = max(self._end, start + (packet.duration or 0) * tick)
+            start, length = packet.pts * tick - clip.origin, (packet.duration or 0) * tick
+            if packet.is_discard and not -PRIMING * length <= start < 0:
+                return  # sound that an edit list cuts away
+            self._end = max(self._end, start + length)
             check_length(self._end, self._limits)
             if is_picture:
                 self._count(start, clip.width * clip.height)
             yield partial(self._film.copy, packet)
 
+    def _hear(self, packet: AnyPacket) -> Iterator[Step]:
+        frames = self._decoded(packet)  # of a copied clip only as a check: 0.5 ms of CPU a second
+        if not self._copy:
+            yield from map(self._encode_sound, frames)
+        self._check_sound()
+
     def _decoded(self, packet: AnyPacket) -> list[Any]:
+        self._packets[packet.stream.index] += bool(packet.size)
         try:
             return packet.decode()
         except MemoryError:
@@ -147,13 +165,14 @@ class Pass:
         except EOFError:
             return []
         except (av.FFmpegError, ValueError):
-            self._errors += 1
+            self._errors[packet.stream.index] += 1
             return []
 
     def _see(self, frame: VideoFrame) -> Iterator[Step]:
         clip = self._clip
         seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
+        _state_colours(frame, clip.matrix)
         if self._copy:
             if frame.interlaced_frame:
                 raise CopyFailed
@@ -163,6 +182,7 @@ class Pass:
             return
         self._count(seconds, frame.width * frame.height * (1 + DEINTERLACING_WORK * frame.interlaced_frame))
         length = frame.duration * float(frame.time_base) or 1 / float(clip.rate or 30)
+        self._pictures_end = max(self._pictures_end, seconds + length)
         self._end = max(self._end, seconds + length)
         check_length(self._end, self._limits)
         ticks = round(seconds * CLOCK)
@@ -208,7 +228,6 @@ class Pass:
             width,
             height,
             "yuv420p",
-            src_colorspace=matrix_of(upright.colorspace, upright.width, upright.height),
             dst_colorspace=BT601,
             dst_color_range=TV_RANGE,
             interpolation="AREA",
@@ -228,11 +247,34 @@ class Pass:
     def _check_end(self) -> None:
         if not self._frames:
             raise Rejected(Code.DAMAGED, "none of its frames can be decoded")
-        if self._errors > max(2, 0.05 * self._packets):
-            raise Rejected(Code.DAMAGED, f"{self._errors} of its {self._packets} packets cannot be decoded")
+        errors, packets = (counted[self._clip.video.index] for counted in (self._errors, self._packets))
+        if errors > max(2, 0.05 * packets):
+            raise Rejected(Code.DAMAGED, f"{errors} of its {packets} pictures cannot be decoded")
+        self._check_sound(at_end=True)
         declared = self._clip.declared
         if declared and self._end < 0.98 * declared - 0.25:
             raise Rejected(Code.TRUNCATED, f"it declares {declared:.1f} seconds, but ends at {self._end:.1f}")
+
+    def _check_sound(self, *, at_end: bool = False) -> None:
+        if (sound := self._clip.audio) is None:
+            return
+        errors, packets = self._errors[sound.index], self._packets[sound.index]
+        if packets < SOUND_SAMPLED and not at_end:
+            return
+        if errors > packets / 2 and packets <= SOUND_SAMPLED:
+            raise SoundFailed
+        if errors and self._copy:
+            raise CopyFailed  # a browser stops at such a packet; encoded again, it is silence
+
+
+def _state_colours(frame: VideoFrame, matrix: int) -> None:
+    """Replaces what the frame states of its colours where FFmpeg cannot follow it."""
+    if frame.colorspace not in KNOWN_MATRICES:
+        frame.colorspace = RGB if frame.format.is_rgb else matrix
+    if frame.color_primaries not in KNOWN_PRIMARIES:
+        frame.color_primaries = UNSPECIFIED
+    if frame.color_trc not in KNOWN_CURVES:
+        frame.color_trc = UNSPECIFIED
 
 
 def _packets(clip: Clip) -> Iterator[AnyPacket]:
@@ -246,13 +288,16 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
 
 
 def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
-    """Reads the clip once, or twice if it seemed copyable but is not. Raises Rejected."""
+    """Reads the clip once, and again if it seemed copyable but is not, or if its sound fails. Raises Rejected."""
     clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
     clip = admit(clip_files.source, container, limits)
     report.known({"width": clip.width, "height": clip.height})
-    if clip.suits:
+    copy, sound = clip.suits, True
+    while True:
         try:
-            return Pass(clip, clip_files, limits, report, copy=True).run()
+            return Pass(clip, clip_files, limits, report, copy=copy).run()
         except CopyFailed:
-            clip = admit(clip_files.source, container, limits)
-    return Pass(clip, clip_files, limits, report, copy=False).run()
+            copy = False
+        except SoundFailed:
+            sound = False
+        clip = admit(clip_files.source, container, limits, sound=sound)

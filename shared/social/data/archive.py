@@ -6,8 +6,9 @@ object lists its posts: a list of 1,000 is 20 write units, whereas an item for e
 post, which is rare, reads the lists: 2,500 read units per million posts.
 
 One item per person and object (kind archived-by#<user>) says which objects contain a person's posts and comments, so
-that a person can be erased without reading the archive. It is written before the object and removed after it, so that
-every object with a person's data is listed there, even after a crash. An entry may name an object that does not exist.
+that a person can be erased without reading the archive, and has the ids of the person's own posts. It is written before
+the object and removed after it, so that every object with a person's data is listed there, even after a crash. An entry
+may name an object that does not exist.
 """
 
 import gzip
@@ -51,13 +52,17 @@ class ArchiveError(Exception):
 class OtherAuthor(Exception):
     """The post to erase is another user's."""
 
+    def __init__(self, post_id: str, user_id: str) -> None:
+        super().__init__(f"post {post_id} does not belong to user {user_id}")
+
 
 def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter | None = None) -> str:
     """Writes an object, reads it back, and lists the posts in it. Returns its key. Raises ArchiveError."""
     ordered = sorted(archived, key=lambda one: one.post_id)
     text = b"".join(_line(one) for one in ordered)
     key = f"posts/{day}/{hashlib.sha256(text).hexdigest()}.jsonl.gz"
-    LISTS.put_many([{"kind": _by(person), "period": key} for person in _people(ordered)], meter=meter, threads=THREADS)
+    entries = [{"kind": _by(person), "period": key, "posts": own} for person, own in _by_person(ordered).items()]
+    LISTS.put_many(entries, meter=meter, threads=THREADS)
     objects.put("archive", key, gzip.compress(text, mtime=0), "application/gzip")
     if read(key) != {one.post_id: one for one in ordered}:
         raise ArchiveError(f"{key}: what was read back differs from what was written")
@@ -92,36 +97,49 @@ def find(post_ids: Iterable[str], *, meter: Meter | None = None) -> dict[str, st
 
 
 def may_hold(user_id: str, post_id: str, *, meter: Meter | None = None) -> bool:
-    """Whether one of the objects with data of the user may contain the post. Reads lists and no objects."""
-    return any(_may_list(item["period"]["S"], post_id, meter) for item in _entries(user_id, meter))
+    """Whether an object may contain this post of the user's. One query.
+
+    For entries that were written before entries had the ids of posts, the objects' lists are read, a hundred a request.
+    """
+    older = set[str]()
+    for item in _entries(user_id, meter):
+        key = item["period"]["S"]
+        if "posts" not in item:
+            older.add(key)
+        elif post_id in read_texts(item, "posts", key):
+            return True
+    return bool(_may_list(older, post_id, meter))
 
 
 def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter | None = None) -> Iterator[str]:
     """Erases a user's posts and comments, or one of the posts, from every object. Yields each key that it replaces.
 
     A caller may stop after any key: the next erasure continues with the objects that are left. For one post, only the
-    objects are read whose lists have it.
+    objects are read whose lists have it. One request reads a hundred lists.
 
     Each object is replaced by one without them. Two erasures may replace the same object concurrently, each keeping
     what the other has erased; then the replacement is found under the user's entries, at the latest by the `last`
     erasure, a sandbox's lifetime after the first. That one also removes entries of objects that do not exist.
 
-    Raises OtherAuthor if the one post is not the user's; nothing has been erased.
+    Raises OtherAuthor if the one post is not the user's; nothing has been erased from the archive.
     """
     seen = set[str]()
     while keys := {item["period"]["S"] for item in _entries(user_id, meter)} - seen:
         seen |= keys
-        for key in sorted(keys):
-            if post_id is not None and not _may_list(key, post_id, meter):
-                continue
+        for key in sorted(keys if post_id is None else _may_list(keys, post_id, meter)):
             if _rewrite(key, user_id, post_id, last, meter):
                 yield key
 
 
-def _may_list(key: str, post_id: str, meter: Meter | None) -> bool:
-    """Whether an object's list has the post; True if there is no list, as while the object is written or replaced."""
-    listed = LISTS.get({"kind": _KIND, "period": key}, consistent=True, meter=meter)
-    return listed is None or post_id in read_texts(listed, "posts", key)
+def _may_list(keys: set[str], post_id: str, meter: Meter | None) -> set[str]:
+    """The objects whose lists have the post, or that have no list, as while an object is written or replaced."""
+    lists = [{"kind": _KIND, "period": key} for key in sorted(keys)]
+    others = set[str]()
+    for item in LISTS.get_many(lists, consistent=True, meter=meter):
+        key = item["period"]["S"]
+        if post_id not in read_texts(item, "posts", key):
+            others.add(key)
+    return keys - others
 
 
 def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Meter | None) -> bool:
@@ -130,8 +148,8 @@ def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Met
             LISTS.delete({"kind": _by(user_id), "period": key}, meter=meter)
         return False
     inside = read(key)
-    if post_id in inside and inside[post_id].post.get("author_id") != {"S": user_id}:
-        raise OtherAuthor(f"post {post_id} does not belong to user {user_id}")
+    if post_id is not None and post_id in inside and inside[post_id].post.get("author_id") != {"S": user_id}:
+        raise OtherAuthor(post_id, user_id)
     held = list(inside.values())
     kept = [left for one in held if (left := _without(one, user_id, post_id)) is not None]
     if kept == held:
@@ -143,7 +161,8 @@ def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Met
         write(key.split("/")[1], kept, read_count(listed, "written_at", key, default=0), meter=meter)
     LISTS.delete({"kind": _KIND, "period": key}, meter=meter)
     objects.erase("archive", key)
-    LISTS.delete_many([{"kind": _by(person), "period": key} for person in _people(held)], meter=meter, threads=THREADS)
+    entries = [{"kind": _by(person), "period": key} for person in _by_person(held)]
+    LISTS.delete_many(entries, meter=meter, threads=THREADS)
     return True
 
 
@@ -161,8 +180,13 @@ def _entries(user_id: str, meter: Meter | None) -> Iterable[Row]:
         yield from page.items
 
 
-def _people(archived: Iterable[ArchivedPost]) -> list[str]:
-    return sorted(set[str]().union(*(one.people for one in archived)))
+def _by_person(archived: Sequence[ArchivedPost]) -> dict[str, list[str]]:
+    """Everyone with a post or a comment among these, and the ids of their own posts."""
+    own: dict[str, list[str]] = {person: [] for person in sorted(set[str]().union(*(one.people for one in archived)))}
+    for one in archived:
+        if "author_id" in one.post:
+            own[one.post["author_id"]["S"]].append(one.post_id)
+    return own
 
 
 def _by(user_id: str) -> str:

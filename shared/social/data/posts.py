@@ -120,6 +120,11 @@ def upload_order(uploaded_at: float, sequencer: str = "") -> str:
     return f"{int(uploaded_at):010X}{padded(sequencer)}"
 
 
+def uploaded_at(order: str) -> int:
+    """S3's time of the upload with this order. Raises ValueError if it is not an order."""
+    return int(order[:10], 16)
+
+
 def padded(order: str) -> str:
     """Pads an order so that orders compare as text: a shorter one gets zeros on its right.
 

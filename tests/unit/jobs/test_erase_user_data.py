@@ -284,6 +284,48 @@ def a_life_again(sent: SentTasks) -> None:
     a_life()
 
 
+def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
+    application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
+    application.new_post(GONE, WORDS, post_id="p", at=NOW)
+    seen: list[str] = []
+
+    def upload(operation: str) -> None:
+        seen.append(operation)
+        if operation == "UpdateItem" and seen.count("UpdateItem") == 1:  # the posts have been read
+            order = posts.upload_order(NOW - 3 * HOUR_SECONDS)
+            assert posts.set_media("p", Media(status="processing"), order) is posts.MediaOutcome.WRITTEN
+
+    with requests(upload):
+        run_task(job.erase_user_data, {"user_id": GONE})
+    assert "UpdateItem" in seen
+    objects.put("media", "media/p/h/w320.webp", b"what the sandbox had begun to write")
+    for _, args in sent.calls:
+        run_task(job.erase_user_data, args)
+    assert left(*TRACES, "media/p/") == []
+
+
+@pytest.mark.parametrize(
+    ("media", "order", "again"),
+    [
+        ({"status": "processing"}, posts.upload_order(NOW - 3 * HOUR_SECONDS), True),
+        ({"status": "ready"}, posts.upload_order(NOW - 3 * HOUR_SECONDS), False),
+        ({"status": "ready"}, posts.upload_order(NOW - job.SECOND_LOOK), False),
+        ({"status": "ready"}, posts.upload_order(NOW - job.SECOND_LOOK + 1), True),  # an earlier one may be in progress
+        ({"status": "ready"}, "no order", True),
+        ({"status": "ready"}, 7, True),
+        (None, None, False),
+    ],
+)
+def test_a_post_is_looked_at_again_if_an_upload_may_still_write(
+    sent: SentTasks, media: dict[str, str] | None, order: str | int | None, again: bool
+) -> None:
+    application.new_post(GONE, WORDS, post_id="p", at=NOW)
+    if media and order:
+        posts.TABLE.update(Write("p", set={"media": media, "media_order": order}))
+    run_task(job.erase_user_data, {"user_id": GONE})
+    assert [args.get("post_id") for _, args in sent.calls] == ["p"] * again + [None]
+
+
 def counts_are_true() -> None:
     """The counts of followers, posts, comments and votes after the nightly jobs."""
     run_task(update_user_statistics.update_user_statistics)
@@ -345,16 +387,26 @@ def test_an_archived_post_is_deleted_through_its_author(sent: SentTasks) -> None
 def test_an_archived_post_of_somebody_else_stays(sent: SentTasks) -> None:
     """Whether the caller names the wrong author, or an upload of another user's lies under its id."""
     a_life()
-    application.delete_post(f"old-{GONE}", author_id=STAYS)
+    assert application.delete_post(f"old-{GONE}", author_id=STAYS) is None
     for again in (True, False):
         with pytest.raises(Reject, match="does not belong to user"):
-            run_task(job.erase_user_data, {**sent.calls[0][1], "again": again})
-    assert len(sent.calls) == 1, "no second pass"
+            run_task(job.erase_user_data, {"user_id": STAYS, "post_id": f"old-{GONE}", "again": again})
+    assert sent.calls == [], "no second pass"
     run_task(job.erase_user_data, {"user_id": STAYS})
     objects.put("uploads", f"uploads/{STAYS}/old-{GONE}/x.jpg", b"a picture")
     run_task(job.erase_user_data, {"user_id": STAYS, "again": False})
     assert objects.get("archive", f"media/old-{GONE}/h/w320.webp") == b"second"
     assert archive.find([f"old-{GONE}"])
+
+
+def test_an_archived_posts_pictures_stay_when_somebody_without_archived_data_names_it(sent: SentTasks) -> None:
+    a_life()
+    for again in (True, False):
+        run_task(job.erase_user_data, {"user_id": "newcomer", "post_id": f"old-{GONE}", "again": again})
+    assert objects.get("archive", f"media/old-{GONE}/h/w320.webp") == b"second"
+    objects.put("archive", "media/new/h/w320.webp", b"copied before the archiving run found the post erased")
+    report = run_task(job.erase_user_data, {"user_id": "newcomer", "post_id": "new", "again": False})
+    assert report.erased == {"renditions": 1}
 
 
 def many_archived(number: int) -> None:
@@ -397,6 +449,40 @@ def test_erasing_one_post_reads_only_the_objects_that_have_it(sent: SentTasks) -
         assert queue.continued > 0
         assert left(f'"{post_id}"') == []
     assert archive.find(["p2", "p3", "q3"]).keys() == {"p2", "q3"}
+
+
+def test_an_archived_post_is_found_and_erased_in_as_many_requests_however_many_objects_its_author_has(
+    sent: SentTasks,
+) -> None:
+    erasures = []
+    for number, post_id in ((5, "p3"), (50, "p33")):
+        many_archived(number)
+        asked: list[str] = []
+        with requests(asked.append):
+            assert application.delete_post("never", author_id=GONE) is None
+            assert application.delete_post(post_id, author_id=STAYS) is None
+            assert application.delete_post(post_id, author_id=GONE) is not None
+        assert asked == ["GetItem", "Query"] * 3
+        asked.clear()
+        with requests(asked.append):
+            run_task(job.erase_user_data, sent.calls[-1][1])
+        erasures.append(Counter(asked))
+    assert erasures[0] == erasures[1]
+
+
+def test_an_archived_post_is_found_by_entries_that_were_written_before_they_had_ids(sent: SentTasks) -> None:
+    many_archived(5)
+    for page in archive.LISTS.query(f"archived-by#{GONE}"):
+        for item in page.items:
+            key = {name: item[name]["S"] for name in archive.LISTS.key}
+            archive.LISTS.update(Write(key, remove=("posts",)))
+    asked: list[str] = []
+    with requests(asked.append):
+        assert application.delete_post("never", author_id=GONE) is None
+        assert application.delete_post("p3", author_id=GONE) is not None
+    assert asked == ["GetItem", "Query", "BatchGetItem"] * 2
+    run_task(job.erase_user_data, sent.calls[0][1])
+    assert left('"p3"') == []
 
 
 def test_a_post_that_may_be_on_its_way_to_the_archive_is_looked_for_again_even_if_the_sandbox_dies(

@@ -9,7 +9,7 @@ import refresh_user_statistics
 import revoke_user_tokens
 import send_notification
 import update_user_statistics
-from nexus.errors import Reject
+from nexus.errors import Reject, Retry
 from nexus.testing import memory_backend, run_task
 from ops.social.seed import generate, write
 from social import application
@@ -106,9 +106,24 @@ def test_a_late_notification_does_not_name_somebody_who_was_deleted_meanwhile() 
         application.delete_user("ada")
         for again in (True, False):
             run_task(erase_user_data.erase_user_data, {"user_id": "ada", "again": again})
-    result = run_task(send_notification.send_notification, late)
-    assert result == NotificationSent(reason="the actor was deleted")
+    with pytest.raises(Retry) as raised:
+        run_task(send_notification.send_notification, late)
+    assert raised.value.after == send_notification.ACTOR_WAIT
+    result = run_task(send_notification.send_notification, late, attempt=2)
+    assert result == NotificationSent(reason="no such actor")
     assert notifications.latest("a") == []
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_notification_waits_for_an_actor_whose_row_comes_after_it() -> None:
+    """As that of a new user in a mirrored table, whose row passes through the outbox."""
+    application.register("a@example.com", "A", user_id="a")
+    early = {"user_id": "a", "kind": "follow", "text": "Ada follows you", "actor_id": "ada"}
+    with pytest.raises(Retry):
+        run_task(send_notification.send_notification, early)
+    application.register("ada@example.com", "Ada", user_id="ada")
+    run_task(send_notification.send_notification, early, attempt=2)
+    assert [one.actor_id for one in notifications.latest("a")] == ["ada"]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
+from colours import icc
+from colours.light import PRIMARIES
 from pictures import rendering
+from pictures.colour import _transform
 from pictures.recipes import RECIPES, Recipe, content_hash
 from pictures.rendering import Pictures, Rendition, render
 from samples import files
@@ -498,6 +501,32 @@ def test_a_grey_profile_is_followed() -> None:
     source = still("PNG", Image.new("L", (64, 48), 55), icc_profile=files.grey_profile(1.0))
 
     assert distance(centre(shown(render(source), "full")), encoded(*[55 / 255] * 3)) <= 6
+
+
+@pytest.mark.parametrize("name", ["sRGB-elle-V2-g10.icc", "sRGB, linear", "Linear"])
+def test_a_linear_profile_is_followed_though_its_name_begins_like_srgbs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = icc._text
+    monkeypatch.setattr(icc, "_text", lambda _: described(name))
+    linear = icc._rgb(PRIMARIES[1], icc._power(1))
+
+    made = render(still("PNG", plain((55, 55, 55)), icc_profile=linear))
+
+    assert distance(centre(shown(made, "full")), (128, 128, 128)) <= 4
+
+
+def test_an_srgb_profile_takes_no_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any, **__: Any) -> None:
+        raise AssertionError("a transform")
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    monkeypatch.setattr(ImageCms, "buildTransform", build)
+    _transform.cache_clear()
+
+    made = render(still("PNG", plain(RED), icc_profile=profile))
+
+    assert distance(centre(shown(made, "full")), RED) <= 6
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])

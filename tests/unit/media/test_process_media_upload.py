@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import boto3
@@ -10,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from PIL import Image
 
+import pictures.supervisor
 import process_media_upload as module
 import sandbox
 from nexus.aws.sdk import client
@@ -19,6 +21,7 @@ from nexus.settings import settings
 from nexus.testing import run_task
 from nexus.worker import handler
 from process_media_upload import process_media_upload
+from sandbox import supervisor
 from social import application, catalogue
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
@@ -28,6 +31,7 @@ from tests.support.clips import WEBM, Kind, make_clip
 
 pytestmark = pytest.mark.usefixtures("cloud")
 
+SOUNDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 KEY = "uploads/u-1/p-1/holiday photo.jpg"
 
 
@@ -127,6 +131,18 @@ def test_on_demand_it_replaces_what_is_there() -> None:
 
 @pytest.mark.parametrize(
     ("body", "code"),
+    [
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(64), "raw"),
+        *((b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mp42isom" + bytes(64), "sound") for brand in SOUNDS),
+    ],
+)
+def test_what_begins_as_a_clip_does_and_is_none_is_called_what_it_is(body: bytes, code: str) -> None:
+    assert process(upload(body)).status == "rejected"
+    assert media()["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
     [(b"", "empty"), (b"<html><script>alert(1)</script></html>", "html"), (picture()[:400], "truncated")],
 )
 def test_a_refused_upload_is_recorded_in_the_post_and_moved_to_quarantine(body: bytes, code: str) -> None:
@@ -139,6 +155,56 @@ def test_a_refused_upload_is_recorded_in_the_post_and_moved_to_quarantine(body: 
     assert media()["reason"] == sentence(code)
     assert keys("uploads") == [f"quarantine/{KEY}"]
     assert keys("media") == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "value", "why"),
+    [
+        (supervisor, ("PRELOADED", ("a_library_that_the_layer_lacks",)), "server has ended"),
+        (pictures.supervisor, ("WORKER", "a_module_that_is_not_there"), "ModuleNotFoundError"),
+    ],
+    ids=["the server dies", "the child fails"],
+)
+def test_a_fault_of_the_deployment_refuses_no_upload_and_a_retried_dead_letter_succeeds(
+    broken: ModuleType, value: tuple[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.stop()
+    args = upload(picture())
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, *value)
+        with pytest.raises(sandbox.Unavailable, match=why):
+            process(args, last_attempt=True)
+    post = posts.upload_target("p-1")
+    assert post is not None
+    assert post.media is None or post.media.status == "processing"
+    assert keys("uploads") == [KEY]
+
+    assert process(args, attempt=5, last_attempt=True).status == "ready"
+
+
+def test_an_upload_whose_decoder_fails_each_time_is_refused_and_sets_off_no_alarm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise sandbox.Unfinished("the decoder ended with 1: AttributeError")
+
+    monkeypatch.setattr(sandbox, "run", fail)
+    args = upload(picture())
+    with pytest.raises(Retry, match="AttributeError"):
+        process(args)
+    assert "AttributeError" in str(process(args, last_attempt=True).reason)
+    assert media()["code"] == "decoder_crashed"
+
+
+def test_an_upload_that_takes_too_long_is_tried_again_and_then_refused() -> None:
+    late = module.RESERVE - 1
+    args = upload(picture())
+    with pytest.raises(Retry, match="stopped"):
+        process(args, seconds=late)
+
+    assert str(process(args, seconds=late, last_attempt=True).reason).startswith("too_slow: ")
+    assert media()["code"] == "too_slow"
+    assert keys("uploads") == [f"quarantine/{KEY}"]
 
 
 def test_a_refused_object_whose_version_nobody_names_is_moved_too() -> None:

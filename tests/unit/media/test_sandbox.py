@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import pictures
 import sandbox
 from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
-from sandbox import Rendition, Unfinished, confinement, supervisor
+from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, supervisor
 from social.refusals import Rejected
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
@@ -71,8 +72,24 @@ def test_a_crash_is_the_files_fault_and_the_next_child_is_well(child: Run) -> No
     ],
 )
 def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, child: Run) -> None:
-    with pytest.raises(Unfinished, match=why):
+    with pytest.raises(Unfinished, match=why) as failed:
         child(body)
+    assert type(failed.value) is Unfinished
+
+
+@pytest.mark.parametrize(("before", "body"), [("import nothing_of_that_name", ""), ("", "raise OSError(28, 'full')")])
+def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str, child: Run) -> None:
+    with pytest.raises(Unavailable, match=r"nothing_of_that_name|full"):
+        child(body or "pass", before=before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
+def test_a_child_that_the_system_stops_is_out_of_time(number: signal.Signals, child: Run) -> None:
+    with pytest.raises(OutOfTime):
+        child(
+            "report.known({'pid': os.getpid()})\ntime.sleep(600)",
+            on_known=lambda fields: os.kill(fields["pid"], number),
+        )
 
 
 class Clock:
@@ -107,22 +124,31 @@ def test_a_child_goes_with_all_that_it_started(
 ) -> None:
     pids = tmp_path / "pids"
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(Unfinished) as failed:
         child(ending, before=FORKS.format(pids=str(pids)), on_progress=Clock(monkeypatch).expire)
 
+    assert isinstance(failed.value, OutOfTime) == ("sleep" in ending)
     started = [int(pid) for pid in pids.read_text().split()]
     assert len(started) == 2
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
 
 
-def test_a_server_that_was_killed_is_replaced(child: Run) -> None:
+def test_a_server_that_was_killed_under_a_child_fails_it_and_is_replaced(child: Run) -> None:
+    def kill(_: dict[str, Any]) -> None:
+        sandbox.start()._process.kill()
+
+    with pytest.raises(Unavailable, match="server"):
+        child("report.known({})\ntime.sleep(600)", on_known=kill)
+    assert child("return {'well': 1}") == {"well": 1}
+
+
+def test_a_server_that_ended_between_two_children_is_replaced_and_fails_none(child: Run) -> None:
     server = sandbox.start()
     server._process.kill()
     server._process.wait()
 
-    with pytest.raises(Unfinished, match="server"):
-        child("return {}")
     assert child("return {'well': 1}") == {"well": 1}
+    assert sandbox.start() is not server
 
 
 def test_the_server_goes_with_the_function(child: Run) -> None:

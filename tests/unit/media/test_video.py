@@ -1,6 +1,8 @@
 """A clip of each kind becomes what a feed can show, and a player sees what the camera saw."""
 
 import math
+import random
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +26,8 @@ from video import Video
 from video.film import TICK, Upright
 
 ONE = 1 << 16
+CODED = Kind(".mp4", "mp4", "mpeg4", "aac")
+"""As MP4, but not to be copied."""
 POSITION = "+48.8577+002.295/"
 
 
@@ -258,6 +262,46 @@ def test_uneven_times_between_frames_are_kept(tmp_path: Path, out: Path) -> None
     assert shown == times
 
 
+@pytest.mark.parametrize("bf", [0, 2], ids=["in order", "B-frames"])
+def test_the_last_frame_is_shown_as_long_as_in_the_source(bf: int, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", CODED, frames=5, rate=25, sound=None, options={"bf": str(bf)})
+    held = tmp_path / "held.mp4"
+    with av.open(str(clip)) as source, av.open(str(held), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        last = max(packet.pts or 0 for packet in packets)
+        for packet in packets:
+            packet.duration = round(9 / packet.time_base) if packet.pts == last else packet.duration
+            packet.stream = stream
+            copy.mux(packet)
+
+    made = render(held, out)
+
+    assert not made.remuxed
+    assert made.duration == pytest.approx(9.16)
+    with av.open(str(made.renditions["video"].path)) as container:
+        assert container.duration == pytest.approx(1_000_000 * made.duration, abs=1000)
+
+
+@pytest.mark.parametrize("kind", [MP4, CODED], ids=["copied", "encoded"])
+@pytest.mark.parametrize("start", [0.0, 1.0], ids=["cut at the end", "cut at the start"])
+def test_sound_that_was_cut_away_is_not_published(start: float, kind: Kind, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", kind, frames=72, options={"g": "1", "bf": "0"})
+    content = bytearray(clip.read_bytes())
+    at = content.index(b"mvhd") + 16
+    second = int.from_bytes(content[at : at + 4])
+    for track, ticks in ((content.index(b"elst"), 12_288), (content.rindex(b"elst"), 48_000)):
+        content[track + 12 : track + 20] = struct.pack(">Ii", second, round(start * ticks))
+    clip.write_bytes(content)
+
+    made = render(clip, out)
+
+    assert made.remuxed == (kind is MP4)
+    assert made.duration == pytest.approx(1, abs=0.05)
+    with av.open(str(made.renditions["video"].path), options={"ignore_editlist": "1"}) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) / 48_000 == pytest.approx(1, abs=0.1)
+
+
 def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=60, rate=120, sound=None)
 
@@ -453,6 +497,16 @@ def test_b_frames_in_an_avi_are_all_shown(tmp_path: Path, out: Path) -> None:
         assert sum(abs(a - b) for a, b in zip(shown, wanted[number], strict=True)) / len(shown) < 8
 
 
+def test_slow_motion_whose_times_jitter_is_not_too_fast(tmp_path: Path, out: Path) -> None:
+    """240 frames, of which the last comes a little late: 240.02 a second by the header, where its length is unknown."""
+    times = [*range(0, 23_900, 100), 23_997]
+    clip = make_clip(tmp_path / "clip.mp4", frames=240, rate=24_000, times=times, sound=None)
+    with av.open(str(clip)) as container:
+        assert 240 < (container.streams.video[0].average_rate or 0) < 240.1
+
+    assert render(clip, out).frame_rate == pytest.approx(240, abs=1)
+
+
 @pytest.mark.parametrize("rate", [90, 144, 240])
 def test_no_clip_is_shown_at_more_than_sixty_frames_a_second(rate: int, tmp_path: Path, out: Path) -> None:
     made = render(make_clip(tmp_path / "clip.mp4", frames=rate, rate=rate, sound=None), out)
@@ -472,6 +526,82 @@ def test_no_clip_is_shown_at_more_than_sixty_frames_a_second(rate: int, tmp_path
 )
 def test_unusual_sound_refuses_no_clip(kind: Kind, heard: bool, tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip", kind, options={"preset": "ultrafast"} if kind.video == "libx264" else None)
+
+    made = render(clip, out)
+
+    with av.open(str(made.renditions["video"].path)) as container:
+        assert bool(container.streams.audio) == heard
+
+
+CODED = Kind(".mp4", "mp4", "mpeg4", "aac")
+"""As `MP4`, but not to be copied."""
+
+
+def with_broken_sound(clip: Path, fifths: int) -> Path:
+    """The clip with random bytes in the place of so many of every five packets of sound."""
+    chance = random.Random(1)
+    content = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    for packet in [packet for number, packet in enumerate(packets) if number % 5 < fifths]:
+        content[packet.pos or 0 : (packet.pos or 0) + packet.size] = chance.randbytes(packet.size)
+    clip.write_bytes(content)
+    return clip
+
+
+@pytest.mark.parametrize("kind", [MP4, CODED], ids=["suits", "encoded"])
+@pytest.mark.parametrize("frames", [24, 120], ids=["short", "long"])
+@pytest.mark.parametrize("fifths", [3, 5])
+def test_a_clip_of_whose_sound_most_cannot_be_decoded_has_none(
+    fifths: int, frames: int, kind: Kind, tmp_path: Path, out: Path
+) -> None:
+    clip = with_broken_sound(make_clip(tmp_path / "clip.mp4", kind, frames=frames), fifths)
+
+    made = render(clip, out)
+
+    assert made.remuxed == (kind is MP4)
+    assert made.duration == pytest.approx(frames / 24)
+    with av.open(str(made.renditions["video"].path)) as container:
+        assert not container.streams.audio
+        assert sum(1 for _ in container.decode(video=0)) == frames
+
+
+@pytest.mark.parametrize("kind", [MP4, CODED], ids=["suits", "encoded"])
+def test_sound_of_which_some_cannot_be_decoded_stays_and_every_player_can_decode_it(
+    kind: Kind, tmp_path: Path, out: Path
+) -> None:
+    clip = with_broken_sound(make_clip(tmp_path / "clip.mp4", kind, frames=48), fifths=1)
+
+    made = render(clip, out)
+
+    assert not made.remuxed
+    with av.open(str(made.renditions["video"].path)) as container:
+        heard = [
+            sample
+            for frame in container.decode(audio=0)
+            for sample in memoryview(frame.planes[0]).cast("f")[: frame.samples]
+        ]
+    assert len(heard) / 48_000 == pytest.approx(2, abs=0.1)
+    assert sum(abs(sample) > 0.2 for sample in heard) > len(heard) / 4
+
+
+@pytest.mark.parametrize(("channels", "heard"), [(24, True), (32, False)])
+def test_sound_of_more_channels_than_can_be_mixed_refuses_no_clip(
+    channels: int, heard: bool, tmp_path: Path, out: Path
+) -> None:
+    clip, layout = tmp_path / "clip.mov", f"{channels} channels"
+    with av.open(str(clip), "w") as made_of, av.open(str(make_clip(tmp_path / "mute.mov", MOV, sound=None))) as mute:
+        picture = made_of.add_stream_from_template(mute.streams.video[0])
+        voice = made_of.add_stream("pcm_s16le", 48_000)
+        voice.codec_context.layout = layout
+        for packet in mute.demux(video=0):
+            if packet.size:
+                packet.stream = picture
+                made_of.mux(packet)
+        frame = av.AudioFrame(format="s16", layout=layout, samples=48_000)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+        made_of.mux([*voice.encode(frame), *voice.encode(None)])
 
     made = render(clip, out)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import sandbox
 import video
 from colours.light import HLG
-from sandbox import Unfinished
+from sandbox import OutOfTime, Unfinished
 from social.refusals import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
 from video import Limits
@@ -318,7 +318,7 @@ def test_a_clip_is_stopped_at_the_deadline_while_it_encodes(
 ) -> None:
     clip = make_clip(tmp_path / "clip.webm", WEBM, frames=96, sound=None)
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(OutOfTime):
         video.render(clip, out, seconds=600, on_progress=Clock(monkeypatch).expire)
     assert not list(out.iterdir())
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pictures import formats
 from video import rules
 from video.rules import (
     brightness,
@@ -31,6 +32,7 @@ ONE = 1 << 16
         (b"\0\0\0\x14ftypqt  \0\0\2\0qt  ", "mov"),
         (b"\0\0\x10\0moov\0\0\0\x6cmvhd", "mov"),
         (b"\0\0\0\x08wide\0\0\0\0mdat", "mov"),
+        (b"\0\0\0\x14pnot" + bytes(12), "mov"),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1\x42\xf7\x81\1\x42\xf2\x81\4\x42\xf3\x81\x08\x42\x82\x84webm", "matroska"),
         (b"\x1a\x45\xdf\xa3" + bytes(56) + b"webm", "matroska"),
         (b"RIFF\0\0\1\0AVI LIST", "avi"),
@@ -62,6 +64,13 @@ def test_the_five_kinds_of_file_are_identified_by_their_first_bytes(head: bytes,
 )
 def test_playlists_pictures_sound_and_other_formats_are_not_video(head: bytes) -> None:
     assert container_of(head) is None
+
+
+@pytest.mark.parametrize(
+    "brand", sorted(formats._HEIC_BRANDS | formats._AVIF_BRANDS | formats._ANY_CODEC | set(formats._BRANDS))
+)
+def test_no_brand_of_a_picture_a_raw_photo_or_sound_is_a_clips(brand: bytes) -> None:
+    assert container_of(b"\0\0\0\x18ftyp" + brand + bytes(4) + brand) is None
 
 
 @given(st.binary(max_size=80))
@@ -257,19 +266,18 @@ def test_a_crop_is_rounded_up_to_whole_chroma_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stated", "size", "matrix"),
+    ("stated", "lines", "matrix"),
     [
-        (rules.UNSPECIFIED, (1280, 720), rules.BT709),
-        (rules.UNSPECIFIED, (720, 1280), rules.BT709),
-        (rules.UNSPECIFIED, (1279, 720), rules.BT601),
-        (9, (1920, 1080), 9),
-        (rules.BT709, (320, 240), rules.BT709),
+        (rules.UNSPECIFIED, 720, rules.BT709),
+        (rules.UNSPECIFIED, 719, rules.BT601),
+        (rules.RGB, 1080, rules.BT709),
+        (8, 480, rules.BT601),
+        (9, 1080, 9),
+        (rules.BT709, 240, rules.BT709),
     ],
 )
-def test_the_colour_matrix_is_the_stated_one_or_the_usual_one_of_the_size(
-    stated: int, size: tuple[int, int], matrix: int
-) -> None:
-    assert matrix_of(stated, *size) == matrix
+def test_the_colour_matrix_is_the_stated_one_or_the_usual_one_of_the_size(stated: int, lines: int, matrix: int) -> None:
+    assert matrix_of(stated, lines) == matrix
 
 
 # The best frame

@@ -28,13 +28,15 @@ def made(of: str) -> Kind:
 
 H265: Final = made("mp4 libx265 aac")
 VP9: Final = WEBM
+UNSTATED: Final = made("mov mpeg4 aac")
 PRORES: Final = made("mov prores_ks pcm_s16le")
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What must come out, as far as it is said: the picture of video, poster and preview; times of frames in seconds;
-    how long it lasts; and the sound, as the frequency of each channel (0 for none) or () for no sound at all."""
+    how long it lasts; the matrix that the video states; and the sound, as the frequency of each channel (0 for none) or
+    () for no sound at all. No video contains a frame that is not shown."""
 
     picture: Pixels | None = None
     times: Any = None
@@ -42,12 +44,13 @@ class Wanted:
     sound: tuple[int, ...] | None = None
     silent_until: float = 0.0
     copied: bool | None = None
+    matrix: int | None = None
 
     def faults(self, seen: Seen, within: float, edges: int) -> list[str]:
         """What is otherwise, in words."""
         found = []
         for name, pixels in seen.pictures.items():
-            if self.picture is None or (name == "preview" and self.picture.shape[1] > 320):
+            if self.picture is None or (name == "preview" and max(self.picture.shape[:2]) > 320):
                 continue
             away = off(pixels, self.picture, edges) if pixels.shape[:2] == self.picture.shape[:2] else pixels.shape
             if isinstance(away, tuple) or away > (within if name != "preview" else within + 12):
@@ -60,6 +63,10 @@ class Wanted:
             found.append(f"seconds: {seen.seconds}")
         if self.copied is not None and seen.copied != self.copied:
             found.append(f"copied: {seen.copied}")
+        if self.matrix is not None and seen.matrix != self.matrix:
+            found.append(f"matrix: {seen.matrix}")
+        if seen.held != len(seen.times):
+            found.append(f"contains {seen.held} frames, and shows {len(seen.times)}")
         if seen.primaries in (9, 11, 12):
             found.append(f"primaries: {seen.primaries}")
         return found + (self._sound_faults(seen) if self.sound is not None else [])
@@ -108,16 +115,38 @@ def ranges(kind: Kind, layout: str) -> File:
     return shot(kind, coded(PICTURE, full_range=True), layout, color_range=2, colorspace=6), Wanted(PICTURE)
 
 
-@feature("MP4", "no matrix", "BT.601's, and BT.709's from 1280 pixels on", {"small": (64, 6), "large": (1280, 1)})
-def unstated(wide: int, matrix: int) -> File:
-    picture = quarters(wide, 48)
-    return shot(MP4, coded(picture, matrix)), Wanted(picture)
+@feature(
+    "MP4, MOV",
+    "no matrix",
+    "BT.601's, and BT.709's from 720 lines on, as browsers have it; stated in the video unless that is a copy",
+    {
+        "copied": (MP4, (64, 48), 5, 2),
+        "wide": (UNSTATED, (1280, 48), 5, 5),
+        "718 lines": (UNSTATED, (64, 718), 5, 5),
+        "720 lines": (UNSTATED, (64, 720), 1, 1),
+        "shrunk to 532 lines": (UNSTATED, (1920, 800), 1, 1),
+    },
+)
+def unstated(kind: Kind, size: tuple[int, int], matrix: int, stated: int) -> File:
+    shown = (1280, 532) if size == (1920, 800) else size
+    return shot(kind, coded(quarters(*size), matrix)), Wanted(quarters(*shown), matrix=stated)
 
 
-@feature("MP4", "RGB (identity matrix)", "shown")
-def rgb() -> File:
-    planes = [PICTURE[:, :, channel] for channel in (1, 2, 0)]
-    return shot(H265, planes, "gbrp", colorspace=0), Wanted(PICTURE)
+@feature(
+    "MP4",
+    "a matrix that FFmpeg does not convert",
+    "as if there were none",
+    {"YCgCo": 8, "BT.2020 of constant luminance": 10, "ICtCp": 14},
+)
+def other_matrices(matrix: int) -> File:
+    return shot(H265, coded(PICTURE), colorspace=matrix), Wanted(PICTURE, matrix=5)
+
+
+@feature("MP4", "RGB (identity matrix)", "shown", {"small": (64, 48), "720 lines": (64, 720)})
+def rgb(wide: int, high: int) -> File:
+    picture = quarters(wide, high)
+    planes = [picture[:, :, channel] for channel in (1, 2, 0)]
+    return shot(H265, planes, "gbrp", colorspace=0), Wanted(picture, matrix=1)
 
 
 _GAMUTS: Final = {
@@ -132,6 +161,19 @@ _GAMUTS: Final = {
 def primaries(number: int, transfer: int, points: Any) -> File:
     wanted = SOFT if points is None else 255 * np.clip((SOFT / 255) ** 2.4 @ between(points).T, 0, 1) ** (1 / 2.4)
     return shot(H265, coded(SOFT, 1), colorspace=1, color_primaries=number, color_trc=transfer), Wanted(wanted)
+
+
+_UNKNOWN: Final = {
+    **{f"primaries {number}": (number, 1) for number in (0, 3, 99)},
+    **{f"curve {number}": (1, number) for number in (0, 3, 9, 10, 99)},
+}
+
+
+@feature("MOV", "reserved primaries and curves, and logarithmic curves", "as if there were none", _UNKNOWN)
+def unknown_colours(primaries: int, curve: int) -> File:
+    clip = shot(made("mov mpeg4 aac"), coded(SOFT, 1), colorspace=1, color_primaries=1, color_trc=1)
+    at = clip.index(b"nclc") + 4
+    return clip[:at] + struct.pack(">HH", primaries, curve) + clip[at + 4 :], Wanted(SOFT, matrix=1)
 
 
 @feature(
@@ -407,17 +449,19 @@ def lightness(number: int) -> Pixels:
     return np.full((48, 64, 3), 20 + 18 * number)
 
 
-_KEYS: Final = {"g": "1", "bf": "0"}
+_CUTS: Final = ("cut at the start", "cut at the end")
 
 
 @feature(
     "MP4, MOV",
     "edit list",
-    "played by it; nothing at the start is left out",
-    each(("MP4", "MOV"), ("begins with nothing", "cut at the start", "cut at the end", "whole")),
+    "played by it; nothing at the start is left out. What it cuts away is not published",
+    each(("MP4", "MOV"), ("begins with nothing", "whole", *_CUTS), ("a key frame each", "one key frame")),
+    detail="begins with nothing, whole, cut at the start, cut at the end; at a key frame and between two",
 )
-def edits(kind: str, case: str) -> File:
-    clip = shot(BY_NAME[kind], colours, times=range(12), options=_KEYS)
+def edits(kind: str, case: str, keys: str) -> File:
+    options = {"g": "1" if keys == "a key frame each" else "12", "bf": "0"}
+    clip = shot(BY_NAME[kind], colours, times=range(12), options=options)
     frame = 12288 // RATE
     edit = {
         "begins with nothing": ((250, -1), (500, 0)),
@@ -601,10 +645,16 @@ def other_containers(muxer: str, codec: str) -> bytes:
 _BRANDS: Final = (b"isom", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4", b"qt  ", b"f4v ", b"MSNV", b"XAVC", b"zzzz")
 
 
-@feature("MP4, MOV", "brands", "any that is not a picture's", {brand.decode(): brand for brand in _BRANDS})
+@feature("MP4, MOV", "brands", "any that is not a picture's or a sound's", {brand.decode(): brand for brand in _BRANDS})
 def brands(brand: bytes) -> File:
     clip = shot(MP4, coded(PICTURE))
     return clip[:8] + brand + clip[12:], Wanted(PICTURE)
+
+
+@feature("MOV", "first atom, where it is not `ftyp`", "read", ("pnot", "wide", "free", "skip"))
+def first_atoms(name: str) -> File:
+    clip = shot(MOV, coded(PICTURE))
+    return clip[:4] + name.encode() + clip[8:], Wanted(PICTURE)
 
 
 def _ended(clip: bytes) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from samples.files import exif, grey_profile, png_chunk, rgb_profile
 from social.refusals import Code
 from tests.support.matrix import VIPS, Matrix, each
-from tests.support.raw_pictures import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, apng, png
+from tests.support.raw_pictures import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, apng, png, scanlines
 from tests.support.reference import (
     BT709,
     BT2020,
@@ -99,6 +99,22 @@ def colour_key(case: str) -> File:
         [samples * 255 / (2**depth - 1)] * (3 // samples.shape[2]) + [255 * (samples != key).any(axis=2)]
     )
     return png(samples, depth, _KINDS[kind][0], before=png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))), wanted
+
+
+@feature(
+    "PNG",
+    "colour key with more bits than a sample",
+    "its lower bits count",
+    ("grey 1", "grey 2", "grey 4", "grey 8", "colours 8"),
+)
+def wide_key(case: str) -> File:
+    file, wanted = colour_key(case)
+    at = file.index(b"tRNS")
+    size = int.from_bytes(file[at - 4 : at])
+    above = 0xFF << _COMBINATIONS[case][1] & 0xFFFF
+    key = [value | above for value in struct.unpack(f">{size // 2}H", file[at + 4 : at + 4 + size])]
+    chunk = png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    return file[: at - 4] + chunk + file[at - 4 + len(chunk) :], wanted
 
 
 def close_key(kind: str) -> tuple[bytes, Pixels]:
@@ -432,10 +448,23 @@ def turned_reel() -> File:
     "APNG",
     "an animation of one frame, or a broken one",
     "the still",
-    ("one frame", "wrong numbers", "frame beyond the canvas", "second frame missing"),
+    (
+        "one frame",
+        "one frame behind a cover",
+        "one broken frame behind a cover",
+        "wrong numbers",
+        "frame beyond the canvas",
+        "second frame missing",
+    ),
 )
 def one_frame(case: str) -> File:
     file, frames = reel([(1, 10)] * (1 if case == "one frame" else 2))
+    if "cover" in case:
+        control = png_chunk(b"fcTL", struct.pack(">5IHHBB", 0, 32, 24, 0, 0, 1, 1, 0, 0))
+        pixels = b"broken" if "broken" in case else scanlines(disc((9, 9, 9, 255), 32, 24))
+        behind = control + png_chunk(b"fdAT", struct.pack(">I", 1) + pixels)
+        start = png_chunk(b"acTL", struct.pack(">II", 1, 0))
+        file = png(frames[0].astype(int), 8, RGBA, before=start, after=behind)
     if case == "wrong numbers":
         file = png(
             frames[0].astype(int),
