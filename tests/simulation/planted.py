@@ -166,7 +166,7 @@ FAULTS = (
     Fault(
         "a revoked run's schedule goes with it",
         AsyncResult.revoke,
-        'backend().transport.cancel(self.id if record.status == "PENDING" else again)',
+        "backend().transport.cancel(schedule_name(self.id, record.eta, delivered=delivered))",
         "pass",
     ),
     # places and rates
