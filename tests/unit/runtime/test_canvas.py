@@ -502,8 +502,8 @@ LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
         "c<[a b]",
     ),
     "a chord of chains": (
-        lambda wait: chord([s("a") | after("b").set(countdown=wait), s("c")], body("d")),
-        "d<[b<a c]",
+        lambda wait: chord([s("a") | after("b").set(countdown=wait) | after("c"), s("d")], body("e")),
+        "e<[c<b<a d]",
     ),
     "a chord in a chord": (
         lambda wait: chord([chord([s("a").set(countdown=wait), s("b")], body("c")), s("d")], body("e")),
