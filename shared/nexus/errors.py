@@ -80,12 +80,12 @@ class SendFailed(NexusError):
     send would fail too.
     """
 
-    def __init__(self, failures: Mapping[str, str], reason: str = "", *, away: bool = False) -> None:
-        reasons = [f"{run_id}: {why}" for run_id, why in failures.items()] or [reason]
+    def __init__(self, failures: Mapping[str, Exception | str], reason: str = "", *, away: bool = False) -> None:
+        self.failures: Mapping[str, str] = {run_id: str(why) for run_id, why in failures.items()}
+        self.away = away
+        reasons = [f"{run_id}: {why}" for run_id, why in self.failures.items()] or [reason]
         more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
         super().__init__("not sent: " + "; ".join(reasons[:3] + more))
-        self.failures = failures
-        self.away = away
 
 
 class TaskFailed(NexusError):

@@ -105,11 +105,11 @@ FAULTS = (
         '"attempts": attempt - 1',
         '"attempts": attempt',
     ),
-    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta)", "pass"),
+    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta, claimed.item)", "pass"),
     Fault(
         "a second long wait has a schedule of its own",
-        transport.again_id,
-        'return f"{run_id}_{int(due)}"',
+        transport.schedule_name,
+        'return f"{run_id}_{int(due)}" if delivered else run_id',
         "return run_id",
     ),
     Fault("what is given up is a dead letter", Worker._failed, 'if claimed.source != "direct":', "if False:"),
@@ -166,7 +166,7 @@ FAULTS = (
     Fault(
         "a revoked run's schedule goes with it",
         AsyncResult.revoke,
-        'backend().transport.cancel(self.id if record.status == "PENDING" else again)',
+        "backend().transport.cancel(schedule_name(self.id, record.eta, delivered=delivered))",
         "pass",
     ),
     # places and rates

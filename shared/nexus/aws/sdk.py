@@ -221,13 +221,16 @@ _NO_OBJECT = frozenset(
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether AWS could not be reached, throttled or failed: the same request may succeed later."""
+    """Whether AWS could not be reached, throttled or failed: any request may fail now, and the same one succeed later.
+
+    A quota (ServiceQuotaExceededException) stops only requests of its kind.
+    """
     from botocore import exceptions as e
 
     if isinstance(error, e.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         code = error.response["Error"]["Code"]
-        return bool(status >= 500) or "Throttl" in code or "Exceeded" in code
+        return bool(status >= 500) or "Throttl" in code or ("Exceeded" in code and "Quota" not in code)
     return isinstance(error, e.HTTPClientError | e.ConnectionError | Throttled)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import batched, chain
@@ -52,11 +52,6 @@ class Message:
         """The envelope's message. Raises InvalidMessage if it is too large."""
         return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
 
-    @classmethod
-    def again(cls, envelope: Envelope, due: float) -> Self:
-        """The message by which a run that has been delivered is delivered again at `due`."""
-        return replace(cls.of(envelope), id=again_id(envelope.id, due))
-
     def entry(self) -> dict[str, Any]:
         """The entry for SendMessage and SendMessageBatch."""
         entry: dict[str, Any] = {"MessageBody": self.body, "MessageGroupId": self.group, "DelaySeconds": self.delay}
@@ -65,13 +60,13 @@ class Message:
         return entry
 
 
-def again_id(run_id: str, due: float) -> str:
-    """The id of a run's message that a schedule sends again at `due`, which is the schedule's name.
+def schedule_name(run_id: str, due: float, *, delivered: bool) -> str:
+    """The name of the schedule that sends a run's message at `due`, and that message's id.
 
-    The schedule by which the run arrived is named after the run, or an earlier time. Scheduler deletes it some time
-    after it has fired, and until then creates none of the same name.
+    Scheduler deletes a schedule some time after it has fired, and until then creates none of the same name. So only the
+    first is named after the run; once the run has been `delivered`, each has a name of its own.
     """
-    return f"{run_id}_{int(due)}"
+    return f"{run_id}_{int(due)}" if delivered else run_id
 
 
 class DeadLetter(NamedTuple):
@@ -85,8 +80,8 @@ class DeadLetter(NamedTuple):
 class Transport(Protocol):
     """The operations of the message system that the client and the worker need."""
 
-    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        """Sends the messages; returns the reason for each message id that was not accepted."""
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, Exception | str]:
+        """Sends the messages; returns the reason for each message id that was not accepted: an error, or its text."""
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None: ...
 
@@ -112,13 +107,13 @@ class SqsTransport:
     def _sqs(self) -> "SQSClient":
         return client("sqs")
 
-    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, Exception | str]:
         """See Transport. Raises ClientError if the queue does not exist, BotoCoreError without credentials."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
         pages = _pages(messages)
-        failures: dict[str, str] = {}
+        failures: dict[str, Exception | str] = {}
         for number, page in enumerate(pages):
             try:
                 failures |= self._send_page(queue_url(name), page)
@@ -126,7 +121,7 @@ class SqsTransport:
                 if is_missing(error) or is_misconfigured(error):
                     raise
                 # The SDK has already retried: the remaining pages would only take as long to fail.
-                return failures | {message.id: str(error) for message in chain.from_iterable(pages[number:])}
+                return failures | {message.id: error for message in chain.from_iterable(pages[number:])}
         return failures
 
     def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:

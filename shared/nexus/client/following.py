@@ -288,7 +288,7 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
     reasons: dict[str, Exception | str] = {**_schedule(scheduled)}
     for queue, page in pages.items():
         try:
-            refused: Mapping[str, Exception | str] = backend().transport.send(queue, page)
+            refused = backend().transport.send(queue, page)
         except Exception as error:
             if not sdk.is_of_aws(error):
                 raise
@@ -301,7 +301,7 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
         raise incomplete[0]
     if reasons:
         away = any(map(sdk.is_outage, errors))
-        raise SendFailed({run_id: str(reason) for run_id, reason in reasons.items()}, away=away)
+        raise SendFailed(reasons, away=away)
 
 
 def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
@@ -311,17 +311,18 @@ def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
     waits for it, requests are made in parallel.
     """
     refused: dict[str, Exception] = {}
+    failures: list[Exception] = []
 
     def schedule(run: PreparedRun) -> None:
-        first = next(iter(refused.values()), None)
-        if first is not None:
-            refused[run.envelope.id] = first
+        if failures:
+            refused[run.envelope.id] = failures[0]
             return
         try:
             backend().transport.send_at(run.step.queue, run.message, clock.date(run.due))
         except Exception as error:
             if not sdk.is_of_aws(error):
                 raise
+            failures.append(error)
             refused[run.envelope.id] = error
         else:
             _note_sent([run.envelope.id])

@@ -7,7 +7,7 @@ from nexus import clock
 from nexus.backend import backend
 from nexus.backend.memory import MemoryTransport
 from nexus.backend.store import Applied, Item
-from nexus.backend.transport import again_id
+from nexus.backend.transport import schedule_name
 from nexus.client.bounded import in_thread
 from nexus.definitions import Result
 from nexus.envelope import Envelope
@@ -212,8 +212,8 @@ class AsyncResult[R: Result]:
                     and record.eta + SCHEDULED_WITHIN > clock.now()
                     and not FOLLOWED & outcome.item.keys()
                 ):
-                    again = again_id(self.id, record.eta)
-                    backend().transport.cancel(self.id if record.status == "PENDING" else again)
+                    delivered = record.status != "PENDING"
+                    backend().transport.cancel(schedule_name(self.id, record.eta, delivered=delivered))
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
 

@@ -1,6 +1,6 @@
 """Sending: the first steps of a canvas, or many single tasks, recorded and put into their queues."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -39,8 +39,8 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
             send_all(runs)
         except Exception as error:
             # A caller that chose the id retries: settling late here would stop the message of the retry.
-            if track and not given:
-                unsent = _unsent(error, run_ids)
+            unsent = _unsent(error, run_ids)
+            if unsent and track and not given:
                 first = next(iter(unsent.values()))
                 pending = {run.envelope.id for run in runs if _is_recorded(run)}
                 forget(
@@ -81,8 +81,13 @@ def _later(steps: Steps) -> list[Write]:
 
 
 def _unsent(error: Exception, run_ids: Sequence[str]) -> Mapping[str, str]:
-    """The reason for each of these runs that an error has left unsent."""
-    return error.failures if isinstance(error, SendFailed) else dict.fromkeys(run_ids, str(error))
+    """The reason for each of these runs that has certainly not been sent.
+
+    An error that is not AWS's, such as TimeLimitExceeded, may come after SQS has accepted some: then it is none.
+    """
+    if isinstance(error, SendFailed):
+        return error.failures
+    return dict.fromkeys(run_ids, str(error)) if sdk.is_of_aws(error) else {}
 
 
 @bounded
@@ -95,7 +100,6 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
     """
     prepared = PreparedSteps.of([[step] for step in steps], parent())
     run_ids = [step.id for step in steps]
-    unsent: Mapping[str, str] = {}
     with sending(*run_ids):
         try:
             if track:
@@ -106,13 +110,17 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
             send_all(prepared.runs)
         except Exception as error:
             unsent = _unsent(error, run_ids)
-            if track:
-                forget(unsent)
+            if unsent:
+                _note_children(run_id for run_id in run_ids if run_id not in unsent)
+                if track:
+                    forget(unsent)
             raise
-        finally:
-            for run_id in run_ids:
-                if run_id not in unsent:
-                    note_child(run_id)
+    _note_children(run_ids)
+
+
+def _note_children(run_ids: Iterable[str]) -> None:
+    for run_id in run_ids:
+        note_child(run_id)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _wake(envelope: Envelope) -> None:
     if isinstance(outcome, Applied):  # otherwise the waiting run has already come back, or was revoked
         failures = backend().transport.send(str(outcome.item["queue"]), [Message.of(envelope)])
         if failures:
-            raise SendFailed(dict(failures))
+            raise SendFailed(failures)
 
 
 def wake_if_free(key: str, envelope: Envelope) -> None:

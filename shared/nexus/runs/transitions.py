@@ -266,10 +266,9 @@ def release(run_id: str, token: str, queue: str, attempt: int, since: float, **a
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 
 
-def kept(run_id: str, keep_until: int) -> Write:
-    """Keeps a record for longer: its message waits, and what follows the run is stored nowhere else."""
-    when = (Condition("status", "exists"), Condition("expires", "<", keep_until))
-    return Write(run_id, set={"expires": keep_until}, when=when)
+def kept(key: str, keep_until: int) -> Write:
+    """Keeps a record or a tally for longer: a message waits, and what follows its run is stored nowhere else."""
+    return Write(key, set={"expires": keep_until}, when=(Condition("expires", "<", keep_until),))
 
 
 def _revocation(run_id: str, reason: str, now: float) -> dict[str, Value]:

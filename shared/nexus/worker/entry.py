@@ -131,7 +131,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
         failures = backend().transport.send(worker.queue, [message])
         if failures:
-            raise SendFailed(dict(failures))
+            raise SendFailed(failures)
     record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
     response: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
     if record.result is not None:

@@ -21,7 +21,7 @@ from nexus import builtin, clock
 from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
-from nexus.backend.transport import MAX_DELAY, DeadLetter, Message
+from nexus.backend.transport import MAX_DELAY, DeadLetter, Message, schedule_name
 from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import (
@@ -220,6 +220,7 @@ class Worker:
         if isinstance(decision, Acknowledge):
             self._already_ended(readable, decision.record, existing or {})
             return
+        fanout.outlive(envelope, existing or {}, due)
         delay, message = due - clock.now(), readable.message
         if delay > LONGEST_HIDING or message is None or message.receives > 1 or message.wears_out(due):
             if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
@@ -281,7 +282,7 @@ class Worker:
                     self._wait_for_lease(readable, until)
                     return None
                 case Early(until):
-                    self._come_back(readable, until)
+                    self._come_back(readable, until, existing or {})
                     return None
                 case Died(record):
                     if self._died(readable, record, existing or {}):
@@ -326,19 +327,21 @@ class Worker:
 
     # --- come back later ---
 
-    def _come_back(self, received: Received, due: float) -> None:
+    def _come_back(self, received: Received, due: float, item: Item) -> None:
         """Has the run's message delivered again at `due`.
 
         SQS hides a message for at most twelve hours, counted from its receive; for longer waits a one-off schedule
         sends another one. Without the right to create one it comes back in steps: a run is not claimed before its time.
-        A message that SQS would soon give up or delete is replaced by another one.
+        A message that SQS would soon give up or delete is replaced by another one. `item` is the run's record.
         """
         now, message = clock.now(), received.message
+        if due > now + MAX_DELAY:
+            with self._on_failure(received):
+                fanout.outlive(received.envelope, item, due)
         back = min(due, now + LONGEST_HIDING)
-        if message is not None and (
-            (due > back and self._sent_again(received, due))
-            or (message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)))
-        ):
+        if message is not None and due > back and self._sent_again(received, due):
+            return
+        if message is not None and message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)):
             return
         self.later.append((received, max(0.0, due - now)))
 
@@ -354,7 +357,8 @@ class Worker:
         envelope, transport, delay = received.envelope, backend().transport, due - clock.now()
         try:
             if delay > MAX_DELAY:
-                transport.send_at(self.queue, Message.again(envelope, due), clock.date(due))
+                name = schedule_name(envelope.id, due, delivered=True)
+                transport.send_at(self.queue, replace(Message.of(envelope), id=name), clock.date(due))
                 return True
             refused = transport.send(self.queue, [Message.of(envelope, max(0, ceil(delay)))])
         except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
@@ -362,7 +366,7 @@ class Worker:
         else:
             if not refused:
                 return True
-            reason = RunError.of(SendFailed(dict(refused)))
+            reason = RunError.of(SendFailed(refused))
         observe.not_sent_again(envelope.id, reason)
         return False
 
@@ -537,7 +541,7 @@ class Worker:
             outcome = backend().store.apply(retry)
             self._tab.lap()
             if isinstance(outcome, Applied):
-                self._come_back(claimed, eta)
+                self._come_back(claimed, eta, claimed.item)
                 return "retry", reason
             if (outcome.item or {}).get("revoke"):
                 self._revoke(claimed, "revoked while it ran; its attempt failed", spent=retry.set["spent"])
@@ -575,7 +579,7 @@ class Worker:
         outcome = backend().store.apply(write)
         self._tab.lap()
         if isinstance(outcome, Applied):
-            self._come_back(claimed, due)
+            self._come_back(claimed, due, claimed.item)
         elif (outcome.item or {}).get("revoke"):
             self._revoke(claimed, "revoked while it ran", spent=write.set["spent"])
         else:

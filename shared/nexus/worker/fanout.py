@@ -96,7 +96,7 @@ def send_plan(envelope: Envelope, token: str, total: int, billed: Callable[[Writ
             messages.append(_message(envelope, tallies.member(envelope.id, 1, index), args, segment))
         failures = backend().transport.send(queue, messages)
         if failures:
-            raise SendFailed(dict(failures))
+            raise SendFailed(failures)
     sent = Write(envelope.id, {"waits": True}, remove=(*LEFT_BY_CLAIM, "cursor"), when=held(token))
     return store.apply(billed(sent))
 
@@ -151,6 +151,39 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         _end_if_complete(noted.item)
     elif RunRecord.of(noted.item).phase == segment.phase + 1:
         _send_next_phase(noted.item)
+
+
+def outlive(envelope: Envelope, item: Item, due: float) -> None:
+    """Keeps what a run's end needs, if the run waits until `due` and others wait for it: its parent, the parent's
+    tallies and the members that have ended, and those of the parent's parent.
+
+    A request for each parent. The writes, one per member and per hundred of them, are made only if less than three
+    quarters of the time for which records are kept would be left when the run is due.
+    """
+    keep, store = transitions.keep_until(due), backend().store
+    member: Envelope | None = _ends_in(envelope.id, item) or envelope
+    while member is not None and tallies.is_member(member):
+        parent = str(member.parent)
+        waiting = store.get([parent]).get(parent)
+        if waiting is None:
+            return
+        record = RunRecord.of(waiting)
+        if keep - int(str(waiting["expires"])) > settings().run_days * 21_600:
+            # Tallies first: a member that ends meanwhile is kept as long as its tally. The parent last: it stands for
+            # all, so what a crash leaves undone is done when the message is redelivered.
+            counts = [tallies.tally(parent, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
+            for keys in (counts, tallies.children(record), [parent]):
+                store.apply_all([transitions.kept(key, keep) for key in keys])
+        member = _ends_in(parent, waiting) or _waits_for(waiting)
+
+
+def _ends_in(run_id: str, item: Item) -> Envelope | None:
+    """The last of the runs that follow this one: the one that a group counts."""
+    if "then" not in item:
+        return None
+    from nexus.client.steps import load, place  # imported here as in `follow_up`
+
+    return place(load(str(item["then"]), run_id)[-1])
 
 
 def _lost(parent: str, segment: Segment) -> None:
@@ -218,10 +251,16 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
-    reduced = _reduced(item, "", payloads.room(item))
+    record = RunRecord.of(item)
+
+    def kept(combined: Any) -> tuple[str, str | None]:
+        shortfall = _shortfall(record, combined)
+        return payloads.dump(record.id, combined, inline=payloads.room(item)), shortfall
+
+    reduced = _reduced(item, kept)
     if reduced is None:
         return
-    record, (text, shortfall) = RunRecord.of(item), reduced
+    text, shortfall = reduced
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     # The run may have failed before: a failed part that is sent again and succeeds turns it into a success.
     values["history"] = history.of_task(record.task, record.id, item.get("argument"))
@@ -246,10 +285,8 @@ def _shortfall(record: RunRecord, combined: Any) -> str | None:
     return shortfall
 
 
-def _reduced(item: Item, suffix: str, inline: int) -> tuple[str, str | None] | None:
-    """The results of the members, reduced, as the record stores them, and in what they fall short.
-
-    `suffix` follows the run's id in the name of the object, if they do not fit `inline`.
+def _reduced[T](item: Item, keep: Callable[[Any], T]) -> T | None:
+    """What `keep` makes of the members' reduced results.
 
     None: the run has failed, because they could not be reduced. Raises UnknownTask if this deployment lacks the task,
     and what AWS raises: the member's message is redelivered.
@@ -258,8 +295,7 @@ def _reduced(item: Item, suffix: str, inline: int) -> tuple[str, str | None] | N
     if record.task != tallies.GROUP:
         registry.task(record.task)
     try:
-        combined = _combined(item)
-        return payloads.dump(f"{record.id}{suffix}", combined, inline=inline), _shortfall(record, combined)
+        return keep(_combined(item))
     except Exception as error:
         if sdk.is_of_aws(error):
             raise
@@ -296,12 +332,12 @@ def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
 def _advance(item: Item) -> None:
     """Starts the next phase once all segments are done: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    reduced = _reduced(item, "-partial", BETWEEN_PHASES)
-    if reduced is None:
+    partial = _reduced(item, lambda combined: payloads.dump(f"{record.id}-partial", combined, inline=BETWEEN_PHASES))
+    if partial is None:
         return
     keep = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": reduced[0], "expires": keep}
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": partial, "expires": keep}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
@@ -322,7 +358,7 @@ def _send_next_phase(item: Item) -> None:
     message = _next_phase(record.id, record.task, args)
     failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
-        raise SendFailed(dict(failures))
+        raise SendFailed(failures)
 
 
 def _after_success(item: Item) -> None:

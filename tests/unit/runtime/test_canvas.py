@@ -31,7 +31,7 @@ from nexus.client import (
 from nexus.clock import FrozenClock
 from nexus.eager import Context, run_next
 from nexus.envelope import decode
-from nexus.errors import InvalidMessage, Reject, SendFailed, TaskFailed, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, SendFailed, TaskFailed, UnknownTask
 from nexus.ids import derived_id, made_by_producer, new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.record import RunError
@@ -93,15 +93,19 @@ def text_of(value: Any) -> str:
 
 
 class Speaker:
-    """What the tasks do: the words that fail, and those that were said."""
+    """What the tasks do: the words that fail, for how many days one is to be tried again, and those that were said."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
+        self.waits: dict[str, int] = {}
         self.said: list[str] = []
 
     def __call__(self, args: Word, run: Run) -> Said:
         if args.word in self.bad:
             raise Reject(f"{args.word} cannot be said")
+        if self.waits.get(args.word):
+            self.waits[args.word] -= 1
+            raise Retry("tomorrow", after=86_400)
         parts = [args.word]
         if args.before is not None:
             parts.append(text_of(args.before))
@@ -498,8 +502,8 @@ LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
         "c<[a b]",
     ),
     "a chord of chains": (
-        lambda wait: chord([s("a") | after("b").set(countdown=wait), s("c")], body("d")),
-        "d<[b<a c]",
+        lambda wait: chord([s("a") | after("b").set(countdown=wait) | after("c"), s("d")], body("e")),
+        "e<[c<b<a d]",
     ),
     "a chord in a chord": (
         lambda wait: chord([chord([s("a").set(countdown=wait), s("b")], body("c")), s("d")], body("e")),
@@ -544,6 +548,30 @@ def test_what_is_due_after_its_records_would_expire_has_them_until_it_ends(
         if not handle.ready():
             a_day_passes(tasks, now)
 
+    assert result(handle) == expected
+
+
+@EACH_LATE
+def test_what_waits_between_attempts_for_longer_than_records_are_kept_ends_as_it_should(
+    tasks: SentTasks,
+    speaker: Speaker,
+    now: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    make: Callable[[float], Canvas[Any]],
+    expected: str,
+) -> None:
+    monkeypatch.setitem(registry._declared, say.name, (replace(say, retry=RetryPolicy(20)), "test"))
+    days = run_settings().run_days
+    speaker.waits = {"a": days + 1}
+    handle = make(0.0).delay()
+
+    for _ in range(3 * days):
+        if not handle.ready():
+            a_day_passes(tasks, now)
+
+    assert speaker.waits == {"a": 0}
+    assert now.now() >= MORNING + (days + 1) * 86_400
     assert result(handle) == expected
 
 

@@ -25,11 +25,21 @@ from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
 from nexus.eager import run_next
 from nexus.envelope import Envelope
-from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    Reject,
+    SendFailed,
+    StillRunning,
+    TaskFailed,
+    TimeLimitExceeded,
+    UnknownTask,
+)
 from nexus.ids import derived_id
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, transitions
 from nexus.runs.locks import Held
+from nexus.runs.sender import Sender, current
 from nexus.settings import settings
 from nexus.tasks import RetryPolicy, Unique
 from nexus.testing import SentTasks, memory_backend
@@ -38,6 +48,7 @@ from tests.support import own_catalogue as catalogue
 from tests.support import sandboxes
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
+WHO = {"user_id": "u-1"}
 
 
 @pytest.fixture
@@ -380,6 +391,45 @@ def test_a_task_has_as_children_those_of_many_that_were_accepted(
     run_next(tasks.transport)
 
     assert [child.id for child in handle.children] == [sent.message.id for sent in tasks.transport.sent]
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda: send_many([catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE), catalogue.welcome.s(**WHO)]),
+        lambda: catalogue.welcome.delay(**WHO),
+        lambda: chain(catalogue.welcome.s(**WHO), catalogue.welcome.s(**WHO)).delay(),
+    ],
+    ids=["many, in two queues", "one", "a chain"],
+)
+def test_what_sqs_accepts_before_the_senders_time_is_over_runs(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    accept = type(tasks.transport).send
+
+    def too_late(transport: Any, queue: str, messages: Any) -> Any:
+        refused = accept(transport, queue, messages)
+        if queue == "welcomes":
+            raise TimeLimitExceeded("its time is over")
+        return refused
+
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
+        return catalogue.NoteSent(notification_id="n")
+
+    monkeypatch.setitem(registry._implementations, "welcome", Implementation(catalogue.welcome, work))
+    sender = Sender("0189d6b0-0000-7000-8000-000000000001")
+    entered = current.set(sender)
+    with monkeypatch.context() as late:
+        late.setattr(type(tasks.transport), "send", too_late)
+        with pytest.raises(TimeLimitExceeded):
+            send()
+    current.reset(entered)
+
+    handles = [AsyncResult[Any](run_id) for run_id in tasks.store.items]
+    assert {handle.status for handle in handles} == {"PENDING"}
+    assert sender.children == [], "which were accepted is not known"
+    tasks.run()
+    assert {handle.status for handle in handles} == {"SUCCESS"}
 
 
 def test_a_stack_without_schedules_is_incomplete_unless_something_could_be_sent(

@@ -1,7 +1,7 @@
 """A fan-out ends exactly once with the sum of its segments, despite duplicate deliveries and crashes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 import pytest
@@ -13,23 +13,23 @@ from nexus.aws import sdk
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, Sent
 from nexus.backend.store import Item, Outcome, Write
-from nexus.backend.transport import DeadLetter, Message
+from nexus.backend.transport import MAX_DELAY, DeadLetter, Message
 from nexus.builtin import Ping
-from nexus.client import AsyncResult
+from nexus.client import AsyncResult, group
 from nexus.client.steps import MAX_BYTES
 from nexus.clock import FrozenClock
 from nexus.eager import Context, run_next
 from nexus.envelope import Envelope, Segment
-from nexus.errors import Reject
+from nexus.errors import Reject, Retry
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
-from nexus.runs import tallies
+from nexus.runs import payloads, tallies
 from nexus.runs.payloads import ITEM_BYTES
 from nexus.runs.record import RunError
 from nexus.runs.transitions import failure, send_again
 from nexus.settings import settings as run_settings
 from nexus.testing import SentTasks
-from nexus.worker import Continuation, Run, observe
+from nexus.worker import Continuation, Run, fanout, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, MakeReport, ReportPart, count_rows
@@ -53,6 +53,9 @@ class Job:
         self.segments = segments
         self.phases = phases
         self.faulty = faulty
+        self.waits: dict[int | None, float] = {}
+        """For how many seconds a part waits before its second attempt, by its index; None for a second phase."""
+
         self.places: list[Segment | None] = []
         """The places of the parts, in the order in which they ran."""
 
@@ -61,6 +64,8 @@ class Job:
         return run.fan_out([part] * self.segments, then={1: None, 2: SECOND_PHASE, 3: FANNED_OUT}[self.phases])
 
     def part(self, args: ReportPart, run: Run) -> Counted | Continuation:
+        if after := self.waits.pop(run.segment.index if run.segment else None, None):
+            raise Retry(after=after)
         self.places.append(run.segment)
         if args == FANNED_OUT:
             return run.fan_out([ReportPart(day=args.day)] * self.segments, then=SECOND_PHASE)
@@ -77,6 +82,16 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     job = Job()
     monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part))
     return job
+
+
+MORNING = 1_795_770_000.0
+
+
+@pytest.fixture
+def now() -> Iterator[FrozenClock]:
+    frozen = FrozenClock(MORNING)
+    with clock.use(frozen):
+        yield frozen
 
 
 def total(segments: int) -> int:
@@ -294,6 +309,23 @@ def test_a_reducer_that_fails_fails_the_run(
     assert tasks.dead_letters == []
 
 
+def test_only_the_whole_result_is_examined_for_a_shortfall_and_before_it_is_stored(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.phases = 2
+    monkeypatch.setattr(Counted, "shortfall", property(lambda _: raises(ValueError("no such shortfall"))))
+    monkeypatch.setattr(fanout, "BETWEEN_PHASES", 0)
+    monkeypatch.setattr(payloads, "room", lambda _: 0)
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert str(handle.error) == "ValueError: while reducing the results: no such shortfall"
+    assert [segment for segment in job.places if segment is None] == [None], "the second phase has run"
+    assert f"results/none/{handle.id}-partial.json" in tasks.store.objects
+    assert f"results/none/{handle.id}.json" not in tasks.store.objects
+
+
 class Described(Counted):
     """A result with a text of any length."""
 
@@ -484,6 +516,102 @@ def test_a_run_whose_tally_has_expired_fails_when_a_member_ends(tasks: SentTasks
         f"{run_settings().run_days} days"
     )
     assert "holder" not in tasks.store.items[str(handle.record().place)]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a group"])
+@pytest.mark.parametrize(("phases", "late"), [(1, 0), (1, 100), (2, 0), (2, None)])
+def test_a_run_outlives_the_wait_of_a_part_that_is_longer_than_records_are_kept(
+    tasks: SentTasks,
+    job: Job,
+    monkeypatch: pytest.MonkeyPatch,
+    now: FrozenClock,
+    *,
+    phases: int,
+    late: int | None,
+    nested: bool,
+) -> None:
+    monkeypatch.setenv("NEXUS_RUN_DAYS", "1")
+    job.segments, job.phases, job.waits = 101, phases, {late: 54 * 3600.0}
+    handle = group([TASK.s()]).delay() if nested else TASK.delay()
+    for _ in range(103 if late is None else 102):
+        run_next(tasks.transport)
+    (waiting,) = tasks.transport.sent
+    now.moment = waiting.due
+    for key, item in list(tasks.store.items.items()):
+        if float(str(item["expires"])) <= now.moment:
+            del tasks.store.items[key]
+
+    tasks.run()
+
+    assert now.moment == MORNING + 54 * 3600
+    done = {"rows_read": total(101)} | ({"changed": 1} if phases == 2 else {})
+    result = json.loads(str(handle.record().result))
+    assert [{name: part[name] for name in done} for part in (result if nested else [result])] == [done]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_a_run_waits_for_is_kept_longer_only_if_too_little_of_its_time_would_be_left(
+    tasks: SentTasks, job: Job, now: FrozenClock, more: int
+) -> None:
+    wait = run_settings().run_days * 21_600 + more
+    kept = MORNING + run_settings().run_days * 86_400
+    job.waits = {2: wait}
+    handle = TASK.delay()
+    for _ in range(4):
+        run_next(tasks.transport)
+
+    keys = [handle.id, tallies.tally(handle.id, 1, 0), *(tallies.member(handle.id, 1, index) for index in range(2))]
+    assert {tasks.store.items[key]["expires"] for key in keys} == {kept + wait if more else kept}
+
+
+@pytest.mark.parametrize(("wait", "reads"), [(MAX_DELAY, 0), (MAX_DELAY + 1, 1)])
+def test_a_short_wait_costs_no_look_at_what_waits_for_the_run(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, *, wait: int, reads: int
+) -> None:
+    job.waits = {0: wait}
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    read: list[str] = []
+    get = tasks.store.get
+
+    def noted(keys: Sequence[str]) -> Mapping[str, Item]:
+        read.extend(keys)
+        return get(keys)
+
+    monkeypatch.setattr(tasks.store, "get", noted)
+
+    run_next(tasks.transport)
+
+    assert read.count(handle.id) == reads
+
+
+def test_keeping_what_a_run_waits_for_resumes_after_an_error(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    wait = run_settings().run_days * 86_400
+    job.waits = {0: wait}
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    keys = [
+        tallies.tally(handle.id, 1, 0),
+        *(tallies.member(handle.id, 1, index) for index in range(3)),
+        handle.id,
+    ]
+    apply_all, written = tasks.store.apply_all, list[Any]()
+
+    def fails_at_the_parent(writes: Sequence[Write]) -> list[Outcome]:
+        written.extend(write.key for write in writes if write.set.keys() == {"expires"})
+        return raises(OSError("no answer")) if written[-1:] == [handle.id] else apply_all(writes)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tasks.store, "apply_all", fails_at_the_parent)
+        run_next(tasks.transport)
+    assert written == keys
+    assert tasks.store.items[handle.id]["expires"] == MORNING + wait
+
+    run_next(tasks.transport, len(tasks.transport.sent) - 1)  # the message that was left for later
+
+    assert tasks.store.items[handle.id]["expires"] == MORNING + 2 * wait
 
 
 @pytest.mark.parametrize(("tally_too", "uncounted"), [(True, [0, 1, 2]), (False, [2])])

@@ -21,10 +21,10 @@ from nexus.backend.transport import (
     RETENTION,
     Message,
     SqsTransport,
-    again_id,
+    schedule_name,
 )
 from nexus.builtin import Pong, ping
-from nexus.client import AsyncResult
+from nexus.client import AsyncResult, group
 from nexus.clock import FrozenClock
 from nexus.eager import Context, EagerTransport
 from nexus.envelope import FIRED_AT, Envelope, decode
@@ -140,6 +140,19 @@ def test_a_backlog_of_more_days_than_records_are_kept_loses_nothing_that_follows
 
     assert now.moment > MORNING + 3.5 * DAY
     assert handles[-1].result == Pong(text="4", queue="default", function="this process")
+
+
+def test_a_group_outlives_a_backlog_of_more_days_than_records_are_kept(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    monkeypatch.setenv("NEXUS_RUN_DAYS", "1")
+    does(monkeypatch, lambda args, run: SENT, budget=Budget(runs=1))
+    handle = group([catalogue.send_note.s(**catalogue.NOTE)] * 5).delay()
+
+    run_days(tasks, now)
+
+    assert now.moment > MORNING + 3.5 * DAY
+    assert handle.get() == [SENT.model_dump()] * 5
 
 
 def test_a_run_that_was_revoked_while_it_waited_for_a_budget_is_acknowledged_and_never_runs(
@@ -295,14 +308,15 @@ def test_what_scheduler_is_asked_for_is_a_name_and_an_input_that_it_takes_and_le
     scheduler.create_schedule_group(Name=group)
     text = r"<aws.scheduler.execution-id> \<aws.scheduler.schedule-arn> <aws.scheduler <b>"
     envelope = Envelope.of(id=new_id(), task="send_note", args={**catalogue.NOTE, "text": text})
-    message = Message.again(envelope, MORNING + 0.7)
+    name = schedule_name(envelope.id, MORNING + 0.7, delivered=True)
+    message = replace(Message.of(envelope), id=name)
     transport = SqsTransport()
     for _ in range(2):
         transport.send_at("default", message, datetime(2090, 1, 1, tzinfo=UTC))
 
     (listed,) = scheduler.list_schedules(GroupName=group)["Schedules"]
     assert re.fullmatch(r"[0-9a-zA-Z_.-]{1,64}", listed["Name"])
-    assert listed["Name"] == again_id(envelope.id, MORNING) == f"{envelope.id}_1795770000"
+    assert listed["Name"] == name == f"{envelope.id}_1795770000"
     body = scheduler.get_schedule(Name=listed["Name"], GroupName=group)["Target"]["Input"]
     assert "<aws.scheduler." not in body
     assert decode(body) == envelope

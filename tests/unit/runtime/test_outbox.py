@@ -12,11 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from sqlalchemy.orm import Session
 
 from dev.postgres import temporary
 from nexus import outbox, ping
+from nexus.aws import sdk
+from nexus.backend.transport import queue_url
+from nexus.envelope import decode
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
@@ -235,6 +238,46 @@ def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
     assert list(refused.value.failures) == [ids[2]]
     assert asked == ids[:3]
     assert rows(connect) == 3
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_pass_ends_at_once_if_sqs_is_out_of_reach(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, asked = registered(connect, 5), list[str]()
+
+    def unreachable(**request: Any) -> None:
+        asked.append(decode(request["MessageBody"]).id)
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message", unreachable)
+    with pytest.raises(SendFailed, match="Could not connect") as refused:
+        outbox.send_pending(connect)
+
+    assert refused.value.away
+    assert asked == ids[:1]
+    assert rows(connect) == 5
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> None:
+        error = {"Code": "ServiceQuotaExceededException", "Message": "no more schedules"}
+        raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 402}}, "CreateSchedule")  # type: ignore[typeddict-item]
+
+    connection = connect()
+    late = outbox.add(connection, catalogue.send_note.s(**NOTE), countdown=3600)
+    connection.commit()
+    connection.close()
+    (soon,) = registered(connect, 1)
+    monkeypatch.setattr(sdk.client("scheduler"), "create_schedule", full)
+
+    with pytest.raises(SendFailed, match="no more schedules") as refused:
+        outbox.send_pending(connect)
+
+    assert not refused.value.away
+    assert list(refused.value.failures) == [late.id]
+    sqs = sdk.client("sqs")
+    (message,) = sqs.receive_message(QueueUrl=queue_url("nexus-test-default"))["Messages"]
+    assert decode(message["Body"]).id == soon
 
 
 @pytest.mark.parametrize(

@@ -264,8 +264,7 @@ def test_a_release_until_a_later_time_keeps_the_record_until_after_it() -> None:
 
 
 def test_a_record_is_kept_for_longer_and_never_for_less() -> None:
-    when = (Condition("status", "exists"), Condition("expires", "<", 5))
-    assert transitions.kept(RUN, 5) == Write(RUN, set={"expires": 5}, when=when)
+    assert transitions.kept(RUN, 5) == Write(RUN, set={"expires": 5}, when=(Condition("expires", "<", 5),))
 
 
 def test_progress_is_compact_json_in_utf_8() -> None:
