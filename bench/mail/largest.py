@@ -4,7 +4,7 @@
 
 An invocation that is short of time finishes its step and uploads the file, so both must fit into TIME_TO_PUBLISH. CPU
 time is this machine's; the last column divides it by the function's share of a core and adds the transfer. The object
-store is another process. Signing for plain HTTP hashes the content, which stands for the cost of TLS.
+store is another process. Signing for plain HTTP hashes the content, which costs about as much as TLS.
 """
 # ruff: noqa: SLF001 - the steps have no other names
 
@@ -148,7 +148,7 @@ def stored() -> Iterator[int]:
 
 
 def travel(path: Path, port: int) -> dict[str, tuple[float, float]]:
-    """(CPU seconds, most MB of memory) of publishing the file and fetching it again, in a process of their own."""
+    """(CPU seconds, most MB of memory) of publishing the file and fetching it again, in a separate process."""
     deployment.enter("emails", AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_MAX_ATTEMPTS="1")
     os.environ.pop("AWS_REQUEST_CHECKSUM_CALCULATION", None)
     import digest.edition as making

@@ -169,8 +169,8 @@ def outlive(envelope: Envelope, item: Item, due: float) -> None:
             return
         record = RunRecord.of(waiting)
         if keep - int(str(waiting["expires"])) > settings().run_days * 21_600:
-            # Tallies first: a member that ends meanwhile is kept as long as its tally. The parent last: it stands for
-            # all, so what a crash leaves undone is done when the message is redelivered.
+            # Tallies first: a member that ends meanwhile is kept as long as its tally. The parent last: its
+            # expiry shows that all were extended, so after a crash the redelivered message completes the rest.
             counts = [tallies.tally(parent, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
             for keys in (counts, tallies.children(record), [parent]):
                 store.apply_all([transitions.kept(key, keep) for key in keys])
