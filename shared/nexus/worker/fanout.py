@@ -33,10 +33,9 @@ from nexus.worker import observe
 
 FAILURES_NAMED = 20
 
-BETWEEN_PHASES = 32 * 1024
-"""Inline limit for each of the two values that a job keeps from one phase to the next: its partial result and the next
-phase's arguments. The record may also hold 256 KiB of what follows the run (`nexus.client.steps`).
-"""
+NEXT_PHASE_BYTES = 32 * 1024
+"""Inline limit of the next phase's arguments. The record may also hold 256 KiB of what follows the run
+(`nexus.client.steps`), and its partial result has what room is left."""
 
 
 def _plan_key(parent: str, phase: int, chunk: int) -> str:
@@ -71,7 +70,7 @@ def plan(
     tallies.put_all([*plans, *tallies.new_tallies(envelope.id, 1, len(segments), keep_until)])
     values: dict[str, Value] = {"total": len(segments), "phase": 1}
     if next_phase is not None:
-        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase, inline=BETWEEN_PHASES)
+        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase, inline=NEXT_PHASE_BYTES)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
     return backend().store.apply(Write(envelope.id, values, when=(*held(token), equals("revoke", None))))
@@ -332,7 +331,8 @@ def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
 def _advance(item: Item) -> None:
     """Starts the next phase once all segments are done: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    partial = _reduced(item, lambda combined: payloads.dump(f"{record.id}-partial", combined, inline=BETWEEN_PHASES))
+    inline = payloads.room(item) - len(str(item.get("next_phase", "")).encode())
+    partial = _reduced(item, lambda combined: payloads.dump(f"{record.id}-partial", combined, inline=inline))
     if partial is None:
         return
     keep = transitions.keep_until()

@@ -314,7 +314,7 @@ def test_only_the_whole_result_is_examined_for_a_shortfall_and_before_it_is_stor
 ) -> None:
     job.phases = 2
     monkeypatch.setattr(Counted, "shortfall", property(lambda _: raises(ValueError("no such shortfall"))))
-    monkeypatch.setattr(fanout, "BETWEEN_PHASES", 0)
+    monkeypatch.setattr(fanout, "NEXT_PHASE_BYTES", 0)
     monkeypatch.setattr(payloads, "room", lambda _: 0)
     handle = TASK.delay()
 
@@ -332,15 +332,19 @@ class Described(Counted):
     text: str
 
 
-LONGEST_KEPT = 32 * 1024
+LONGEST = fanout.NEXT_PHASE_BYTES
+ROOM = payloads.INLINE_BYTES - LONGEST
 
 
-@pytest.mark.parametrize(("size", "apart"), [(LONGEST_KEPT, False), (LONGEST_KEPT + 1, True)])
+@pytest.mark.parametrize(
+    ("of_args", "of_result", "apart"),
+    [(LONGEST, ROOM, [False, False]), (LONGEST + 1, ROOM, [True, False]), (LONGEST, ROOM + 1, [False, True])],
+)
 def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, size: int, apart: bool
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, of_args: int, of_result: int, apart: list[bool]
 ) -> None:
-    args = ReportPart(day="x" * (size - len('{"day":"","last":true}')), last=True)
-    result = Described(rows_read=6, text="x" * (size - len('{"rows_read":6,"changed":0,"text":""}')))
+    args = ReportPart(day="x" * (of_args - len('{"day":"","last":true}')), last=True)
+    result = Described(rows_read=6, text="x" * (of_result - len('{"rows_read":6,"changed":0,"text":""}')))
 
     def plan(_: object, run: Run) -> Continuation:
         return run.fan_out([ReportPart(day="2026-01-01")] * 3, then=args)
@@ -352,8 +356,8 @@ def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
         run_next(tasks.transport)
 
     kept = [str(tasks.store.items[handle.id][name]) for name in ("next_phase", "partial")]
-    assert [text.startswith("s3:") for text in kept] == [apart, apart]
-    assert 2 * LONGEST_KEPT + MAX_BYTES < ITEM_BYTES
+    assert [text.startswith("s3:") for text in kept] == apart
+    assert LONGEST + MAX_BYTES < ITEM_BYTES
     tasks.run()
     assert handle.result is not None
     assert handle.result.rows_read == 6
