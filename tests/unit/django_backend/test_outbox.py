@@ -4,6 +4,7 @@ import os
 import re
 from io import StringIO
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -63,18 +64,12 @@ def test_rows_stay_while_aws_takes_none(sent: SentTasks, database: None, monkeyp
     assert sender() == "sent 1, kept 0\n"
 
 
-def test_the_sender_goes_on_after_the_database_was_out_of_reach(
+def test_the_sender_continues_after_the_database_was_out_of_reach(
     sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results: list[Any] = [OperationalError("the database is restarting"), outbox.Sent(1, 0), ValueError("a fault")]
 
-    def send(_: Any) -> Any:
-        result = results.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr(outbox, "send_pending", Mock(side_effect=results))
     monkeypatch.setattr("time.sleep", lambda _: None)
     out, err = StringIO(), StringIO()
     with pytest.raises(ValueError, match="a fault"):

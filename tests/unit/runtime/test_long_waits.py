@@ -1,7 +1,7 @@
 """Runs that wait for long or are retried often: no limit of AWS or of the run table ends one without a reason."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -31,19 +31,17 @@ from nexus.envelope import FIRED_AT, Envelope, decode
 from nexus.errors import Retry
 from nexus.ids import new_id
 from nexus.periodic import PeriodicTask
-from nexus.registry import Implementation, registry
+from nexus.registry import registry
 from nexus.runs import transitions
 from nexus.settings import settings
 from nexus.tasks import Budget, RateLimit, RetryPolicy
 from nexus.testing import SandboxDied, SentTasks
-from nexus.worker import Run, execution, observe
+from nexus.worker import Run, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
+from tests.unit.runtime.conftest import MORNING, does
 
-pytestmark = pytest.mark.usefixtures("environment")
-
-MORNING = 1_795_770_000.0
-"""2026-11-27 09:00 UTC."""
+pytestmark = pytest.mark.usefixtures("environment", "now")
 
 DAY = 86_400.0
 DELIVERIES = 200
@@ -51,23 +49,6 @@ TOMORROW = 1_795_824_001.0
 SENT = catalogue.NoteSent(notification_id="n")
 AGAIN = {"batchItemFailures": [{"itemIdentifier": "m"}]}
 ACKNOWLEDGED: dict[str, Any] = {"batchItemFailures": []}
-
-
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
-    """The time, in a sandbox that has run nothing yet."""
-    monkeypatch.setattr(execution, "_purses", {})
-    monkeypatch.setattr(execution, "_limiters", {})
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
-
-
-def does(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Run], Any], **options: Any) -> None:
-    """send_note does this work, and has these options."""
-    task = replace(catalogue.send_note, **options)
-    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
-    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
 
 
 def raises(error: BaseException) -> NoReturn:

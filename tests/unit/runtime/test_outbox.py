@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -548,18 +549,12 @@ def test_the_command_says_why_it_could_not_send(
     ],
     ids=repr,
 )
-def test_the_command_goes_on_after_the_database_was_out_of_reach(
+def test_the_command_continues_after_the_database_was_out_of_reach(
     shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     results: list[Any] = [error, outbox.Sent(1, 0), ConfigurationError("no such stack")]
 
-    def send(connect: Any) -> Any:
-        result = results.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr(outbox, "send_pending", Mock(side_effect=results))
     monkeypatch.setattr(time, "sleep", lambda _: None)
 
     assert outbox.main(["send", "shop:connect", "--every", "7"]) == 2
@@ -588,19 +583,13 @@ def test_the_command_ends_with_any_other_error(
         outbox.main(["send", "shop:connect", *options])
 
 
-def test_the_command_goes_on_after_a_failed_send_until_its_configuration_is_at_fault(
+def test_the_command_continues_after_a_failed_send_until_its_configuration_is_at_fault(
     shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results: list[Any] = [SendFailed({"r": "AWS is away"}), outbox.Sent(3, 1), ConfigurationError("no such stack")]
     waits: list[float] = []
 
-    def send(connect: Any) -> Any:
-        result = results.pop(0)
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr(outbox, "send_pending", Mock(side_effect=results))
     monkeypatch.setattr(time, "sleep", waits.append)
 
     assert outbox.main(["send", "shop:connect", "--every", "7"]) == 2

@@ -3,13 +3,11 @@
 Only one outcome may count, no message may be lost, and only a run that has failed may be a dead letter.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import pytest
 
-from nexus import clock
 from nexus.aws import table
 from nexus.backend.memory import MemoryTransport
 from nexus.backend.store import Outcome, Refused, Write
@@ -29,12 +27,10 @@ from nexus.worker import Run, execution
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted
+from tests.unit.runtime.conftest import MORNING, does
 from tests.unit.runtime.test_fanout import Job, before_write
 
-pytestmark = pytest.mark.usefixtures("environment")
-
-MORNING = 1_795_770_000.0
-"""2026-11-27 09:00 UTC: midnight is further away than SQS can hide a message."""
+pytestmark = pytest.mark.usefixtures("environment", "now")
 
 LEASE = 900.0
 """A lease ends with its invocation."""
@@ -42,23 +38,6 @@ LEASE = 900.0
 SENT = catalogue.NoteSent(notification_id="n")
 AGAIN = {"batchItemFailures": [{"itemIdentifier": "m0"}]}
 ACKNOWLEDGED: dict[str, Any] = {"batchItemFailures": []}
-
-
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
-    """The time, in a sandbox that has run nothing yet."""
-    monkeypatch.setattr(execution, "_purses", {})
-    monkeypatch.setattr(execution, "_limiters", {})
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
-
-
-def does(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Run], Any], **options: Any) -> None:
-    """send_note does this work, and has these options."""
-    task = replace(catalogue.send_note, **options)
-    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
-    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work, reduce=lambda notes: notes[0]))
 
 
 def send() -> AsyncResult[catalogue.NoteSent]:
