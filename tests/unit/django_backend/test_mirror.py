@@ -464,6 +464,7 @@ class ReadingFromAReplica:
         return "default" if model._meta.app_label == "project" else None
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # the settings' replica is a read-only SQLite file
 def test_rows_read_from_a_replica_are_sent_in_the_transaction_of_the_primary(network: Tasks) -> None:
     person("Ada")
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.ReadingFromAReplica"]), transaction.atomic():
