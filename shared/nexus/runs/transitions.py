@@ -353,4 +353,9 @@ def progress(run_id: str, token: str, done: int, total: int, note: str, *, info:
 
 def keep_until(now: float | None = None) -> int:
     """The TTL of a record written now, in epoch seconds."""
-    return int((now or clock.now()) + settings().run_days * 86_400)
+    return int((now or clock.now()) + kept_seconds())
+
+
+def kept_seconds() -> int:
+    """For how long a record is kept after its last write."""
+    return settings().run_days * 86_400

@@ -131,7 +131,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         _lost(parent, segment)
         return
     kept = int(str(tally["expires"]))
-    if kept - transitions.keep_until() > settings().run_days * 43_200:
+    if kept - transitions.keep_until() > transitions.kept_seconds() / 2:
         # Another member is due so much later that this one's result would have expired by then.
         store.apply(transitions.kept(envelope.id, kept))
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
@@ -167,7 +167,7 @@ def outlive(envelope: Envelope, item: Item, due: float) -> None:
         if waiting is None:
             return
         record = RunRecord.of(waiting)
-        if keep - int(str(waiting["expires"])) > settings().run_days * 21_600:
+        if keep - int(str(waiting["expires"])) > transitions.kept_seconds() / 4:
             # Tallies first: a member that ends meanwhile is kept as long as its tally. The parent last: its
             # expiry shows that all were extended, so after a crash the redelivered message completes the rest.
             counts = [tallies.tally(parent, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]

@@ -4,9 +4,20 @@ from datetime import UTC, datetime
 
 import pytest
 
+from nexus.settings import settings
 from ops import audit, catalogue, deployment
 from ops.deployment import Choice, Deployment
 from social.catalogue import QUEUES
+from tests.support import moto_cloud
+
+
+@pytest.fixture
+def emptied(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's stack in moto, empty, and its catalogue; made once for a module."""
+    moto_cloud.clear()
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    settings.cache_clear()
+    catalogue.use("social.catalogue", tuple(QUEUES))
 
 
 @pytest.fixture

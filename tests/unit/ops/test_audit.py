@@ -21,30 +21,23 @@ from nexus.ids import new_id
 from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, aws, catalogue
+from ops import audit, aws
 from ops.cli import common
 from ops.main import app, main
 from ops.problems import ExitCode
-from social.catalogue import QUEUES
-from tests.support import moto_cloud
 
 ROOT = Path(__file__).resolve().parents[3]
 ADA = "arn:aws:iam::123456789012:user/ada (ada)"
 KEEP = 2_000_000_000
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
+@pytest.fixture
+def cloud(deployment: None) -> None:
+    """The module's deployment, for `network`."""
 
 
 @pytest.fixture(autouse=True)
-def stack(network: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
-    catalogue.use("social.catalogue", tuple(QUEUES))
+def stack(emptied: None, network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     audit.watch()
     monkeypatch.setattr(audit, "_who", lambda: ADA)
 

@@ -19,9 +19,8 @@ from nexus.prices import Cost
 from nexus.runs import budget, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.spent import Spent
-from nexus.settings import settings
 from nexus.tasks import Budget
-from ops import budgets, catalogue, cost, health, history, plan, waiting
+from ops import budgets, cost, health, history, plan, waiting
 from ops.cli import common
 from ops.cost import Idle, Line, Slice
 from ops.deployment import Choice, Deployment
@@ -29,8 +28,6 @@ from ops.main import main
 from ops.problems import Problem
 from ops.web import money
 from ops.web.views import Site
-from social.catalogue import QUEUES
-from tests.support import moto_cloud
 from tests.support.pages import DOCS
 
 KEEP = 2_000_000_000
@@ -40,11 +37,7 @@ DAY = 86_400.0
 
 
 @pytest.fixture(autouse=True)
-def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
-    catalogue.use("social.catalogue", tuple(QUEUES))
+def stack(emptied: None, monkeypatch: pytest.MonkeyPatch) -> None:
     where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "123456789012", {"Stage": "dev"})
     monkeypatch.setattr(common, "connect", lambda: where)
     monkeypatch.setattr(cost, "idle", lambda: [Idle("27 alarms", 2.7)])

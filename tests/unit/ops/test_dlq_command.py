@@ -313,6 +313,19 @@ def test_a_letter_that_arrives_after_they_were_counted_is_not_dropped(
     assert [letter.id for letter in letters()] == [slow.failed]
 
 
+def test_fewer_than_were_counted_are_explained_if_this_machines_clock_is_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_up()
+    now = time.time()
+    monkeypatch.setattr("ops.cli.commands.dlq.time.time", lambda: now - 120.0)
+    assert main(["dlq", "drop", "default", "--yes"]) == ExitCode.DONE
+    printed = capsys.readouterr()
+    assert "0 dead letters dropped" in printed.out
+    assert "this machine's clock is slow" in printed.err
+    assert len(letters()) == 1
+
+
 def test_many_are_purged_by_sqs_and_the_question_says_what_that_means(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

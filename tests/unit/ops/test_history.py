@@ -20,25 +20,19 @@ from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
 from nexus.tasks import Task
-from ops import audit, catalogue, finding, history
+from ops import audit, finding, history
 from ops.cli import common
 from ops.history import Query, find, parse
 from ops.main import main
 from ops.problems import Problem
-from social.catalogue import QUEUES
-from tests.support import moto_cloud
 
 KEEP = 2_000_000_000
 NOW = 1_800_000_000.0
 
 
 @pytest.fixture(autouse=True)
-def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
+def stack(emptied: None) -> None:
     history._large.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
-    catalogue.use("social.catalogue", tuple(QUEUES))
 
 
 def sent(task: str, at: float, queue: str = "users", parent: str | None = None, **args: Any) -> str:

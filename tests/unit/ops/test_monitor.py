@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
-from ops import audit, catalogue
+from ops import audit
 from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
@@ -32,7 +31,6 @@ from ops.live import LiveRun
 from ops.logs import Event
 from ops.problems import Problem
 from social.catalogue import QUEUES
-from tests.support import moto_cloud
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -377,18 +375,8 @@ def test_in_prod_the_stack_s_name_is_typed() -> None:
 # --- what they do ---
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture
-def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
-    catalogue.use("social.catalogue", tuple(QUEUES))
+def stack(emptied: None, monkeypatch: pytest.MonkeyPatch) -> None:
     audit.watch()
     monkeypatch.setattr(audit, "_who", lambda: "arn:ada")
 

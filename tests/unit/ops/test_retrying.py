@@ -1,7 +1,6 @@
 """Failed runs, jobs and groups that are sent again: from a page, from the monitor, whatever queues they are in."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,9 +16,8 @@ from nexus.envelope import Envelope, Segment
 from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
-from nexus.settings import settings
 from nexus.worker import fanout
-from ops import audit, catalogue, dead_letters, retrying
+from ops import audit, dead_letters, retrying
 from ops.cli import watch
 from ops.dead_letters import Filter, Outcome
 from ops.deployment import Choice, Deployment
@@ -27,23 +25,12 @@ from ops.problems import ExitCode, Problem
 from ops.web.actions import Plan, perform
 from ops.web.views import Site
 from social.catalogue import QUEUES, send_welcome_email
-from tests.support import moto_cloud
 
 KEEP = 2_000_000_000
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture(autouse=True)
-def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
-    catalogue.use("social.catalogue", tuple(QUEUES))
+def stack(emptied: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_who", lambda: "arn:ada")
 
 

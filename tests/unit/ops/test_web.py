@@ -4,7 +4,7 @@ import html
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,6 @@ KEEP = 2_000_000_000
 EVENT = "a3441b5a-dc44-2028-9a5c-5f0c51b2b9c1"
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 def where(stage: str = "dev") -> Deployment:
     return Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "123456789012", {"Stage": stage})
 
@@ -94,10 +88,7 @@ class World:
 
 
 @pytest.fixture
-def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
-    moto_cloud.clear()
-    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
-    settings.cache_clear()
+def world(emptied: None, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     queues = tuple(
         health.QueueState(name, 5, 3, 1, 0, 12.0, 0, "Enabled", 9, "Active", None) for name in ("media", "emails")

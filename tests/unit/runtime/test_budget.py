@@ -338,33 +338,27 @@ def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
     assert spent.dollars == pytest.approx(mine.nano / budget.NANO, rel=0.01)
 
 
-def test_a_run_for_which_no_time_is_left_after_a_revoked_one_is_released(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [((890.0, Revoked("seen")), ["m1"]), ((901.0, Reject("too late: the lease has expired")), ["m0", "m1"])],
+    ids=["no time is left", "overtaken"],
+)
+def test_a_run_after_one_that_took_the_lease_is_released(
+    tasks: SentTasks,
+    monkeypatch: pytest.MonkeyPatch,
+    morning: FrozenClock,
+    end: tuple[float, Exception],
+    left: list[str],
 ) -> None:
     def work(args: Any, run: Any) -> Any:
-        morning.sleep(890.0)
-        raise Revoked("seen")
+        morning.sleep(end[0])
+        raise end[1]
 
     limited(monkeypatch, Budget(runs=5), work)
     catalogue.send_note.delay(**catalogue.NOTE)
     other = beside(monkeypatch, None).delay(**catalogue.NOTE)
 
-    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
-    assert (other.status, other.attempts) == ("RETRY", 0)
-
-
-def test_a_run_after_one_that_was_overtaken_is_released(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
-) -> None:
-    def work(args: Any, run: Any) -> Any:
-        morning.sleep(901.0)
-        raise Reject("too late: the lease has expired")
-
-    limited(monkeypatch, Budget(runs=5), work)
-    catalogue.send_note.delay(**catalogue.NOTE)
-    other = beside(monkeypatch, None).delay(**catalogue.NOTE)
-
-    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
+    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": message} for message in left]}
     assert (other.status, other.attempts) == ("RETRY", 0)
 
 
