@@ -19,7 +19,10 @@ HERE = Path(__file__).parent
 
 
 def _visible(value: Any) -> Any:
-    """Text without characters that reverse the line or are invisible; Jinja then escapes it."""
+    """Text without characters that reverse the line or are invisible; Jinja then escapes it.
+
+    That is for reading. What a form or a filter sends back is the text itself: `{{ value|e }}`.
+    """
     if isinstance(value, Markup) or not isinstance(value, str):
         return "" if value is None else value
     return output.safe(value)
@@ -68,8 +71,13 @@ def commands(text: str) -> Markup:
 
 
 def pretty(value: Any) -> str:
-    """A value as indented JSON."""
-    return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
+    """A value as indented JSON, for people: floats are rounded."""
+    return exact(output.rounded(value))
+
+
+def exact(value: Any) -> str:
+    """A value as indented JSON that `json.loads` reads as the same value: arguments to edit and send again."""
+    return output.json_text(value, indent=2)
 
 
 def made_of(parts: Mapping[str, float]) -> str:
@@ -135,7 +143,7 @@ def templates() -> Environment:
         finalize=_visible,
     )
     made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
-    made.filters |= {"commands": commands}
+    made.filters |= {"exact": exact, "commands": commands}
     made.filters |= {"dollars": dollars, "made_of": made_of, "limits": in_words}
     made.globals |= {"spark": spark, "strip": strip}
     return made

@@ -681,6 +681,43 @@ def test_a_task_is_sent_from_its_form(page: TestClient) -> None:
     assert (record.task, record.args, record.status) == ("send_welcome_email", {"user_id": "u-1"}, "PENDING")
 
 
+ODD = "👨\u200d👩 a soft\xadhyphen \U000e0067 \u202e it's \"<b>"
+"""Text with characters that a page writes as escapes, so that nobody is misled by it."""
+
+
+def test_a_confirmation_sends_the_text_itself(page: TestClient) -> None:
+    text = done(page, "send", {"task": "send_notification", "arg:user_id": "u-1", "arg:kind": "like", "arg:text": ODD})
+    found = re.search(r'href="/runs/([^"]+)"', text)
+    assert found is not None
+    assert (AsyncResult[Any](found[1]).record().args or {})["text"] == ODD
+
+
+def test_the_arguments_to_edit_are_those_of_the_run(page: TestClient) -> None:
+    args = {"user_id": ODD, "latitude": 51.123456789012}
+    shown = page.get(f"/parts/run/{run(**args)}").text
+    field = re.search(r"<textarea[^>]*>(.*?)</textarea>", shown, re.DOTALL)
+    assert field is not None
+    assert json.loads(html.unescape(field[1])) == args
+    assert "\u202e" not in shown
+
+
+def test_a_group_is_handled_whatever_its_name(page: TestClient) -> None:
+    attributes = {"ErrorType": f"Type {ODD}", "ErrorMessage": "", "Task": f"task {ODD}", "RunId": new_id()}
+    backend().transport.dead_letter("emails", DeadLetter("no envelope", attributes, "group"))
+    shown = re.search(r'<form class="inline" hx-post="/do/drop-letters".*?</form>', page.get("/parts/groups").text)
+    assert shown is not None
+    form = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', shown[0])}
+    assert "1 dead letter dropped" in done(page, "drop-letters", form)
+
+
+def test_every_value_that_a_page_sends_back_is_the_text_itself() -> None:
+    """`show.templates` escapes what is shown, which changes text: only `|e` leaves it as it is."""
+    for path in (show.HERE / "templates").rglob("*.html"):
+        for attribute in re.findall(r'\s(?:value|data-chip)="((?:[^"{]|\{\{.*?\}\})*)"', path.read_text()):
+            for expression in re.findall(r"\{\{ (.*?) \}\}", attribute):
+                assert expression.endswith("|e"), (path.name, expression)
+
+
 def test_a_failed_run_is_sent_again_as_it_was_and_edited(page: TestClient) -> None:
     before = waiting_messages("emails")
     first, second = failed(user_id="u-1"), failed(user_id="u-2")
