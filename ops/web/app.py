@@ -310,8 +310,8 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def make(site: Site, port: int, key: str) -> Starlette:
-    """The application."""
+def make(site: Site, port: int, key: str, once: str = "") -> Starlette:
+    """The application. `key` and `once` are as in `Guard`."""
     pages = Pages(site)
     parts = {
         "health": pages.health,
@@ -355,4 +355,4 @@ def make(site: Site, port: int, key: str) -> Starlette:
         yield
         await warming
 
-    return Starlette(routes=routes, middleware=[Middleware(Guard, port=port, key=key)], lifespan=warm)
+    return Starlette(routes=routes, middleware=[Middleware(Guard, port=port, key=key, once=once)], lifespan=warm)

@@ -213,11 +213,39 @@ def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
     assert stranger.get("/healthz").text == "ok\n"
     assert stranger.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
     assert stranger.get("/", headers={"Cookie": f"nexus-{PORT}=x; a[b]=\x00"}).status_code == 403
-    admitted = stranger.get(f"http://127.0.0.1:{PORT}//evil.example/?q=a&key={KEY}", follow_redirects=False)
-    assert admitted.headers["location"] == "/evil.example/?q=a"
+    asked = f"http://127.0.0.1:{PORT}//evil.example/?col=a&key={KEY}&col=b"
+    admitted = stranger.get(asked, follow_redirects=False)
+    assert admitted.headers["location"] == "/evil.example/?col=a&col=b"
     cookie = admitted.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("other", ['seen={"a": 1}', "flag", "a[b]=1", "s@id=1", "t=a b"])
+def test_another_local_servers_cookies_lock_nobody_out(other: str) -> None:
+    """Cookies ignore ports, and http.cookies reads nothing after one that it does not understand."""
+    stranger = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    assert stranger.get("/", headers={"Cookie": f"{other}; nexus-{PORT}={KEY}"}).status_code == 200
+
+
+@pytest.mark.usefixtures("world")
+def test_the_address_that_a_browser_is_started_with_works_once() -> None:
+    served = make(Site(Choice()), PORT, KEY, "once")
+    first, second = (TestClient(served, base_url=f"http://127.0.0.1:{PORT}") for _ in range(2))
+    assert first.get("/", params={"key": "once"}).status_code == 200
+    assert first.get("/runs").status_code == 200
+    assert second.get("/", params={"key": "once"}).status_code == 403
+    assert second.get("/", params={"key": ""}).status_code == 403
+    assert second.get("/", params={"key": KEY}).status_code == 200
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("key", ["a b&c+d#e%20", 'q"u;o,te', "schlüssel"])
+def test_a_key_may_have_any_character(key: str) -> None:
+    browser = TestClient(make(Site(Choice()), 80, key), base_url="http://127.0.0.1")
+    assert browser.get("/", params={"key": key}).status_code == 200
+    assert browser.get("/runs").status_code == 200
 
 
 def test_another_host_name_gets_nothing(page: TestClient) -> None:
@@ -1033,7 +1061,7 @@ class Listener:
 def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("socket.socket", lambda: Listener(taken=True))
     assert main(["web", "--port", "8765"]) == ExitCode.USAGE
-    assert "Port 8765 is taken" in capsys.readouterr().err
+    assert "Port 8765 cannot be used" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("world")
@@ -1043,16 +1071,17 @@ def test_it_opens_in_the_browser_and_serves_until_it_is_ended(
 ) -> None:
     opened: list[str] = []
     served: list[Any] = []
-    monkeypatch.setenv("NEXUS_WEB_KEY", KEY)
+    monkeypatch.setenv("NEXUS_WEB_KEY", "the & key")
     monkeypatch.setattr("socket.socket", Listener)
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: served.extend(sockets))
 
     assert main(["web", "--port", "8765", *words]) == ExitCode.DONE
 
-    address = f"http://127.0.0.1:8765/?key={KEY}"
-    assert capsys.readouterr().out == f"nexus-test{' (read-only)' if '--read-only' in words else ''}: {address}\n"
-    assert opened == ([] if words else [address])
+    address = "http://127.0.0.1:8765/?key="
+    printed = capsys.readouterr().out
+    assert printed == f"nexus-test{' (read-only)' if '--read-only' in words else ''}: {address}the+%26+key\n"
+    assert [one.startswith(address) and one not in printed for one in opened] == ([] if words else [True])
     assert len(served) == 1
 
 
