@@ -115,7 +115,7 @@ def routes(site: Site) -> list[Route]:
         try:
             form = await read_form(request)
         except Problem as problem:
-            return _refused(problem)
+            return _refused(problem, status(problem))
         return await run_in_threadpool(lambda: _respond(lambda: change(form)))
 
     def measured(_: Request) -> Response:
@@ -146,9 +146,17 @@ def _respond(ask: Callable[[], Any]) -> Response:
         problem = explained(error)
         if problem is None:
             raise
-        return _refused(problem)
+        return _refused(problem, status(error))
 
 
-def _refused(problem: Problem) -> Response:
+def _refused(problem: Problem, code: int) -> Response:
     error = {"what": problem.what, "why": problem.why, "do": problem.do, "exit_code": int(problem.code)}
-    return Response(output.json_text({"error": error}), STATUS.get(problem.code, 404), media_type="application/json")
+    return Response(output.json_text({"error": error}), code, media_type="application/json")
+
+
+def status(error: Exception) -> int:
+    """The HTTP status for an error: 404 is our own "there is no such run", and not a request that AWS throttled."""
+    problem = explained(error)
+    if problem is None:
+        return 500
+    return STATUS.get(problem.code, 404 if problem is error else 503)

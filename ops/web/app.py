@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from nexus.runs import payloads, tallies
 from ops import catalogue, finding, history, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
@@ -32,6 +33,7 @@ PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", 
 LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
+EXPORTED = 10_000
 GROUPS = 19
 """Groups of dead letters shown individually; the twentieth is the rest."""
 
@@ -88,8 +90,12 @@ class Pages:
         return "parts/health.html", {"health": self.site.health()}
 
     def queues(self, _: Request) -> tuple[str, dict[str, Any]]:
-        health = {queue.name: queue for queue in self.site.health().queues}
-        return "parts/queues.html", {"view": self.site.monitor(), "health": health}
+        view = self.site.monitor()
+        try:
+            health = {queue.name: queue for queue in self.site.health().queues}
+        except Exception:  # noqa: BLE001 - the part of the health shows it; the queues can be paused all the same
+            health = {}
+        return "parts/queues.html", {"view": view, "health": health}
 
     def activity(self, _: Request) -> tuple[str, dict[str, Any]]:
         return "parts/activity.html", {"view": self.site.monitor()}
@@ -118,12 +124,25 @@ class Pages:
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
         task = catalogue.tasks().get(record.task)
-        facts = runs.as_plain(record)
+        facts = runs.as_plain(record, result=False)
+        if record.fanned_out:
+            facts["progress"] = tallies.progress(record)
         editable = task is not None and record.args is not None
-        waits = waiting.reasons(record)
-        values = {"record": record, "facts": facts, "task": task, "editable": editable, "waits": waits}
-        values |= {"origin": "parent" if record.parent else record.origin, "pictures": previews.of(record)}
-        return "parts/run.html", {**values, "ended": record.ended}
+        values = {"record": record, "facts": facts, "task": task, "editable": editable, "ended": record.ended}
+        return "parts/run.html", {**values, "origin": "parent" if record.parent else record.origin}
+
+    def run_waits(self, request: Request) -> tuple[str, dict[str, Any]]:
+        record = self.site.run(request.path_params["id"])
+        return "parts/waits.html", {"waits": waiting.reasons(record), "ended": record.ended}
+
+    def run_made(self, request: Request) -> tuple[str, dict[str, Any]]:
+        record = self.site.run(request.path_params["id"])
+        return "parts/made.html", {"id": record.id, "pictures": previews.of(record), "ended": record.ended}
+
+    def run_result(self, request: Request) -> tuple[str, dict[str, Any]]:
+        record = self.site.run(request.path_params["id"])
+        result = None if record.result is None else payloads.load(record.result)
+        return "parts/result.html", {"result": result, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
         return "parts/log.html", {"lines": self.site.log(request.path_params["id"])[-500:]}
@@ -174,13 +193,19 @@ class Pages:
 
     # --- pages with their own path ---
 
+    def refuse(self, request: Request, error: Exception) -> HTMLResponse:
+        """A page that says why another cannot be shown."""
+        response = self.render(request, "problem.html", problem=_problem(error))
+        response.status_code = api.status(error)
+        return response
+
     def run_page(self, request: Request) -> Response:
         text = request.path_params["id"]
         if not finding.is_whole(text):
             try:
                 return RedirectResponse(f"/runs/{finding.run_id(text)}", 303)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-                return self.render(request, "problem.html", problem=_problem(error))
+                return self.refuse(request, error)
         return self.render(request, "run.html", id=text)
 
     def picture(self, request: Request) -> Response:
@@ -188,8 +213,11 @@ class Pages:
         try:
             found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
-        except (Problem, LookupError):
+        except LookupError:
             return PlainTextResponse("This picture no longer exists.", 404)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            problem = _problem(error)
+            return PlainTextResponse(f"{problem.what}. {problem.why}", api.status(error))
         if found.content_type not in VISIBLE:
             return PlainTextResponse(f"{found.content_type} is not shown here.", 415)
         return Response(body, 200, {"Cache-Control": "private, max-age=600"}, found.content_type)
@@ -197,23 +225,26 @@ class Pages:
     def task_page(self, request: Request) -> Response:
         try:
             task = self.site.task(request.path_params["task"])
-        except Problem as problem:
-            return self.render(request, "problem.html", problem=problem)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            return self.refuse(request, error)
         return self.render(request, "task.html", task=task, fields=fields(task))
 
-    def export(self, request: Request) -> Response:
-        """Up to 10,000 runs that match a query, as CSV or JSON."""
-        kind = request.path_params["kind"]
-        try:
-            found = history.every(history.parse(request.query_params.get("q", "")), 10_000)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
-            return self.render(request, "problem.html", problem=_problem(error))
-        plain = [output.plain(runs.as_plain(record, result=False)) for record in found]
-        if kind == "json":
-            text, media = output.json_text(plain, indent=2), "application/json"
-        else:
-            text, media = _csv(plain), "text/csv; charset=utf-8"
-        return Response(text, 200, {"Content-Disposition": f'attachment; filename="runs.{kind}"'}, media)
+    def export(self, kind: str) -> Callable[[Request], Response]:
+        """Up to EXPORTED runs that match a query, as CSV or JSON."""
+
+        def show_file(request: Request) -> Response:
+            try:
+                found = history.every(history.parse(request.query_params.get("q", "")), EXPORTED)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+                return self.refuse(request, error)
+            plain = [output.plain(runs.as_plain(record, result=False)) for record in found]
+            if kind == "json":
+                text, media = output.json_text(plain, indent=2), "application/json"
+            else:
+                text, media = _csv(plain), "text/csv; charset=utf-8"
+            return Response(text, 200, {"Content-Disposition": f'attachment; filename="runs.{kind}"'}, media)
+
+        return show_file
 
     # --- actions ---
 
@@ -326,6 +357,9 @@ def make(site: Site, port: int, key: str, once: str = "") -> Starlette:
         "functions": pages.functions,
         "audit": pages.audit,
         "run/{id}": pages.run,
+        "run/{id}/waits": pages.run_waits,
+        "run/{id}/made": pages.run_made,
+        "run/{id}/result": pages.run_result,
         "run/{id}/log": pages.run_log,
         "run/{id}/timeline": pages.run_timeline,
         "run/{id}/parts": pages.run_parts,
@@ -337,7 +371,7 @@ def make(site: Site, port: int, key: str, once: str = "") -> Starlette:
     routes = [
         Route("/", pages.page("overview")),
         *(Route(f"/{name}", pages.page(name)) for name in PAGES[1:]),
-        Route("/runs.{kind:str}", pages.export),
+        *(Route(f"/runs.{kind}", pages.export(kind)) for kind in ("csv", "json")),
         Route("/runs/{id}", pages.run_page),
         Route("/runs/{id}/pictures/{name}", pages.picture),
         Route("/tasks/{task}", pages.task_page),

@@ -20,7 +20,7 @@ from nexus.backend.transport import DeadLetter, queue_url
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.ids import new_id
-from nexus.runs import tallies, transitions
+from nexus.runs import payloads, tallies, transitions
 from nexus.runs.record import RunError
 from nexus.runs.spent import Spent
 from nexus.settings import settings
@@ -340,9 +340,9 @@ def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_
     assert "it is &lt;script" in page.get("/parts/health").text
     for kept in (served._deployment, served._health):
         kept._at -= 61.0
-    for path in (*PAGES, "/runs/018f0000"):
+    for path, status in (*((path, 200) for path in PAGES), ("/runs/018f0000", 503)):
         answer = page.get(path)
-        assert answer.status_code == 200, path
+        assert answer.status_code == status, path
         assert "<strong>nexus-test</strong>" in answer.text
     assert "AWS rejects the credentials" in page.get("/runs/018f0000").text
     for path in PARTS:
@@ -366,12 +366,14 @@ def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
 
 def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
     run_id = failed(EVIL, user_id=EVIL)
-    of_run = [f"/parts/run/{run_id}{more}" for more in ("", "/log", "/timeline", "/parts")]
+    of_run = [
+        f"/parts/run/{run_id}{more}" for more in ("", "/waits", "/made", "/result", "/log", "/timeline", "/parts")
+    ]
     parts = [*PARTS, "/runs", *of_run, f"/runs/{run_id}"]
     seen = "".join(page.get(path).text for path in parts) + page.get("/runs", params={"q": EVIL}).text
     assert "alert(1)" in seen
     assert "<script>alert" not in seen
-    assert "\u202e" not in seen
+    assert "\u202e" not in re.sub(r'\s(value|data-chip)="[^"]*"', "", seen)  # that is sent back and not read
 
 
 def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(page: TestClient) -> None:
@@ -429,6 +431,46 @@ def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
     assert "There is no task" in page.get("/tasks/nothing").text
 
 
+def denied(*_: Any, **__: Any) -> Any:
+    raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "GetItem")
+
+
+def throttled(*_: Any, **__: Any) -> Any:
+    raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "GetItem")
+
+
+def test_a_denied_request_takes_only_its_own_part_of_a_run(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = new_id()
+    values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
+    backend().store.apply(Write(run_id, {**values, "result": "s3:results/media/x.json"}, insert=True))
+    monkeypatch.setitem(previews.makers, "process_media_upload", denied)
+    monkeypatch.setattr(waiting, "reasons", denied)
+    monkeypatch.setattr(payloads, "load", denied)
+    for part in ("waits", "made", "result"):
+        assert "Permission denied" in page.get(f"/parts/run/{run_id}/{part}").text
+    assert "What happened" in page.get(f"/parts/run/{run_id}").text
+    picture = page.get(f"/runs/{run_id}/pictures/w320")
+    assert (picture.status_code, "Permission denied" in picture.text) == (403, True)
+    monkeypatch.setitem(previews.makers, "process_media_upload", throttled)
+    assert page.get(f"/runs/{run_id}/pictures/w320").status_code == 503
+
+
+def test_queues_are_shown_and_can_be_paused_while_their_health_is_not_known(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "check", denied)
+    assert "Permission denied" in page.get("/parts/health").text
+    assert 'hx-post="/do/pause"' in page.get("/parts/queues").text
+
+
+def test_a_throttled_request_is_not_a_run_that_does_not_exist(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert page.get(f"/api/v1/runs/{new_id()}").status_code == 404
+    monkeypatch.setattr(Site, "run", throttled)
+    assert page.get(f"/api/v1/runs/{new_id()}").status_code == 503
+
+
 def test_a_part_of_an_id_leads_to_its_run(page: TestClient) -> None:
     run_id = run(user_id="u-1")
     answer = page.get(f"/runs/{run_id[-8:]}", follow_redirects=False)
@@ -439,7 +481,9 @@ def test_a_part_of_an_id_leads_to_its_run(page: TestClient) -> None:
 def test_a_query_that_cannot_be_read_exports_nothing(page: TestClient) -> None:
     answer = page.get("/runs.csv", params={"q": "since:soon"})
     assert answer.headers["content-type"].startswith("text/html")
+    assert answer.status_code == 400
     assert "not a duration" in answer.text
+    assert page.get("/runs.xml").status_code == 404
 
 
 def test_a_bug_is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,7 +622,7 @@ def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, mo
     run_id = new_id()
     values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
     backend().store.apply(Write(run_id, values, insert=True))
-    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}").text
+    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}/made").text
     picture = page.get(f"/runs/{run_id}/pictures/w320")
     assert (picture.content, picture.headers["content-type"]) == (b"RIFF", "image/webp")
     assert page.get(f"/runs/{run_id}/pictures/script").status_code == 415
