@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
+from math import isfinite
 from typing import Any, Final
 
 from nexus.aws.dynamodb import Row, from_item, to_attribute
@@ -43,8 +44,8 @@ _large: Final[dict[str, float]] = {}
 
 _ENDLESS: Final = 9_999_999_999.0
 
-SHORTEST: Final = 8
-"""The fewest characters of an id to search for."""
+SHORTEST, WHOLE = 8, 36
+"""The fewest characters of an id to search for, and how many it has."""
 
 FAR: Final = 86_400.0
 """How far back, in seconds, to search for a partial id without a time, unless `since` goes further: a day at ten
@@ -86,13 +87,6 @@ class Query:
             and all(_fits(wanted, (record.args or {}).get(name)) for name, wanted in self.args.items())
         )
 
-    def text(self) -> str:
-        """The query as `parse` reads it."""
-        named = {"id": self.id, "task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
-        times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}
-        terms = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
-        return " ".join([*terms, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -120,16 +114,6 @@ def _fits(wanted: str, value: Any) -> bool:
     return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
 
 
-def _written(at: float | None) -> str | None:
-    from datetime import UTC, datetime
-
-    return None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if " " in text else text
-
-
 class NotKept(Problem):
     """The deployment keeps no run history."""
 
@@ -142,19 +126,46 @@ def parse(text: str) -> Query:
 
     A bare word is a partial id if it can be one, else a task's name.
     """
+    return _of_words(_words(text))
+
+
+def parse_words(given: Sequence[str]) -> Query:
+    """Parses the words of a command line. Raises Problem if invalid.
+
+    The shell has removed the quotation marks of `error:"timed out"`: a word with spaces is one filter, unless each of
+    its parts is one.
+    """
+    words: list[str] = []
+    for word in given:
+        parts = _words(word) if set(word) & set("\"'\\") else word.split()
+        words += parts if all(_mark(part) for part in parts) or len(parts) == 1 else [word]
+    return _of_words(words)
+
+
+def _words(text: str) -> list[str]:
     import shlex
 
     try:
-        words = shlex.split(text, posix=True)
+        return shlex.split(text, posix=True)
     except ValueError:
-        raise usage("A quotation mark is not closed") from None
+        raise usage("A quotation mark is not closed", do='Write one that is meant as \\".') from None
+
+
+def _mark(word: str) -> str:
+    return next((character for character in word if character in ":="), "")
+
+
+def _of_words(words: Sequence[str]) -> Query:
     named: dict[str, str | None] = {}
     args: dict[str, str] = {}
     for word in words:
-        mark = next((character for character in word if character in ":="), "")
+        mark = _mark(word)
         alone = "id" if is_part(word.lower()) else "task"
         name, _, value = word.partition(mark) if mark else (alone, "", word)
-        (args if mark == "=" else named)[name] = value
+        filters: dict[str, Any] = args if mark == "=" else named
+        if name in filters:
+            raise usage(f"{name} is given twice", "A run has to match every filter.")
+        filters[name] = value
     return query(named, args)
 
 
@@ -241,7 +252,7 @@ def _place(after: str | None) -> tuple[float, str] | None:
         return None
     at, slash, run_id = after.partition("/")
     try:
-        return (float(at), run_id) if slash and run_id else _no_place(after)
+        return (float(at), run_id) if slash and run_id and isfinite(float(at)) else _no_place(after)
     except ValueError:
         return _no_place(after)
 
@@ -256,6 +267,9 @@ type Entry = tuple[float, str]
 
 def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
     """The index entries for a query, newest first: a superset of the matches."""
+    if wanted.id is not None and len(wanted.id) == WHOLE:
+        yield from _sorted([AsyncResult[Any](wanted.id).record()], top)
+        return
     if wanted.parent is not None:
         parent = AsyncResult[Any](wanted.parent).record()
         if parent.fanned_out:
@@ -266,9 +280,9 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
         if end is not None:
             top = min(top or _ENDLESS, end + AFTER_THE_END)
     if wanted.status in ("STARTED", "RETRY"):
-        running = live.runs(catalogue.queues(), limit=10_000).runs
+        running = live.runs(catalogue.queues(), limit=10_000, details=False).runs
         records = read_records([AsyncResult(run.id) for run in running])
-        yield from _sorted([*records, *live.parents(running)], top)
+        yield from _sorted([*records, *live.parents(records)], top)
         return
     wanted = replace(wanted, until=top)
     if wanted.id is None:
@@ -306,7 +320,8 @@ def _indexed(wanted: Query, limit: int) -> Iterator[Entry]:
         items = _merged(partitions, limit)
     # An index has no order within one millisecond, and a page may end there.
     for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
-        yield from sorted(((sent_at, str(item["id"])) for item in together), reverse=True)
+        # A run that fails meanwhile moves to another partition, and is read in both.
+        yield from sorted({(sent_at, str(item["id"])) for item in together}, reverse=True)
 
 
 def _members(record: RunRecord) -> list[RunRecord]:
@@ -330,7 +345,8 @@ def _partitions(wanted: Query) -> list["_Partition"]:
     """The partitions of the index that may have matches."""
     found: list[_Partition] = []
     tasks = _tasks(wanted)
-    whole = {f"{name}={value}": name for name, value in wanted.args.items() if not value.endswith("*")}
+    given = {name: value for name, value in wanted.args.items() if not value.endswith("*")}
+    whole = {key: name for name in given if (key := history.argument([name], given)) is not None}
     leading = {t: next((arg for arg, name in whole.items() if _leads(task, name)), None) for t, task in tasks.items()}
     for name, task in tasks.items():
         if wanted.status in BADLY or wanted.error:

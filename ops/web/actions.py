@@ -144,7 +144,7 @@ def _meant(form: Form) -> list[RunRecord]:
     A confirmation has the ids that the query found for its plan: more runs may match by then.
     """
     if (query := form.get("query")) and not form.get("id"):
-        found = history.every(history.parse(str(query)), MOST + 1)
+        found = history.every(finding.whole(history.parse(str(query))), MOST + 1)
         if len(found) > MOST:
             raise usage(f"These are more than {MOST:,} runs", "That is the limit of one click.", "Add a filter.")
         return found

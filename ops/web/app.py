@@ -234,7 +234,7 @@ class Pages:
 
         def show_file(request: Request) -> Response:
             try:
-                found = history.every(history.parse(request.query_params.get("q", "")), EXPORTED)
+                found = history.every(finding.whole(history.parse(request.query_params.get("q", ""))), EXPORTED)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
                 return self.refuse(request, error)
             plain = [output.plain(runs.as_plain(record, result=False)) for record in found]

@@ -218,7 +218,7 @@ class Site:
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history for a typed query. Raises Problem if it is invalid."""
-        return history.find(history.parse(text), limit, after)
+        return history.find(finding.whole(history.parse(text)), limit, after)
 
     def newest(self) -> history.Found:
         """The first page of all runs, which queries every partition of the history."""

@@ -399,6 +399,17 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     assert "is not a status" in page.get("/parts/runs", params={"q": "status:done"}).text
 
 
+def test_the_runs_of_a_parent_are_found_by_a_part_of_its_id(page: TestClient) -> None:
+    parent, child = run(user_id="u-1"), new_id()
+    envelope = Envelope(id=child, task="send_welcome_email", args={}, parent=parent)
+    backend().store.apply(transitions.pending(envelope, "emails", KEEP))
+    query = {"q": f"parent:{parent[-8:]}"}
+    assert f'href="/runs/{child}"' in page.get("/parts/runs", params=query).text
+    assert [one["id"] for one in page.get("/runs.json", params=query).json()] == [child]
+    assert child in question(page, "revoke", {"query": query["q"]})["id"]
+    assert "No run&#39;s id" in page.get("/parts/runs", params={"q": "parent:ffffffff"}).text
+
+
 def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page: TestClient) -> None:
     first = run(user_id="u-1")
     assert first in page.get("/parts/runs").text
