@@ -29,7 +29,7 @@ from ops.web.forms import read as read_form
 from ops.web.guard import Guard
 from ops.web.views import PAGE, Site, fields
 
-PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "cost", "audit")
+PAGES = ("dead-letters", "schedules", "tasks", "functions", "cost", "audit")
 LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
@@ -67,9 +67,13 @@ class Pages:
         """A page that needs only its path."""
 
         def show_page(request: Request) -> Response:
-            return self.render(request, f"{name}.html", query=dict(request.query_params))
+            return self.render(request, f"{name}.html")
 
         return show_page
+
+    def runs_page(self, request: Request) -> Response:
+        values = {"columns": COLUMNS, "usual": SHOWN, "chosen": _columns(request)}
+        return self.render(request, "runs.html", query=request.query_params, **values)
 
     def part(self, make: Callable[[Request], tuple[str, dict[str, Any]]]) -> Callable[[Request], Response]:
         """A part of a page; an error is shown in its place."""
@@ -108,18 +112,19 @@ class Pages:
     def runs(self, request: Request) -> tuple[str, dict[str, Any]]:
         asked = request.query_params
         text = asked.get("q", "")
-        chosen = [name for name in asked.getlist("col") if name in COLUMNS] or list(SHOWN)
+        after = asked.get("after", "")
         before = None
-        if text or asked.get("after"):
-            found = self.site.runs(text, PAGE, asked.get("after"))
+        if text or after:
+            found = self.site.runs(text, PAGE, after)
         else:
             before = None if asked.get("now") else self.site.newest_of_late()
             found = before or self.site.newest()
         query = [("q", text), *(("col", name) for name in asked.getlist("col"))]
         more = urlencode([*query, ("after", found.after)]) if found.after else None
         again = urlencode([*query, ("now", "1")]) if before else None
-        values = {"found": found, "columns": chosen, "q": text, "more": more, "again": again, "took": runs.took}
-        return "parts/runs.html", values
+        here = urlencode([*query, ("after", after), ("now", "1")])
+        values = {"found": found, "columns": _columns(request), "q": text, "more": more, "again": again, "here": here}
+        return "parts/runs.html", {**values, "took": runs.took}
 
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
@@ -304,6 +309,11 @@ class Pages:
         return hashlib.sha256(seen.encode()).hexdigest()
 
 
+def _columns(request: Request) -> list[str]:
+    """The columns of the runs that an address names."""
+    return [name for name in request.query_params.getlist("col") if name in COLUMNS] or list(SHOWN)
+
+
 def _problem(error: Exception) -> Problem:
     """An error as the user sees it. The traceback of a bug goes to the terminal."""
     problem = explained(error)
@@ -370,7 +380,8 @@ def make(site: Site, port: int, key: str, once: str = "") -> Starlette:
     }
     routes = [
         Route("/", pages.page("overview")),
-        *(Route(f"/{name}", pages.page(name)) for name in PAGES[1:]),
+        Route("/runs", pages.runs_page),
+        *(Route(f"/{name}", pages.page(name)) for name in PAGES),
         *(Route(f"/runs.{kind}", pages.export(kind)) for kind in ("csv", "json")),
         Route("/runs/{id}", pages.run_page),
         Route("/runs/{id}/pictures/{name}", pages.picture),

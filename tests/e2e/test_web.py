@@ -320,9 +320,59 @@ def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page:
         "document.querySelector('th[aria-sort=descending]') && document.querySelector('#q').value === 'status:failure'"
     )
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{first}\"]')")
+    assert "queue" in page.evaluate("document.querySelector('#found thead').innerText")
+    assert page.evaluate("location.pathname + location.search") == shared
     page.evaluate("document.querySelector('[data-live]').click()")
     second = failed(stack, user_id="u-live")
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{second}\"]')")
+
+
+def test_a_click_on_any_value_finds_it_and_what_was_done_is_shown(page: Page, stack: Settings) -> None:
+    user = f"""it's "{uuid.uuid4().hex[:8]}" a\\b c=d"""
+    run_id = failed(stack, user_id=user)
+    row = f"tr:has(a.id[href='/runs/{run_id}'])"
+    go(page, "/runs?q=status:failure")
+    page.wait_for(f"document.querySelector({json.dumps(row)})")
+    click(page, f"{row} [data-chip^=user_id]")
+    page.wait_for("document.querySelectorAll('[data-rows] tbody tr').length === 1")
+    click(page, "[data-chip='since:24h']")  # the other filter stays
+    page.wait_for("location.search.includes('since')")
+    page.wait_for(
+        f"document.querySelectorAll('[data-rows] tbody tr').length === 1 && document.querySelector(\"{row}\")"
+    )
+    click(page, "[name=id]")
+    click(page, "[data-needs][hx-post='/do/retry']")
+    assert "sent again" in confirm(page)
+    page.wait_for("!document.querySelector('[name=id]:checked') && document.querySelector('#found').innerText")
+
+
+def test_a_page_that_was_hidden_shows_what_has_happened_since(page: Page, stack: Settings) -> None:
+    """The browser sets `document.hidden`; there is no command that hides a headless tab."""
+    later = Envelope(id=new_id(), task="ping", args={"text": "x"})
+    backend().store.apply(Write(later.id, {"task": "ping", "queue": "default", "status": "PENDING"}, insert=True))
+    go(page, f"/runs/{later.id}")
+    page.wait_for("document.querySelector('h1 .pill.pending') && opened")
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    backend().store.apply(Write(later.id, {"status": "REVOKED"}))
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for("document.querySelector('h1 .pill.revoked')")
+
+
+def test_an_address_leads_to_its_place_in_a_part(page: Page, stack: Settings) -> None:
+    page.look(width=1600, height=300)
+    go(page, "/schedules#update_user_statistics")
+    page.wait_for("scrollY > 0 && document.querySelector('#update_user_statistics').getBoundingClientRect().top < 300")
+    go(page, f"/runs/{failed(stack, user_id='u-edit')}#args")
+    page.wait_for("document.activeElement.id === 'args'")
+
+
+def test_a_link_on_another_site_opens_its_page(page: Page, stack: Settings) -> None:
+    """`localhost` and 127.0.0.1 are two sites."""
+    here = page.evaluate("location.href")
+    page.open(here.replace("127.0.0.1", "localhost") + "healthz")
+    page.evaluate(f"location.href = {json.dumps(here + 'runs')}")
+    page.wait_for("location.hostname === '127.0.0.1' && document.querySelector('h1')?.innerText === 'Runs'")
 
 
 def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:

@@ -13,7 +13,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
 one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
-document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); });
+document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); arrive(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
   // Automatic refreshes skip parts whose content is final and parts with a form in use.
@@ -27,7 +27,7 @@ document.addEventListener("htmx:responseError", (event) => failed(event, event.d
 function failed(event, text) {
   const notice = Object.assign(document.createElement("p"), { className: "notice error", textContent: text });
   one("#notices").replaceChildren(notice);
-  one(".skeleton", event.detail.elt)?.remove();
+  if (event.detail) one(".skeleton", event.detail.elt)?.remove();
 }
 
 document.addEventListener("click", (event) => {
@@ -45,6 +45,16 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// The browser looks for the place that an address names before the parts are there.
+let place = location.hash.slice(1);
+function arrive() {
+  const there = place && document.getElementById(place);
+  if (!there) return;
+  place = "";
+  there.scrollIntoView();
+  there.focus();
+}
+
 // --- searching: the address holds the filters ---
 
 function filter(word, away) {
@@ -56,8 +66,9 @@ function filter(word, away) {
   search();
 }
 
-const typed = (field) => field.value.match(/[^\s"]*"[^"]*"|\S+/g) || [];
-const quoted = (word) => (/\s/.test(word) ? word.replace(/([:=])(.*)/, '$1"$2"') : word);
+// Words and quotation marks as `history.parse` reads them, which is as a POSIX shell does.
+const typed = (field) => field.value.match(/([^\s"'\\]|\\[^]|"([^"\\]|\\[^])*"|'[^']*')+/g) || [];
+const quoted = (word) => (/[\s"'\\]/.test(word) ? word.replace(/^([\w.]+[:=])?([^]*)$/, (_, name = "", value) => `${name}"${value.replace(/["\\]/g, "\\$&")}"`) : word);
 
 function search() { htmx.trigger(one("[data-search]"), "nexus:search"); }
 
@@ -65,7 +76,7 @@ function shown() {
   const form = one("[data-search]");
   if (!form) return;
   const asked = new URLSearchParams(new FormData(form));
-  const usual = all("[name=col]", form).every((box) => box.checked === box.defaultChecked);
+  const usual = all("[name=col]", form).every((box) => box.checked === "usual" in box.dataset);
   if (usual) asked.delete("col");
   for (const name of ["q", "sort"]) if (!asked.get(name)) asked.delete(name);
   const words = typed(one("#q"));
@@ -126,14 +137,20 @@ setInterval(freshen, 1000);
 
 // --- automatic refreshes ---
 
-let stream = null;
+let stream = null, opened = false;
+function changed() {
+  htmx.trigger(document.body, "nexus:live");
+  if (one("[data-live]")?.checked && !all("[name=id]:checked").length) search();
+}
 function follow() {
   const wanted = !document.hidden && (one('[hx-trigger*="nexus:live"]') || one("[data-live]")?.checked);
   if (wanted && !stream) {
     stream = new EventSource("/changes");
-    stream.addEventListener("changed", () => {
-      htmx.trigger(document.body, "nexus:live");
-      if (one("[data-live]")?.checked && !all("[name=id]:checked").length) search();
+    stream.addEventListener("changed", changed);
+    // No event says what changed while the tab was hidden, or the connection lost.
+    stream.addEventListener("open", () => { if (opened) { one("#notices .error")?.remove(); changed(); } opened = true; });
+    stream.addEventListener("error", (event) => {
+      if (event.target.readyState === EventSource.CLOSED) failed(event, "This page is no longer updated. Reload it, or open the address that nexus web printed.");
     });
   } else if (!wanted && stream) { stream.close(); stream = null; }
 }
@@ -165,7 +182,5 @@ function step(by) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const columns = new URLSearchParams(location.search).getAll("col");
-  if (columns.length) for (const box of all("[name=col]")) box.checked = columns.includes(box.value);
   shown(); freshen(); follow();
 });

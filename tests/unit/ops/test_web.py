@@ -422,7 +422,28 @@ def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page
     after = page.get(again[1].replace("&amp;", "&")).text
     assert first in after
     assert second in after
-    assert "<span hx-get" not in after
+    assert 'hx-trigger="load"' not in after
+
+
+def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> None:
+    ids = [run(user_id=f"u-{n}") for n in range(60)]
+    first = page.get("/parts/runs", params={"col": ["task"]}).text
+    older = re.search(r'hx-get="(/parts/runs\?[^"]+)" hx-target="#found">Older', first)
+    assert older is not None
+    shown = page.get(html.unescape(older[1])).text
+    again = re.search(r'hx-get="([^"]+)" hx-target="#found" hx-trigger="nexus:changed from:body"', shown)
+    assert again is not None
+    late = run(user_id="u-late")
+    after = page.get(html.unescape(again[1])).text
+    for text in (shown, after):
+        assert [one for one in (*ids, late) if f'href="/runs/{one}"' in text] == ids[:10]
+        assert "<th>queue" not in text
+
+
+def test_the_address_of_the_runs_has_the_columns(page: TestClient) -> None:
+    boxes = re.findall(r'name="col" value="(\w+)"( data-usual)?( checked)?', page.get("/runs?col=queue&col=task").text)
+    assert [name for name, _, checked in boxes if checked] == ["task", "queue"]
+    assert tuple(name for name, usual, _ in boxes if usual) == app.SHOWN
 
 
 def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> None:
