@@ -4,8 +4,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ops import logs
+
+SPANS: Final = (60.0, 600.0, 3_600.0, 86_400.0)
+ENOUGH: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,22 @@ def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
         events[event.task, event.queue].append(event)
     found = [of_events(task, queue, ended) for (task, queue), ended in events.items()]
     return sorted(found, key=lambda row: -row.total)
+
+
+def lately(queues: Sequence[str]) -> tuple[float, dict[str, TaskFigures]]:
+    """Figures by task, of all its queues, and how many seconds back they go: a day, or less where that has ENOUGH.
+
+    Each attempt is a line of the log, so a busy day would take hours to read.
+    """
+    back, events = 0.0, list[logs.Event]()
+    for back in SPANS:
+        events = logs.events(queues, time.time() - back)
+        if len(events) >= ENOUGH:
+            break
+    ended = defaultdict[str, list[logs.Event]](list)
+    for event in events:
+        ended[event.task].append(event)
+    return back, {task: of_events(task, of[0].queue, of) for task, of in ended.items()}
 
 
 def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigures:

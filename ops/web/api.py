@@ -45,7 +45,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         ]
 
     def tasks(_: Request) -> Any:
-        recent = site.figures()
+        back, recent = site.figures()
         return [
             {
                 "name": task.name,
@@ -56,6 +56,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
                 "max_retries": task.retry.max_retries,
                 "schedule": task.schedule.expression if task.schedule else None,
                 "figures": recent.get(task.name),
+                "figures_seconds": back,
             }
             for task in catalogue.tasks().values()
         ]
@@ -91,7 +92,13 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
             Shape("A schedule's firings of the last seven days", list[Firing]),
             lambda request: site.firings(known(request)),
         ),
-        "tasks": (Shape("The catalogue, with the figures of the last day", list[document.TaskShown]), tasks),
+        "tasks": (
+            Shape(
+                "The catalogue, with the figures of the last day, or less where that has many attempts",
+                list[document.TaskShown],
+            ),
+            tasks,
+        ),
         "functions": (Shape("The functions", list[Function]), lambda _: site.functions()),
         **money.views(site),
         "audit": (Shape("Who changed what", list[audit.Entry]), lambda _: audit.entries(100)),

@@ -179,10 +179,12 @@ class Pages:
         return "parts/firings.html", {"firings": self.site.firings(request.path_params["task"])[-40:]}
 
     def tasks(self, _: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": self.site.figures()}
+        back, figures = self.site.figures()
+        return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": figures, "back": back}
 
     def task_figures(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/figures.html", {"facts": self.site.figures().get(request.path_params["task"])}
+        back, figures = self.site.figures()
+        return "parts/figures.html", {"facts": figures.get(request.path_params["task"]), "back": back}
 
     def latest(self, request: Request) -> tuple[str, dict[str, Any]]:
         found = history.find(history.Query(task=request.path_params["task"]), LATEST)

@@ -169,7 +169,8 @@ class DeadLetter(TypedDict):
 
 
 class TaskShown(TypedDict):
-    """A task of the catalogue; `arguments` as a form shows them, `figures` null where nothing has ended."""
+    """A task of the catalogue; `arguments` as a form shows them; `figures` of the last `figures_seconds`, null where
+    nothing has ended."""
 
     name: str
     queue: str | None
@@ -179,6 +180,7 @@ class TaskShown(TypedDict):
     max_retries: int
     schedule: str | None
     figures: TaskFigures | None
+    figures_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class Site:
     _health: "Kept[health.Health]" = field(init=False)
     _view: "Kept[View]" = field(init=False)
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
-    _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
+    _figures: "Kept[tuple[float, Mapping[str, figures.TaskFigures]]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
     _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
     _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
@@ -162,7 +162,7 @@ class Site:
         self._health = Kept(lambda: health.check(self._deployment.get()), 5.0)
         self._view = Kept(monitor.poll, 1.5)
         self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
-        self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
+        self._figures = Kept(lambda: figures.lately(catalogue.queues()), 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.read_all(catalogue.queues()), 30.0)
         self._costs = Kept(
@@ -191,8 +191,8 @@ class Site:
     def monitor(self) -> View:
         return self._view.get()
 
-    def figures(self) -> Mapping[str, figures.TaskFigures]:
-        """Figures of the last day, by task."""
+    def figures(self) -> tuple[float, Mapping[str, figures.TaskFigures]]:
+        """How many seconds the figures go back, a day at most, and the figures by task."""
         return self._figures.get()
 
     def functions(self) -> Sequence[functions.Function]:

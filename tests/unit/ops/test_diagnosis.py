@@ -216,3 +216,27 @@ def test_the_figures_count_by_reason_what_fell_short(log: Log) -> None:
     found = figures.of_events("t", "users", events)
     assert (found.success, found.retry, found.shortfalls) == (2, 1, {"no such user": 1})
     assert figures.in_words({"a": 4, "b": 3, "c": 2, "d": 1}) == "a (4), b (3), c (2), ..."
+
+
+def test_the_figures_go_back_less_far_where_there_are_many_attempts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a line of the log: those of a busy day would take hours, and fill the memory."""
+    monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
+    monkeypatch.setattr(logs, "client", lambda _: None)
+    monkeypatch.setattr(figures, "ENOUGH", 10)
+    spans = []
+    for ago in (80_000, 3_000, 500, 50):
+        for n in range(10):
+            log.run(NOW - ago, "success", task="ping", run_id=f"{ago}-{n}", attempt=1)
+        back, found = figures.lately(["users"])
+        spans.append(back)
+        assert found["ping"].success == 10
+    assert spans == [86_400.0, 3_600.0, 600.0, 60.0]
+
+
+def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
+    ends = [
+        logs.Event(NOW, queue, "ping", f"r-{queue}-{n}", "success", 1, 0.1) for queue in ("a", "b") for n in range(3)
+    ]
+    monkeypatch.setattr(logs, "events", lambda *_: ends)
+    assert figures.lately(["a", "b"])[1]["ping"].total == 6

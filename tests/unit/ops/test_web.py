@@ -115,7 +115,7 @@ def world(emptied: None, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(health, "check", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
     monkeypatch.setattr(monitor.Monitor, "poll", lambda _: view)
     monkeypatch.setattr(functions, "read_all", lambda _: [function])
-    monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
+    monkeypatch.setattr(figures, "lately", lambda _: (86_400.0, {figure.task: figure}))
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
     monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
