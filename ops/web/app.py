@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -38,6 +39,9 @@ GROUPS = 19
 """Groups of dead letters shown individually; the twentieth is the rest."""
 
 LOOK_EVERY = 2.0
+THREADS = 400
+"""Threads that serve requests at once. Each part of a page has one while AWS does not respond."""
+
 VISIBLE = ("image/jpeg", "image/png", "image/webp", "image/avif", "image/gif", "video/mp4", "video/webm")
 """The content types served to a browser: none that can hold a script."""
 
@@ -397,6 +401,7 @@ def make(site: Site, port: int, key: str, once: str = "") -> Starlette:
 
     @asynccontextmanager
     async def warm(_: Starlette) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
         await run_in_threadpool(lambda: site.deployment)
         warming = asyncio.create_task(run_in_threadpool(site.warm))
         yield

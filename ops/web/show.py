@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -16,6 +16,7 @@ from ops.cost import PARTS, dollars
 from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
+LINE: Final = 500
 
 
 def _visible(value: Any) -> Any:
@@ -58,10 +59,10 @@ def clock(at: float | datetime | None) -> str:
 
 
 def words(args: Mapping[str, Any] | None) -> str:
-    """Arguments on one line."""
-    if not args:
-        return ""
-    return "  ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in args.items())
+    """Arguments on one line, cut at LINE characters: a dead letter's may be a megabyte."""
+    shown = [f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in (args or {}).items()]
+    line = "  ".join(shown)
+    return line if len(line) <= LINE else f"{line[:LINE]}…"
 
 
 def commands(text: str) -> Markup:

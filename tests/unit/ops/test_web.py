@@ -573,6 +573,25 @@ def test_threads_that_wait_for_a_refresh_share_its_failure(monkeypatch: pytest.M
     assert len(asked) == 2
 
 
+def test_pages_open_while_all_of_their_parts_wait_for_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who reloads a page that does not load has six parts waiting for each try."""
+    go_on, waited = threading.Event(), Waited()
+    served = Site(Choice())
+    monkeypatch.setattr(Site, "warm", lambda _: None)
+    monkeypatch.setattr(health, "check", lambda _: go_on.wait(PATIENCE) and health.Health(where(), (), (), (), ()))
+    monkeypatch.setattr(served._health, "_lock", waited)
+    with TestClient(make(served, PORT, KEY), base_url=f"http://127.0.0.1:{PORT}") as browser:
+        browser.headers["Authorization"] = f"Bearer {KEY}"
+        with ThreadPoolExecutor(61) as pool:
+            parts = [pool.submit(browser.get, "/parts/health") for _ in range(60)]
+            opened = pool.submit(lambda: (eventually(lambda: waited.count >= 40), browser.get("/runs"))[1])
+            try:
+                assert opened.result(PATIENCE).status_code == 200
+            finally:
+                go_on.set()
+        assert {part.result().status_code for part in parts} == {200}
+
+
 def test_a_change_does_not_wait_for_what_is_being_read_and_it_is_not_kept() -> None:
     begun, go_on = threading.Event(), threading.Event()
     values = iter(["before the change", "after it"])
@@ -673,6 +692,11 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
     assert "<b>6</b> letters of 6 other kinds" in text
     assert text.index("Error7") < text.index("Error8")
     assert sum(f">Error{n}<" in text for n in range(25)) == 25
+
+
+def test_a_dead_letter_of_a_megabyte_is_a_line(page: TestClient) -> None:
+    failed(user_id="u" * 200_000)
+    assert len(page.get("/parts/letters").text) < 10_000
 
 
 def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_small(
