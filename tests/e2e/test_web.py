@@ -386,7 +386,11 @@ def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
     key("r")
     page.wait_for("location.pathname === '/runs' && document.querySelector('[data-rows] tbody tr')")
     key("j")
-    page.wait_for("document.querySelector('tr.here')")
+    selected = page.wait_for("document.querySelector('tr.here a.id')?.href")
+    page.evaluate("htmx.trigger(document.body, 'nexus:changed')")  # the list is replaced, the selection stays
+    page.wait_for(
+        f"!document.querySelector('.htmx-request') && document.querySelector('tr.here a.id')?.href === '{selected}'"
+    )
     key("/")
     page.wait_for("document.activeElement.id === 'q'")
     page.evaluate("document.activeElement.blur()")

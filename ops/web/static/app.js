@@ -13,12 +13,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
 one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
-document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); arrive(); });
+document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); arrive(); mark(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
-  // Automatic refreshes skip parts whose content is final and parts with a form in use.
+  // Automatic refreshes skip parts whose content is final, parts with a form in use, and where the keyboard is.
   const live = ["nexus:live", "every"].includes(event.detail.requestConfig.triggeringEvent?.type ?? "every");
-  if (live && part.matches(".part") && one("*", part) && (one("[data-final]", part) || written(part))) event.preventDefault();
+  if (live && part.matches(".part") && one("*", part) && (one("[data-final], :focus-visible", part) || written(part))) event.preventDefault();
 });
 const written = (part) => all("textarea, input:not([type=hidden])", part).some((field) => field === document.activeElement || (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue));
 document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not respond. Is it still running?"));
@@ -140,7 +140,9 @@ setInterval(freshen, 1000);
 let stream = null, opened = false;
 function changed() {
   htmx.trigger(document.body, "nexus:live");
-  if (one("[data-live]")?.checked && !all("[name=id]:checked").length) search();
+  if (!one("[data-live]")?.checked || all("[name=id]:checked").length) return;
+  const page = one("[data-page]"); // the page of runs that is shown, which may be an older one
+  if (page) htmx.trigger(page, "nexus:again"); else search();
 }
 function follow() {
   const wanted = !document.hidden && (one('[hx-trigger*="nexus:live"]') || one("[data-live]")?.checked);
@@ -171,14 +173,19 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
+let selected = null; // the address of the selected row, which a refresh replaces
 const row = () => one("tr.here");
 function step(by) {
   const rows = all("[data-rows] tbody tr");
   if (!rows.length) return;
   const at = Math.min(rows.length - 1, Math.max(0, rows.indexOf(row()) + by));
   row()?.classList.remove("here");
+  selected = one("a.id, td a", rows[at])?.getAttribute("href");
   rows[at].classList.add("here");
   rows[at].scrollIntoView({ block: "nearest" });
+}
+function mark() {
+  if (selected && !row()) one(`[data-rows] tbody a[href="${CSS.escape(selected)}"]`)?.closest("tr").classList.add("here");
 }
 
 document.addEventListener("DOMContentLoaded", () => {

@@ -431,7 +431,7 @@ def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> N
     older = re.search(r'hx-get="(/parts/runs\?[^"]+)" hx-target="#found">Older', first)
     assert older is not None
     shown = page.get(html.unescape(older[1])).text
-    again = re.search(r'hx-get="([^"]+)" hx-target="#found" hx-trigger="nexus:changed from:body"', shown)
+    again = re.search(r'hx-get="([^"]+)" hx-target="#found" hx-trigger="nexus:changed from:body, nexus:again"', shown)
     assert again is not None
     late = run(user_id="u-late")
     after = page.get(html.unescape(again[1])).text
