@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -231,7 +232,14 @@ class Pages:
             return PlainTextResponse(f"{problem.what}. {problem.why}", api.status(error))
         if found.content_type not in VISIBLE:
             return PlainTextResponse(f"{found.content_type} is not shown here.", 415)
-        return Response(body, 200, {"Cache-Control": "private, max-age=600"}, found.content_type)
+        headers = {"Cache-Control": "private, max-age=600", "Accept-Ranges": "bytes"}
+        # Safari plays a clip only in ranges; a server may ignore the kinds that it does not ask for (RFC 9110, 14.2).
+        part = re.fullmatch(r"bytes=(\d{1,12})-(\d{0,12})", request.headers.get("range", ""))
+        start, end = (int(part[1]), min(int(part[2] or len(body)) + 1, len(body))) if part else (0, 0)
+        if start >= end:
+            return Response(body, 200, headers, found.content_type)
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
+        return Response(body[start:end], 206, headers, found.content_type)
 
     def task_page(self, request: Request) -> Response:
         try:

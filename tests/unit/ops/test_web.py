@@ -759,6 +759,18 @@ def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, mo
     assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}/made").text
     picture = page.get(f"/runs/{run_id}/pictures/w320")
     assert (picture.content, picture.headers["content-type"]) == (b"RIFF", "image/webp")
+    for asked, given, which in (
+        ("bytes=0-1", b"RI", "bytes 0-1/4"),
+        ("bytes=1-", b"IFF", "bytes 1-3/4"),
+        ("bytes=2-99", b"FF", "bytes 2-3/4"),
+        ("bytes=9-", b"RIFF", None),
+        ("bytes=2-1", b"RIFF", None),
+        ("bytes=-2", b"RIFF", None),
+        ("lines=0-1", b"RIFF", None),
+    ):
+        ranged = page.get(f"/runs/{run_id}/pictures/w320", headers={"Range": asked})
+        assert (ranged.content, ranged.headers.get("content-range")) == (given, which)
+        assert ranged.status_code == (206 if which else 200)
     assert page.get(f"/runs/{run_id}/pictures/script").status_code == 415
     for name in ("old", "nothing"):
         assert page.get(f"/runs/{run_id}/pictures/{name}").status_code == 404
