@@ -62,7 +62,7 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
     if name not in ACTIONS:
         raise usage(f"There is no action {name!r}")
     action, deployment = ACTIONS[name], site.deployment
-    if not form.get("confirmed"):
+    if form.get("confirmed") not in (True, "1", "true"):  # a program's "false" is a text
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to continue.", code=DECLINED)

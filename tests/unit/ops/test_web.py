@@ -1144,6 +1144,8 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     program.headers["Authorization"] = f"Bearer {KEY}"
     asked = program.post("/api/v1/do/pause", json={"queue": "media"}).json()
     assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirm_with": {}, "confirmed": False}
+    for no in (False, "false", "", 0, None, [], ["1"]):
+        assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": no}).json() == asked
     assert world.calls == []
     assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).json()["confirmed"]
     assert world.calls == [("media",)]
