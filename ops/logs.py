@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -173,11 +174,24 @@ def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
         time.sleep(POLL)
 
 
-def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
-    """The attempts that ended since `start`, in order."""
+class TooMany(Exception):
+    """A log has more lines than a reader has time and memory for."""
+
+
+def events(
+    queues: Sequence[str], start: float, task: str | None = None, end: float | None = None, *, most: float = inf
+) -> list[Event]:
+    """The attempts that ended since `start`, in order. Raises TooMany if a queue has over `most` of their lines."""
     client("logs")
     phrases = ["run ended"] if task is None else ["run ended", task]
-    pages = in_parallel(lambda queue: [*read(queue, phrases, start, end), *_revoked(queue, start, end)], list(queues))
+
+    def lines(queue: str) -> Iterator[Line]:
+        for n, line in enumerate(chain(read(queue, phrases, start, end), _revoked(queue, start, end))):
+            if n >= most:
+                raise TooMany
+            yield line
+
+    pages = in_parallel(lambda queue: list(lines(queue)), list(queues))
     found = [event for page in pages for line in page if (event := event_of(line)) and task in (None, event.task)]
     # A run that is revoked at the end of an attempt writes both lines.
     ended = {(event.run_id, event.outcome) for event in found if event.attempt}
