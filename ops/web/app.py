@@ -26,7 +26,7 @@ from ops import catalogue, finding, history, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
 from ops.web import api, money, show
-from ops.web.actions import Plan, perform
+from ops.web.actions import ACTIONS, Plan, perform
 from ops.web.forms import read as read_form
 from ops.web.guard import Guard
 from ops.web.views import PAGE, Site, fields
@@ -269,19 +269,17 @@ class Pages:
 
     async def act(self, request: Request) -> Response:
         """Handles a button: a question first, then the outcome."""
-        form = await read_form(request)
         name = request.path_params["action"]
-        return await run_in_threadpool(self._act, request, name, form)
-
-    def _act(self, request: Request, name: str, form: Mapping[str, Any]) -> Response:
-        from ops.web.actions import ACTIONS
-
         try:
-            outcome = perform(self.site, name, form)
+            form = await read_form(request)
+            outcome = await run_in_threadpool(perform, self.site, name, form)
+            return await run_in_threadpool(self._show_outcome, request, name, form, outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
             response = self.render(request, "parts/refused.html", problem=_problem(error))
             response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#dialog", "innerHTML"
             return response
+
+    def _show_outcome(self, request: Request, name: str, form: Mapping[str, Any], outcome: Plan | str) -> Response:
         if isinstance(outcome, Plan):
             given = [
                 (key, one) for key, value in form.items() for one in (value if isinstance(value, list) else [value])

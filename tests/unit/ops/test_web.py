@@ -875,6 +875,8 @@ def test_a_body_that_is_no_action_s_is_refused(page: TestClient, world: World, b
     answer = page.post("/api/v1/do/pause", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["what"] == why
+    shown = page.post("/do/pause", content=body, headers={"Content-Type": "application/json"}).text
+    assert why in html.unescape(shown)
     assert world.calls == []
 
 
