@@ -325,6 +325,11 @@ def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page:
     page.evaluate("document.querySelector('[data-live]').click()")
     second = failed(stack, user_id="u-live")
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{second}\"]')")
+    # And so is a page of older runs, until another search begins
+    go(page, "/runs?after=9999999999.000%2Fx")
+    page.wait_for("document.querySelector('#found .pages') && location.search.includes('after=9999999999')")
+    click(page, "[data-chip='status:failure']")
+    page.wait_for("location.search === '?q=status%3Afailure'")
 
 
 def test_a_click_on_any_value_finds_it_and_what_was_done_is_shown(page: Page, stack: Settings) -> None:

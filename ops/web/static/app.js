@@ -72,6 +72,7 @@ const quoted = (word) => (/[\s"'\\]/.test(word) ? word.replace(/^([\w.]+[:=])?([
 
 function search() { htmx.trigger(one("[data-search]"), "nexus:search"); }
 
+let after = new URLSearchParams(location.search).get("after"); // the page that "Older" has led to
 function shown() {
   const form = one("[data-search]");
   if (!form) return;
@@ -79,12 +80,13 @@ function shown() {
   const usual = all("[name=col]", form).every((box) => box.checked === "usual" in box.dataset);
   if (usual) asked.delete("col");
   for (const name of ["q", "sort"]) if (!asked.get(name)) asked.delete(name);
+  if (after) asked.set("after", after);
   const words = typed(one("#q"));
   for (const chip of all(".chips [data-chip]")) chip.ariaPressed = words.includes(chip.dataset.chip);
   history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
   for (const link of all("[data-export]")) link.search = asked.get("q") ? `?q=${encodeURIComponent(asked.get("q"))}` : "";
 }
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) shown(); });
+document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) { after = null; shown(); } });
 document.addEventListener("change", (event) => {
   if (event.target.matches("[name=col]")) search();
   if (event.target.matches("[data-tick-all]")) for (const box of all("[name=id]")) box.checked = event.target.checked;

@@ -382,13 +382,22 @@ def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None
     assert "\u202e" not in re.sub(r'\s(value|data-chip)="[^"]*"', "", seen)  # that is sent back and not read
 
 
+def older(page: TestClient, address: str) -> str:
+    """The part of a page of older runs, which the page loads with the values of its form."""
+    text = page.get(address).text
+    loaded = re.search(r'hx-get="(/parts/runs\?after=[^"]+)" hx-include="\[data-search\]"', text)
+    assert loaded is not None
+    columns = re.findall(r'name="col" value="(\w+)"(?: data-usual)? checked', text)
+    return page.get("&col=".join([html.unescape(loaded[1]), *columns])).text
+
+
 def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(page: TestClient) -> None:
     ids = [run(user_id=f"u-{n}") for n in range(60)]
     first = page.get("/parts/runs").text
     assert first.count('<tr>\n    <td class="tick">') == 50
-    more = re.search(r'hx-get="(/parts/runs\?[^"]+after=[^"]+)"', first)
+    more = re.search(r'href="(/runs\?[^"]+after=[^"]+)"', first)
     assert more is not None
-    second = page.get(more[1].replace("&amp;", "&")).text
+    second = older(page, html.unescape(more[1]))
     shown = [run_id for run_id in ids if f'href="/runs/{run_id}"' in first + second]
     assert shown == ids
     only = page.get("/parts/runs", params={"q": "user_id=u-7", "col": ["queue"]}).text
@@ -428,9 +437,9 @@ def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page
 def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> None:
     ids = [run(user_id=f"u-{n}") for n in range(60)]
     first = page.get("/parts/runs", params={"col": ["task"]}).text
-    older = re.search(r'hx-get="(/parts/runs\?[^"]+)" hx-target="#found">Older', first)
-    assert older is not None
-    shown = page.get(html.unescape(older[1])).text
+    more = re.search(r'href="(/runs\?[^"]+)">Older', first)
+    assert more is not None
+    shown = older(page, html.unescape(more[1]))
     again = re.search(r'hx-get="([^"]+)" hx-target="#found" hx-trigger="nexus:changed from:body, nexus:again"', shown)
     assert again is not None
     late = run(user_id="u-late")
