@@ -22,6 +22,9 @@ POLL = 1.0
 OVERLAP = 30.0
 """Seconds by which a poll overlaps the previous one: CloudWatch Logs ingests lines late."""
 
+LONGEST = 900.0
+"""Seconds of Lambda's longest invocation. An attempt that was given up for lost may still write that long."""
+
 SETTLED = {"success": "SUCCESS", "failure": "FAILURE", "retry": "RETRY", "revoked": "REVOKED"}
 OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
 
@@ -146,7 +149,8 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
     start = (
         time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
     )
-    end = None if record.ended_at is None or record.status == "FAILURE" else record.ended_at + 60
+    after = LONGEST if record.status == "FAILURE" else 60.0
+    end = None if record.ended_at is None else record.ended_at + after
     seen: set[str] = set()
     while True:
         ended = not follow or handle.ready()

@@ -129,6 +129,30 @@ def test_a_run_is_followed_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -
     assert found == [f"{RUN} began", f"{RUN} ended"]
 
 
+@pytest.mark.parametrize(("status", "after"), [("SUCCESS", 60.0), ("FAILURE", 900.0), ("STARTED", None)])
+def test_the_log_of_a_run_is_read_until_shortly_after_its_end(
+    monkeypatch: pytest.MonkeyPatch, status: str, after: float | None
+) -> None:
+    """That of a failure of last week would otherwise be a week of its queue's log."""
+    read: list[float | None] = []
+
+    def reads(_queue: str, _phrases: Any, _start: float, end: float | None, **_: Any) -> list[logs.Line]:
+        read.append(end)
+        return []
+
+    item: dict[str, Any] = {
+        "id": RUN,
+        "queue": "users",
+        "status": status,
+        "sent_at": NOW,
+        "ended_at": NOW if after else None,
+    }
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of({k: v for k, v in item.items() if v is not None}))
+    monkeypatch.setattr(logs, "read", reads)
+    assert list(logs.of_run(RUN, None, follow=False)) == []
+    assert read == [None if after is None else NOW + after]
+
+
 def ends(number: int, **also: Any) -> dict[str, Any]:
     return {"message": "run ended", "task": "ping", "run_id": f"r-{number}", "outcome": "success", "attempt": 1, **also}
 
