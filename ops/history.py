@@ -30,6 +30,9 @@ BADLY: Final = ("FAILURE", "REVOKED")
 PATIENCE: Final = 1.5
 """Seconds after which a search returns a page that is not full."""
 
+LONG: Final = 120.0
+"""The same for a search that needs all runs that match."""
+
 THREADS: Final = 32
 INDEX = "history"
 FEW, PAGES = 16, 2
@@ -225,8 +228,11 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
 
 
 def every(wanted: Query, most: int) -> list[RunRecord]:
-    """Up to `most` of the runs that match, however long the search takes."""
-    found = find(wanted, most, patience=600.0)
+    """All runs that match, up to `most`. Raises Problem if it takes too long to find them."""
+    found = find(wanted, most, patience=LONG)
+    if found.after is not None and len(found.runs) < most:
+        why = f"{found.examined:,} runs were read in two minutes, and {len(found.runs):,} of them match."
+        raise Problem("The search takes too long", why, "Add a filter: since, task, or an indexed argument.")
     return list(found.runs)
 
 

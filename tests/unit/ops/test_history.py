@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -141,6 +142,18 @@ def test_a_search_that_takes_too_long_returns_what_it_has_and_continues_from_the
         page, looks = find(Query(args={"mode": "archive"}), limit=5, after=page.after, patience=0.0), looks + 1
     assert [run.id for run in page.runs] == [wanted]
     assert looks > 1
+
+
+def test_all_that_match_are_all_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A button acts on all that match, and a file has them all: half of them would pass for the whole."""
+    sent_ids = [sent("cleanup_old_posts", n, "maintenance", mode="review") for n in range(9)]
+    wanted = Query(task="cleanup_old_posts", args={"mode": "review"})
+    assert [one.id for one in history.every(wanted, 100)] == sent_ids[::-1]
+    assert len(history.every(wanted, 5)) == 5
+    monkeypatch.setattr(history, "LONG", 0.0)
+    assert len(history.every(wanted, 5)) == 5
+    with pytest.raises(Problem, match="takes too long"):
+        history.every(replace(wanted, args={"mode": "archive"}), 5)
 
 
 def test_the_members_of_a_group_and_what_a_run_sent_are_found_by_their_parent() -> None:
