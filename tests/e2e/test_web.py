@@ -155,6 +155,21 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     assert AsyncResult[Any](run_id).status == "SUCCESS"
 
 
+def test_a_double_click_confirms_once(page: Page, stack: Settings) -> None:
+    text = f"twice-{uuid.uuid4().hex[:8]}"
+    go(page, "/tasks/ping")
+    page.fill("[name='arg:text']", text)
+    click(page, "form[hx-post='/do/send'] button")
+    page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
+    page.evaluate(
+        "for (const button of Array(3).fill(document.querySelector('#dialog button.primary'))) button.click()"
+    )
+    page.wait_for("document.querySelector('#notices .notice')")
+    page.wait_for("!document.querySelector('#dialog[open], .htmx-request')")
+    found = eventually(lambda: history.find(history.parse(f"task:ping text={text}")).runs)
+    assert len(found) == 1
+
+
 def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stack: Settings) -> None:
     go(page, "/")
     form = "form[hx-post='/do/%s']:has(input[value=maintenance])"
