@@ -67,6 +67,7 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "until": ({"type": "number"}, "Leaves out dead letters that arrived later, in seconds since 1970"),
     "args": ({"type": "object"}, "Arguments"),
+    "status": ({"type": "string"}, "The run's status as the plan gives it: one that has another by then is left alone"),
     "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
     "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),
     "declared": ({"type": "boolean"}, "Back to what the catalogue declares"),

@@ -969,6 +969,16 @@ def test_a_run_that_has_not_failed_is_edited_as_another_run(page: TestClient) ->
     assert AsyncResult[Any](first).record().args == {"user_id": "u-1"}
 
 
+def test_a_run_that_goes_on_before_it_is_confirmed_is_not_edited(page: TestClient) -> None:
+    """Someone else has sent it again: to send another run now is not what was asked."""
+    run_id = failed(user_id="u-1")
+    inputs = question(page, "edit", {"id": run_id, "arg:user_id": "u-2"})
+    done(page, "retry", {"id": run_id})
+    assert f"{run_id} is PENDING now" in page.post("/do/edit", data=inputs).text
+    assert [one.id for one in history.find(history.Query()).runs] == [run_id]
+    assert AsyncResult[Any](run_id).record().args == {"user_id": "u-1"}
+
+
 def test_a_failed_run_whose_letter_was_dropped_is_not_sent(page: TestClient) -> None:
     run_id = failed(user_id="u-1")
     dead_letters.drop("emails", dead_letters.Filter(ids=frozenset({run_id})))
