@@ -95,6 +95,7 @@ class Kept[T]:
             self._failure = error, time.monotonic()
             raise
         now = time.monotonic()
+        self._failure = None
         self._answer = _Answer(value, now, now + max(self._seconds, self._rest * (now - began)), generation)
         return self._answer
 

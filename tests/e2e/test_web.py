@@ -121,8 +121,9 @@ def click(page: Page, selector: str) -> None:
 
 
 def confirm(page: Page) -> str:
-    """Confirms the question, and returns the outcome."""
+    """Confirms the question, which names the dialog for a screen reader, and returns the outcome."""
     page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
+    assert page.evaluate("document.getElementById(dialog.getAttribute('aria-labelledby')).innerText").endswith("?")
     click(page, "#dialog button.primary")
     return str(page.wait_for("document.querySelector('#notices .notice')?.innerText"))
 
