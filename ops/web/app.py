@@ -36,6 +36,9 @@ LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
 EXPORTED = 10_000
+RESULT = 100_000
+"""Characters of a result that a page shows: it may be an object of many megabytes in S3."""
+
 GROUPS = 19
 """Groups of dead letters shown individually; the twentieth is the rest."""
 
@@ -152,7 +155,7 @@ class Pages:
     def run_result(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
         result = None if record.result is None else payloads.load(record.result)
-        return "parts/result.html", {"result": result, "ended": record.ended}
+        return "parts/result.html", {"id": record.id, "result": result, "most": RESULT, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
         return "parts/log.html", {"lines": self.site.log(request.path_params["id"])[-500:]}

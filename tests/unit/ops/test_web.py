@@ -704,8 +704,20 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
 
 
 def test_a_dead_letter_of_a_megabyte_is_a_line(page: TestClient) -> None:
-    failed(user_id="u" * 200_000)
+    run_id = failed(user_id="u" * 200_000)
     assert len(page.get("/parts/letters").text) < 10_000
+    form = {"queue": "emails", "id": run_id, "task": "send_welcome_email", "args": "{}"}
+    assert len(page.post("/do/edit-letters", data=form).text) < 10_000
+
+
+def test_a_result_of_megabytes_is_shown_in_part(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run(user_id="u-1")
+    for result, shown in (([0] * 9, True), (["x" * 200_000], False)):
+        monkeypatch.setattr(payloads, "load", lambda _, result=result: result)
+        backend().store.apply(Write(run_id, {"result": "{}"}))
+        text = page.get(f"/parts/run/{run_id}/result").text
+        assert len(text) < 110_000
+        assert (f"nexus result {run_id}" not in text) == shown
 
 
 def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_small(
