@@ -161,7 +161,7 @@ class Site:
         monitor = Monitor()
         self._deployment = Kept(lambda: (self.connect or deployment.connect)(self.choice), 60.0)
         self._health = Kept(lambda: health.check(self._deployment.get()), 5.0)
-        self._view = Kept(monitor.poll, 1.5)
+        self._view = Kept(monitor.poll, 2.5)
         self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
         self._figures = Kept(lambda: figures.lately(catalogue.queues()), 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
