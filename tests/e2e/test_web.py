@@ -184,6 +184,17 @@ def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stac
     assert "resume" in page.text()
 
 
+def test_a_concurrency_that_is_not_confirmed_is_not_left_in_its_field(page: Page, stack: Settings) -> None:
+    field = "form:has(input[value=maintenance]) input[name=maximum]"
+    go(page, "/")
+    before = page.evaluate(f"document.querySelector('{field}').value")
+    page.evaluate(f"document.querySelector('{field}').value = '7{before}'")
+    page.evaluate(f"document.querySelector('{field}').form.requestSubmit()")
+    page.wait_for(f"document.querySelector('#dialog[open] h2')?.innerText.includes('7{before}')")
+    click(page, "#dialog [data-close]")
+    page.wait_for(f"document.querySelector('{field}').value === '{before}'")
+
+
 def test_a_schedule_is_changed_after_a_look_at_its_times_and_put_back(page: Page, stack: Settings) -> None:
     field = "#cleanup_old_posts input[name=expression]"
     go(page, "/schedules")

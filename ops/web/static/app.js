@@ -12,7 +12,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "notices") dialog.close();
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
-one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
+one("#dialog").addEventListener("close", (event) => {
+  event.target.replaceChildren();
+  // A number that was not confirmed: a part with a form in use would no longer be refreshed.
+  for (const field of all("input[type=number]")) field.value = field.defaultValue;
+});
 document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); arrive(); mark(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
