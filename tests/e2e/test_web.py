@@ -432,7 +432,8 @@ def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_page_is_accessible_and_fits(page: Page, stack: Settings, *, dark: bool) -> None:
     run_id = failed(stack, user_id=f"u-{EVIL}")
-    for path in ("/", "/runs", f"/runs/{run_id}", "/dead-letters", "/schedules", "/tasks", "/tasks/ping", "/functions"):
+    pages = ("/", "/runs", "/dead-letters", "/schedules", "/tasks", "/tasks/ping", "/functions", "/cost", "/audit")
+    for path in (*pages, f"/runs/{run_id}"):
         for width in (400, 1600):
             page.look(width=width, height=1000, dark=dark)
             go(page, path)
