@@ -450,7 +450,10 @@ def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> N
 
 
 def test_the_address_of_the_runs_has_the_columns(page: TestClient) -> None:
-    boxes = re.findall(r'name="col" value="(\w+)"( data-usual)?( checked)?', page.get("/runs?col=queue&col=task").text)
+    text = page.get("/runs?col=queue&col=task").text
+    boxes = re.findall(r'name="col" value="(\w+)"( data-usual)?( checked)?', text)
+    # A search that is typed meanwhile is not overwritten.
+    assert 'hx-include="[data-search]" hx-trigger="load" hx-target="#found" hx-sync="#found:abort"' in text
     assert [name for name, _, checked in boxes if checked] == ["task", "queue"]
     assert tuple(name for name, usual, _ in boxes if usual) == app.SHOWN
 
