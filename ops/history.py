@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Final
 
 from nexus.aws.dynamodb import Row, from_item, to_attribute
@@ -210,12 +210,12 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
     """A page of the runs that match, newest first; `after` is an earlier page's cursor. Raises Problem."""
     place = _place(after)
     top = wanted.until if place is None else min(place[0], _ENDLESS if wanted.until is None else wanted.until)
-    entries = (entry for entry in _entries(wanted, top, limit) if place is None or entry < place)
     deadline = time.monotonic() + patience
+    entries = (entry for entry in _entries(wanted, top, limit, deadline) if place is None or entry < place)
     found: list[RunRecord] = []
     examined, size = 0, limit
     while page := list(islice(entries, size)):
-        for record in read_records([AsyncResult(run_id) for _, run_id in page]):
+        for record in read_records([AsyncResult(run_id) for _, run_id in page if run_id]):
             examined += 1
             if record.status != "UNKNOWN" and wanted.holds(record):
                 found.append(record)
@@ -258,7 +258,7 @@ def _place(after: str | None) -> tuple[float, str] | None:
         return None
     at, slash, run_id = after.partition("/")
     try:
-        return (float(at), run_id) if slash and run_id and isfinite(float(at)) else _no_place(after)
+        return (float(at), run_id) if slash and isfinite(float(at)) else _no_place(after)
     except ValueError:
         return _no_place(after)
 
@@ -268,11 +268,12 @@ def _no_place(after: str) -> tuple[float, str]:
 
 
 type Entry = tuple[float, str]
-"""When a run was sent, and its id."""
+"""When a run was sent, and its id; without an id, the time to which the index has been read."""
 
 
-def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
-    """The index entries for a query, newest first: a superset of the matches."""
+def _entries(wanted: Query, top: float | None, limit: int, deadline: float) -> Iterator[Entry]:
+    """The index entries for a query, newest first: a superset of the matches. The last, after the deadline, has no id
+    if the index holds more."""
     if wanted.id is not None and len(wanted.id) == WHOLE:
         yield from _sorted([AsyncResult[Any](wanted.id).record()], top)
         return
@@ -292,7 +293,7 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
         return
     wanted = replace(wanted, until=top)
     if wanted.id is None:
-        yield from _indexed(wanted, limit)
+        yield from _indexed(wanted, limit, deadline)
         return
     for since, until in _spans(wanted):
         found = [
@@ -318,12 +319,12 @@ def _spans(wanted: Query) -> Iterator[tuple[float, float]]:
     yield first, end
 
 
-def _indexed(wanted: Query, limit: int) -> Iterator[Entry]:
+def _indexed(wanted: Query, limit: int, deadline: float = inf) -> Iterator[Entry]:
     """The entries of every partition that may have matches, newest first."""
     partitions = _partitions(wanted)
     items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
     if items is None:
-        items = _merged(partitions, limit)
+        items = _merged(partitions, limit, deadline, _ENDLESS if wanted.until is None else wanted.until)
     # An index has no order within one millisecond, and a page may end there.
     for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
         # A run that fails meanwhile moves to another partition, and is read in both.
@@ -421,16 +422,26 @@ class _Partition:
             values |= {f":{name}": value for name, value in filters.items()}
         self._request["ExpressionAttributeValues"] = {name: to_attribute(value) for name, value in values.items()}
 
-    def fill(self, limit: int) -> None:
-        """Reads pages until there is an entry or the partition ends."""
-        while self.more and not self.items:
-            # DynamoDB applies a page's limit before the filter.
-            request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
-            response = _asked("query", request)
-            self.items = [from_item(item) for item in reversed(response["Items"])]
-            self.more = "LastEvaluatedKey" in response
-            if self.more:
-                self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+    @property
+    def blank(self) -> bool:
+        """Whether its only entry is the place to which it has been read: none matched its filter."""
+        return bool(self.items) and not self.items[-1]["id"]
+
+    def fill(self, limit: int = 1000) -> None:
+        """Reads a page, if there is no entry."""
+        if self.blank:
+            self.items.clear()
+        if not self.more or self.items:
+            return
+        # DynamoDB applies a page's limit before the filter.
+        request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
+        response = _asked("query", request)
+        self.items = [from_item(item) for item in reversed(response["Items"])]
+        self.more = "LastEvaluatedKey" in response
+        if self.more:
+            last = self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+            # The next page may have others of that millisecond.
+            self.items = self.items or [{"id": "", "sent_at": round(float(last["sent_at"]["N"]) + 0.001, 3)}]
 
     def over(self, take: Callable[[Sequence[Row]], None]) -> None:
         """Calls `take` with every page."""
@@ -497,15 +508,29 @@ def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any
     return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
 
 
-def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:
-    """The items of all partitions, newest first."""
+def _merged(partitions: Sequence[_Partition], limit: int, deadline: float, top: float) -> Iterator[Mapping[str, Any]]:
+    """The items of all partitions from `top` on, newest first; after the deadline, the place to which all were read.
+
+    That is past `top`, so that the next search gets further, and not before an item that has been given.
+    """
     size = max(8, min(limit, 4 * limit // max(1, len(partitions))))
     in_parallel(lambda one: one.fill(size), partitions, THREADS)
     heap = [_key(one, n) for n, one in enumerate(partitions) if one.items]
     heapq.heapify(heap)
+    last = top
     while heap:
-        _, n = heapq.heappop(heap)
+        *_, n = heapq.heappop(heap)
         one = partitions[n]
+        at = float(one.items[-1]["sent_at"])
+        if one.blank:
+            if time.monotonic() > deadline and at < top and at <= last:
+                yield one.items.pop()
+                return
+            in_parallel(_Partition.fill, [other for other in partitions if other.blank], THREADS)
+            heap = [_key(other, m) for m, other in enumerate(partitions) if other.items]
+            heapq.heapify(heap)
+            continue
+        last = at
         yield one.items.pop()
         if not one.items:
             size = min(1000, 2 * size)
@@ -514,5 +539,6 @@ def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[st
             heapq.heappush(heap, _key(one, n))
 
 
-def _key(one: _Partition, n: int) -> tuple[float, int]:
-    return -float(one.items[-1]["sent_at"]), n
+def _key(one: _Partition, n: int) -> tuple[float, bool, int]:
+    """The order of the partitions' next items: the newest first, and of one time those that are runs."""
+    return -float(one.items[-1]["sent_at"]), one.blank, n

@@ -1,7 +1,9 @@
 """The run history: what each search finds, in which order, over pages, and what is never kept."""
 
 import json
+import random
 import time
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +20,8 @@ from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import tallies, transitions
-from nexus.runs.record import RunError
+from nexus.runs.history import of_status, of_task
+from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
 from nexus.tasks import Task
 from ops import audit, finding, history
@@ -142,6 +145,84 @@ def test_a_search_that_takes_too_long_returns_what_it_has_and_continues_from_the
         page, looks = find(Query(args={"mode": "archive"}), limit=5, after=page.after, patience=0.0), looks + 1
     assert [run.id for run in page.runs] == [wanted]
     assert looks > 1
+
+
+class Index:
+    """An index of random runs of three users, most of them failures, many in one millisecond, read in small pages."""
+
+    task = "refresh_user_statistics"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.limit, within = self.random.randint(1, 3), self.random.choice([3, 30])
+        self.records: dict[str, RunRecord] = {}
+        self.partitions: dict[str, list[RunRecord]] = {}
+        for _ in range(self.random.randint(1, 60)):
+            run_id = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+            user, at = self.random.choice(["u-1", "u-2", "u-3"]), NOW + self.random.randint(0, within) / 1000
+            failed = self.random.random() < 0.7
+            key = of_status("FAILURE", run_id) if failed else of_task(self.task, run_id, f"user_id={user}")
+            run = RunRecord(run_id, "FAILURE" if failed else "PENDING", self.task, args={"user_id": user}, sent_at=at)
+            self.records[run_id] = run
+            self.partitions.setdefault(key, []).append(run)
+        for runs in self.partitions.values():  # within one millisecond it has no order
+            runs.sort(key=lambda run: -(run.sent_at or 0))
+        monkeypatch.setattr(history, "_asked", self.asked)
+        monkeypatch.setattr(history, "_scanned", lambda *_: None)
+        monkeypatch.setattr(history, "read_records", lambda handles: [self.records[one.id] for one in handles])
+
+    def asked(self, _: str, request: Any) -> Any:
+        values = request["ExpressionAttributeValues"]
+        low, high = float(values[":low"]["N"]), float(values[":high"]["N"])
+        runs = [run for run in self.partitions.get(values[":p"]["S"], []) if low <= (run.sent_at or 0) <= high]
+        if start := request.get("ExclusiveStartKey"):
+            runs = runs[[run.id for run in runs].index(start["id"]["S"]) + 1 :]
+        limit = self.limit if "FilterExpression" in request else min(self.limit, request["Limit"])
+        wanted = values.get(":argument", {}).get("S")
+        found = [run for run in runs[:limit] if wanted in (None, f"user_id={(run.args or {})['user_id']}")]
+        response: dict[str, Any] = {"Items": [self.item(run) for run in found]}
+        # The last page may not know that it is the last.
+        if len(runs) > limit or (len(runs) == limit and self.random.random() < 0.5):
+            response["LastEvaluatedKey"] = self.item(runs[limit - 1])
+        return response
+
+    @staticmethod
+    def item(run: RunRecord) -> Any:
+        return {"id": {"S": run.id}, "sent_at": {"N": repr(run.sent_at)}}
+
+
+@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("patience", [0.0, 600.0])
+def test_a_search_among_many_failures_is_patient_and_misses_none(
+    patience: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All failures share partitions, which are filtered page by page: those of one user may be few of many."""
+    index = Index(monkeypatch, seed)
+    mine = [run for run in index.records.values() if run.args == {"user_id": "u-1"}]
+    expected = sorted(((run.sent_at, run.id) for run in mine), reverse=True)
+    found, after, looks = list[RunRecord](), None, 0
+    while looks == 0 or after is not None:
+        page = find(Query(task=index.task, args={"user_id": "u-1"}), index.random.randint(1, 4), after, patience)
+        found, after, looks = [*found, *page.runs], page.after, looks + 1
+        assert looks <= 200
+    assert [(run.sent_at, run.id) for run in found] == expected
+
+
+def test_a_search_ends_soon_though_nothing_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, reads = Index(monkeypatch, 0), [0]
+    index.partitions["FAILURE#0"] = [
+        RunRecord(new_id(), "FAILURE", index.task, args={"user_id": "u-2"}, sent_at=NOW - n) for n in range(1000)
+    ]
+    asked = index.asked
+
+    def counted(*given: Any) -> Any:
+        reads[0] += 1
+        return asked(*given)
+
+    monkeypatch.setattr(history, "_asked", counted)
+    page = find(Query(task=index.task, args={"user_id": "u-4"}), patience=0.0)
+    assert (page.runs, page.after is None) == ((), False)
+    assert reads[0] < 100
 
 
 def test_all_that_match_are_all_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +354,7 @@ def test_what_no_query_is_is_refused(typed: str) -> None:
         parse(typed)
 
 
-@pytest.mark.parametrize("after", ["x", "1.0", "/id", "nan/id", "inf/id", "1e999/id", "-inf/id"])
+@pytest.mark.parametrize("after", ["x", "1.0", "/id", "nan/id", "inf/", "inf/id", "1e999/id", "-inf/id"])
 def test_what_no_position_is_is_refused(after: str) -> None:
     with pytest.raises(Problem, match="not a position"):
         find(Query(), after=after)
