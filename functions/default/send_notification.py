@@ -1,12 +1,15 @@
 """send_notification: an in-app notification to one user, shown once even if the message is delivered twice.
 
-Its id is the run's, so a repeat finds the existing one. Nothing is written for an actor whom the user has blocked, or
-who no longer exists: the text may name them, and a message can be late by hours, a dead letter by two weeks. A new
-user may arrive after the message, as a mirrored row does, so an unknown actor is looked up again a minute later.
+Its id follows from the run's, so a repeat finds the existing one, and sorts by the time of sending.
+
+Nothing is written for an actor whom the user has blocked, or who no longer exists: the text may name them, and a
+message can be late by hours, a dead letter by two weeks. A new user may arrive after the message, as a mirrored row
+does, so an unknown actor is looked up again a minute later.
 """
 
 from nexus import clock
 from nexus.errors import Reject, Retry
+from nexus.ids import sortable_id
 from nexus.worker import Run, handler_for, implements
 from social import catalogue
 from social.catalogue import NotificationSent, SendNotification
@@ -31,7 +34,7 @@ def send_notification(args: SendNotification, run: Run) -> NotificationSent:
             return NotificationSent(reason="no such actor")
     notification = Notification(
         user_id=args.user_id,
-        notification_id=run.id,
+        notification_id=sortable_id(run.id, run.sent_at),
         kind=args.kind,
         text=args.text,
         created_at=int(clock.now()),
@@ -39,7 +42,7 @@ def send_notification(args: SendNotification, run: Run) -> NotificationSent:
         actor_id=args.actor_id,
     )
     notifications.add(notification)
-    return NotificationSent(notification_id=run.id)
+    return NotificationSent(notification_id=notification.notification_id)
 
 
 handler = handler_for(send_notification)

@@ -302,7 +302,7 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` defaults to yesterday."""
+    """`day` defaults to the day before the one on which the task was sent, however late it runs."""
 
     day: Day | None = None
 
@@ -412,12 +412,14 @@ cleanup_old_posts = Task(
 class EraseUserData(Arguments):
     """The user whose data to erase; with `post_id`, only that post of theirs.
 
-    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended.
+    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended. With `remains`, as
+    in that second pass, a user or post that exists (it was made again under the same id) is left alone.
     """
 
     user_id: str = Field(min_length=1, max_length=128)
     post_id: str | None = Field(default=None, min_length=1, max_length=128)
     again: bool = True
+    remains: bool = False
 
 
 KEPT_AFTER_ERASURE = (
@@ -435,10 +437,18 @@ KEPT_AFTER_ERASURE = (
 
 
 class ErasureReport(SweepReport):
-    """`erased` counts rows and objects (each version separately) by kind; `kept` lists what remains, and why."""
+    """`erased` counts rows and objects (each version separately) by kind; `kept` lists what remains, and why.
+
+    `reason` says why nothing was erased.
+    """
 
     erased: Mapping[str, int] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    reason: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.reason
 
 
 erase_user_data = Task(

@@ -214,6 +214,13 @@ def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -
     return None if item is None or is_erased(item) else read(item)
 
 
+def is_new(post_id: str, *, meter: Meter | None = None) -> bool:
+    """Whether the post exists, unless it is being erased, or was brought back from the archive."""
+    attributes = ("post_id", "archived_as", "restored_at")
+    item = TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)
+    return item is not None and not is_erased(item) and "restored_at" not in item
+
+
 def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
     """The existing posts among these, in no particular order; a row that cannot be read becomes its BadRow."""
     keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]

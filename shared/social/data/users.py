@@ -187,6 +187,11 @@ def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = Non
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
+def accepts_tokens_of(second: int) -> tuple[Condition, ...]:
+    """The conditions on a user that a token issued in that second has not been revoked."""
+    return (Condition("tokens_valid_from", "missing or <=", second),)
+
+
 def tokens_valid_from(user_id: str, *, meter: Meter | None = None) -> int | None:
     """The second before which the user's sessions and tokens are void, 0 for none; None if the user does not exist."""
     item = TABLE.get({"user_id": user_id}, attributes=("user_id", "tokens_valid_from"), consistent=True, meter=meter)

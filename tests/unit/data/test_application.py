@@ -244,7 +244,7 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         (lambda: application.rotate_token("a", "t", "u", at=NOW + 2 * DAY), 4),
         (lambda: application.rotate_token("a", "u", "v", at=NOW + 3 * DAY), 5),
         (lambda: application.is_signed_in("a", "s", at=NOW + 3 * DAY), 2),
-        (lambda: application.sign_out("a", "s"), 3),
+        (lambda: application.sign_out("a", "s"), 4),
         (lambda: application.sign_out("a", "s"), 2),
         (lambda: application.new_post("a", "one"), 1),
         (lambda: application.edit_post(post.post_id, "two"), 1),

@@ -102,6 +102,15 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
     assert analytics.content_day(DAY) == expected(network, DAY)
 
 
+def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled: Filled) -> None:
+    """As one from a queue that was paused, or a dead letter that is sent again."""
+    network = filled(5, 3)
+    report = run_task(job.generate_content_analytics, sent_at=NOW - 2 * DAY_SECONDS)
+    day = add_days(day_of(NOW), -3)
+    assert report.day == day
+    assert analytics.content_day(day) == expected(network, day)
+
+
 def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Callable[[], None]) -> None:
     user = application.register("a@example.com", "A", user_id="a", at=NOW - 10 * DAY_SECONDS)
     application.record_login(user.user_id, "t1", at=start_of(DAY) + 60)

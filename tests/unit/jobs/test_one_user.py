@@ -9,14 +9,15 @@ import refresh_user_statistics
 import revoke_user_tokens
 import send_notification
 import update_user_statistics
+from nexus import Signature, group
 from nexus.errors import Reject, Retry
 from nexus.testing import memory_backend, run_task
 from ops.social.seed import generate, write
-from social import application
+from social import application, catalogue
 from social.catalogue import NotificationSent
 from social.data import notifications, sessions, users
 from social.data.users import Counts
-from tests.support.sandboxes import Queue, small_pages
+from tests.support.sandboxes import Queue, requests, small_pages
 
 NOW = 1_800_000_000
 
@@ -63,6 +64,43 @@ def test_revoking_ends_every_session_and_token_of_this_user(empty: Callable[[], 
     assert (again.sessions, again.tokens) == (0, 0)
 
 
+@pytest.mark.parametrize("end", ["revocation", "sign-out"])
+def test_a_token_that_is_rotated_while_it_is_ended_is_ended_too(empty: Callable[[], None], end: str) -> None:
+    """At every request of the revocation, and before it."""
+    rotated = []
+    for moment in range(20):
+        empty()
+        application.register("a@example.com", "A", user_id="a", at=NOW - 100)
+        application.record_login("a", "old", session_id="s", at=NOW - 50)
+        seen: list[str] = []
+
+        def rotate(operation: str, seen: list[str] = seen, moment: int = moment) -> None:
+            seen.append(operation)
+            if len(seen) == moment + 1:
+                rotated.append(application.rotate_token("a", "old", "new", at=NOW))
+
+        with requests(rotate):
+            if end == "revocation":
+                run_task(revoke_user_tokens.revoke_user_tokens, {"user_id": "a"})
+            else:
+                application.sign_out("a", "s")
+        if len(seen) <= moment:
+            assert True in rotated
+            assert False in rotated
+            return
+        assert sessions.tokens_of("a") == [], moment
+    pytest.fail("more than 20 requests")
+
+
+def test_a_deleted_users_token_is_not_rotated(empty: Callable[[], None]) -> None:
+    application.register("a@example.com", "A", user_id="a")
+    application.record_login("a", "old")
+    with memory_backend():
+        application.delete_user("a")
+    assert not application.rotate_token("a", "old", "new")
+    assert sessions.tokens_of("a") == ["old"], "the erasure deletes it"
+
+
 def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW - 100)
     application.record_login("a", "old", session_id="old", at=NOW - 50)
@@ -84,6 +122,25 @@ def test_a_notification_is_seen_once_however_often_its_message_comes(empty: Call
     run_task(send_notification.send_notification, arguments, id="0193a000-0000-7000-8000-000000000002")
     assert [one.notification_id[-1] for one in notifications.latest("a")] == ["2", "1"]
     assert notifications.latest("a")[0].link == "/posts/1"
+
+
+def test_the_latest_notifications_are_those_sent_last_however_they_were_sent(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application.register("a@example.com", "A", user_id="a")
+    texts = [f"number {number}" for number in range(18)]
+    sends: list[Callable[[Signature[NotificationSent]], object]] = [
+        lambda one: one.apply_async(),
+        lambda one: one.apply_async(track=False),
+        lambda one: group(one, one.set(expires=60)).apply_async(),
+    ]
+    with memory_backend() as tasks:
+        for number, text in enumerate(texts):
+            monkeypatch.setattr("time.time", lambda number=number: NOW + number)
+            sends[number % 3](catalogue.send_notification.s(user_id="a", kind="like", text=text))
+            tasks.run()
+    assert list(dict.fromkeys(one.text for one in notifications.latest("a"))) == texts[::-1]
+    assert [one.text for one in notifications.latest("a", 3)] == [texts[-1], texts[-1], texts[-2]]
 
 
 def test_nothing_by_a_blocked_user_is_notified(empty: Callable[[], None]) -> None:
