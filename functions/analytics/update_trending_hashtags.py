@@ -24,7 +24,6 @@ from collections.abc import Iterator, Sequence
 
 import hashtag_counts
 from nexus import clock
-from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
@@ -33,9 +32,6 @@ from social.data.days import HOUR_SECONDS
 from social.data.hashtags import WINDOW, Trend
 from social.parts import CountHours, Rank
 from social.sweep import Tally
-
-CLOCKS_DIFFER = 60
-"""The most seconds by which the planning sandbox's clock may be ahead of the ranking one's."""
 
 STRETCHES_ALONE = 2
 """The most stretches of uncounted hours that one invocation counts itself; more become segments."""
@@ -48,7 +44,7 @@ def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
 
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
-    """Counts the uncounted hours, then ranks. Raises Reject for a time in the future."""
+    """Counts the uncounted hours, then ranks."""
     return count_and_rank(Rank(top=args.top, at=int(clock.now() if args.at is None else args.at)), run)
 
 
@@ -63,8 +59,6 @@ def part(args: CountHours | Rank, run: Run) -> TrendingReport | Continuation:
 def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     """Counts missing hours, here if they are few, else in segments, and ranks."""
     tally, at = Tally.resumed(run), args.at
-    if at > clock.now() + CLOCKS_DIFFER:
-        raise Reject(f"at: {at} is in the future: its hours would be stored as final")
     present = at // HOUR_SECONDS
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)

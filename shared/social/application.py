@@ -273,10 +273,13 @@ def set_counters(
 ) -> bool:
     """Sets the given counters, for an application that counts by itself, and marks the post for scoring; one write.
 
-    False if the post does not exist, or is being archived.
+    False if the post does not exist, or is being archived. Raises ValueError for a number below zero.
     """
     given = zip(posts.COUNTERS, (likes, comments, shares, views), strict=True)
-    return posts.set_counters(post_id, {name: number for name, number in given if number is not None})
+    counters = {name: number for name, number in given if number is not None}
+    if negative := [f"{name} is {number}" for name, number in counters.items() if number < 0]:
+        raise ValueError(f"{negative[0]}: a counter is 0 or more")
+    return posts.set_counters(post_id, counters)
 
 
 def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> dict[str, object]:

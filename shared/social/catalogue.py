@@ -18,7 +18,7 @@ from pydantic import Field
 from nexus.registry import register
 from nexus.tasks import Arguments, Budget, Result, RetryPolicy, Schedule, Task, Unique
 from social import parts
-from social.types import Day, Link, Week
+from social.types import Day, Link, Past, Week
 
 QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3, "default": 2}
 """The priority queues and their weights: the event source's MaximumConcurrency, and the order in every list."""
@@ -237,7 +237,7 @@ class RevokeUserTokens(Arguments):
     """
 
     user_id: str = Field(min_length=1, max_length=128)
-    issued_before: int | None = Field(default=None, ge=0)
+    issued_before: Past | None = None
 
 
 class RevokedTokens(Result):
@@ -276,10 +276,13 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
-    """`top` tags trend. `at` is the time to use as now (seconds since 1970), by default the current time."""
+    """`top` tags trend. `at` is the time to use as now (seconds since 1970), by default the current time.
+
+    It is not in the future, whose hours would be stored as final.
+    """
 
     top: int = Field(default=10, ge=1, le=100)
-    at: int | None = Field(default=None, ge=0)
+    at: Past | None = None
 
 
 class TrendingReport(SweepReport):
@@ -409,6 +412,10 @@ cleanup_old_posts = Task(
 )
 
 
+NO_SLASH = "^[^/]+$"
+"""Ids are folders of the buckets: one with a slash would be a place in another user's or post's."""
+
+
 class EraseUserData(Arguments):
     """The user whose data to erase; with `post_id`, only that post of theirs.
 
@@ -416,8 +423,8 @@ class EraseUserData(Arguments):
     in that second pass, a user or post that exists (it was made again under the same id) is left alone.
     """
 
-    user_id: str = Field(min_length=1, max_length=128)
-    post_id: str | None = Field(default=None, min_length=1, max_length=128)
+    user_id: str = Field(min_length=1, max_length=128, pattern=NO_SLASH)
+    post_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=NO_SLASH)
     again: bool = True
     remains: bool = False
 

@@ -383,7 +383,7 @@ def moved(shard: int, *, start: Row | None = None, meter: Meter | None = None) -
     yield from TABLE.query(moved_shard(shard), index=MOVED, attributes=("post_id",), start=start, meter=meter)
 
 
-_FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", *COUNTERS)
+_FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", "archived_as", *COUNTERS)
 SCORED = (*_FOR_SCORE, "engagement_score", "feed_rank", "feed", "review")
 
 
@@ -399,12 +399,12 @@ def scored(item: Row, now: int) -> Write:
     """The write that scores a post from what was read of it, if its counters have not changed since.
 
     It removes the post from the `moved` index; if a like since then refuses it, the post stays there. A post that is
-    old and quiet (again) is marked for review. The feed key is corrected if it does not match the visibility.
-    Raises BadRow.
+    old and quiet (again) is marked for review. The feed key is corrected if it does not match the visibility; a post
+    that is being archived has none. Raises BadRow.
     """
     key = key_of(item, "post_id")
     counters, created_at = read_counters(item, key), read_count(item, "created_at", key)
-    public = read_text(item, "visibility", key) == "public"
+    public = read_text(item, "visibility", key) == "public" and "archived_as" not in item
     score = engagement_score(counters)
     rank = feed_rank(score, created_at)
     values: dict[str, Value] = {}

@@ -84,6 +84,8 @@ def test_counters_that_a_database_counts_are_set_and_a_comment_is_edited(databas
     assert found is not None
     assert found.counters == Counters(likes=5, comments=1, shares=2)
     assert not application.set_counters("nothing", likes=5)
+    with pytest.raises(ValueError, match="shares_count is -1"):
+        application.set_counters("p", likes=1, shares=-1)
     assert application.edit_comment("p", "c", "Hello")
     assert comments.items_of_post("p")[0]["text"] == {"S": "Hello"}
     assert application.delete_comment("p", "c", at=NOW)

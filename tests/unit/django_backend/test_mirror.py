@@ -120,7 +120,7 @@ def differing() -> list[str]:
 
 
 def test_every_kind_of_row_becomes_what_the_jobs_read(network: Tasks) -> None:
-    seen = timezone.now() + timedelta(days=3)
+    seen = timezone.now() - timedelta(days=3)
     ada, bob = person("Ada", last="L", wants_digest=False, seen=seen), person("Bob")
     Follow.objects.create(follower=ada, followed=bob)
     post = Post.objects.create(author=ada, words="From the #train", for_followers=True, views=7, picture=b"x" * 100)

@@ -20,10 +20,10 @@ import update_trending_hashtags
 import update_user_statistics
 from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
-from nexus.errors import Reject
+from nexus.errors import InvalidMessage, Reject
 from nexus.settings import settings
 from nexus.testing import SentTasks, memory_backend, run_task
-from social import application
+from social import application, catalogue
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
     analytics,
@@ -229,6 +229,12 @@ def test_another_users_post_is_refused(sent: SentTasks) -> None:
         run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{STAYS}"})
     assert objects.get("archive", f"media/old-{STAYS}/h/w320.webp") == b"second", "archived, and not theirs"
     assert archive.find([f"old-{STAYS}"])
+
+
+@pytest.mark.parametrize("ids", [{"user_id": f"{STAYS}/new-post"}, {"user_id": GONE, "post_id": "new-post/h"}])
+def test_an_id_that_is_a_place_in_somebody_elses_folder_is_refused(ids: dict[str, str]) -> None:
+    with pytest.raises(InvalidMessage, match=f"{[*ids][-1]}: "):
+        catalogue.erase_user_data.apply_async(ids)
 
 
 @pytest.mark.simulation

@@ -111,6 +111,17 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     assert analytics.content_day(day) == expected(network, day)
 
 
+def test_a_day_that_a_newer_version_counted_is_read_after_a_roll_back(empty: Callable[[], None]) -> None:
+    day = ContentDay(DAY, NOW, {"public": 1}, popular=(PopularPost("p", "a", 3),))
+    analytics.put_day(day)
+    item = analytics.TABLE.get({"kind": "content", "period": DAY})
+    assert item is not None
+    item["popular"]["L"][0]["M"]["added"] = {"N": "1"}
+    analytics.TABLE.put_item({**item, "added": {"M": {"x": {"N": "1"}}}})
+    assert analytics.content_day(DAY) == day
+    assert list(analytics.all_days()) == [day]
+
+
 def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Callable[[], None]) -> None:
     user = application.register("a@example.com", "A", user_id="a", at=NOW - 10 * DAY_SECONDS)
     application.record_login(user.user_id, "t1", at=start_of(DAY) + 60)

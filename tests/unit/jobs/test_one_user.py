@@ -10,7 +10,7 @@ import revoke_user_tokens
 import send_notification
 import update_user_statistics
 from nexus import Signature, group
-from nexus.errors import Reject, Retry
+from nexus.errors import InvalidMessage, Reject, Retry
 from nexus.testing import memory_backend, run_task
 from ops.social.seed import generate, write
 from social import application, catalogue
@@ -90,6 +90,13 @@ def test_a_token_that_is_rotated_while_it_is_ended_is_ended_too(empty: Callable[
             return
         assert sessions.tokens_of("a") == [], moment
     pytest.fail("more than 20 requests")
+
+
+@pytest.mark.parametrize("future", [NOW + 61, NOW * 1000])
+def test_tokens_are_not_revoked_for_the_future(empty: Callable[[], None], future: int) -> None:
+    """`tokens_valid_from` only rises: a mark of milliseconds would lock the user out for good."""
+    with pytest.raises(InvalidMessage, match=r"issued_before: .*in the future"):
+        catalogue.revoke_user_tokens.delay(user_id="a", issued_before=future)
 
 
 def test_a_deleted_users_token_is_not_rotated(empty: Callable[[], None]) -> None:
