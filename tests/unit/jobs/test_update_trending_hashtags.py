@@ -210,15 +210,35 @@ def test_an_hour_is_final_once_it_is_over_and_the_index_has_caught_up() -> None:
     assert hashtag_counts.is_final(438_291, over + hashtag_counts.GRACE)
 
 
-def test_a_stretch_is_consecutive_within_a_day_and_has_at_most_six_hours() -> None:
-    day = 438_288  # an hour at which a day begins
-    assert hashtag_counts.stretches([]) == []
-    assert hashtag_counts.stretches([day + 3, day + 1, day + 2, day + 5]) == [
-        (day + 1, day + 2, day + 3),
-        (day + 5,),
-    ]
-    assert hashtag_counts.stretches(range(day + 1, day + 9)) == [tuple(range(day + 1, day + 7)), (day + 7, day + 8)]
-    assert hashtag_counts.stretches([day - 2, day - 1, day, day + 1]) == [(day - 2, day - 1), (day, day + 1)]
+def test_an_hour_and_a_day_keep_the_tags_with_most_votes(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of many users has more tags in a week than a sandbox can hold."""
+    monkeypatch.setattr(hashtag_counts, "KEPT_TAGS", 2)
+    first = NOW // HOUR - 30
+    day = hashtags.hour_name(first)[:10]
+    hours = {first: {"a": 1, "b": 2, "c": 1}, first + 1: {"b": 1, "c": 2, "d": 3}}
+    posts.put_many(
+        [
+            Post(f"{hour}-{tag}-{voter}", f"u{voter}", hour * HOUR + 60, hashtags=(tag,))
+            for hour, votes in hours.items()
+            for tag, number in votes.items()
+            for voter in range(number)
+        ],
+        now=NOW,
+    )
+    report = run_task(job.update_trending_hashtags, {"at": NOW})
+    assert hashtag_counts.read_hour(first) == {"b": 2, "a": 1}
+    assert hashtag_counts.read_hour(first + 1) == {"d": 3, "c": 2}
+    assert (
+        hashtag_counts.keep_day(day)
+        == hashtag_counts.read_day(day)
+        == {
+            "d": (3, 3 * (first + 1)),
+            "b": (2, 2 * first),
+        }
+    )
+    assert report.trending[0] == "d"
 
 
 def test_a_rank_is_by_votes_and_their_age_and_then_by_name() -> None:
