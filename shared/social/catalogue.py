@@ -433,7 +433,7 @@ KEPT_AFTER_ERASURE = (
     "counters: likes, shares, views and the days' figures are numbers that identify no one",
     "hashtags: votes name no user and expire after 14 days; a tag that has trended stays in its table",
     "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
-    "logs: expire (LogRetentionDays), and contain ids but no address and no text",
+    "logs: expire (LogRetentionDays; S3's access logs: their bucket's rules), and have ids but no mail address or text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 17 days after their week",
     "the mail ledger of others: names deleted posts, and expires after 90 days",

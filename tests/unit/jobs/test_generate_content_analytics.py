@@ -354,7 +354,7 @@ def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
 
 def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
     days = [content for content in history(8) if content.day != add_days(DAY, -3)]
-    formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="@ada", author_id="-1")
+    formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="＠ada", author_id="-1")
     days[-1] = replace(days[-1], popular=(formula,))
 
     report = json.loads(day_report.as_json(days))
@@ -370,7 +370,7 @@ def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
 
     (row,) = csv.DictReader(StringIO(day_report.popular_csv(days)))
     assert row["text"] == "'" + formula.text, "a spreadsheet would run it"
-    assert (row["author"], row["author_id"], row["engagement_score"]) == ("'@ada", "'-1", "1234")
+    assert (row["author"], row["author_id"], row["engagement_score"]) == ("'＠ada", "'-1", "1234")
 
 
 def test_an_empty_network_has_a_report_too() -> None:
