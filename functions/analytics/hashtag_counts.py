@@ -51,11 +51,11 @@ def count(hour: int, bad: Callable[[BadRow], None], meter: Meter) -> tuple[dict[
             for item in page.items:
                 voted.update(_votes(item, bad))
     votes = Counter(tag for _, tag in voted)
-    return _kept(votes, lambda tag: votes[tag]), read
+    return most_used(votes, lambda tag: votes[tag]), read
 
 
-def _kept[V](sums: Mapping[str, V], votes_of: Callable[[str], int]) -> dict[str, V]:
-    """The sums of the KEPT_TAGS tags with most votes; ties by name."""
+def most_used[V](sums: Mapping[str, V], votes_of: Callable[[str], int]) -> dict[str, V]:
+    """The sums of the KEPT_TAGS tags with most votes, those first; ties by name."""
     return {tag: sums[tag] for tag in heapq.nsmallest(KEPT_TAGS, sums, key=lambda tag: (-votes_of(tag), tag))}
 
 
@@ -109,9 +109,9 @@ def keep_day(day: str) -> dict[str, tuple[int, int]]:
         for tag, votes in read_hour(hour).items():
             before = total.get(tag, (0, 0))
             total[tag] = (before[0] + votes, before[1] + votes * hour)
-    kept = _kept(total, lambda tag: total[tag][0])
-    _write(f"{DAYS}{day}.json", kept)
-    return kept
+    sums = most_used(total, lambda tag: total[tag][0])
+    _write(f"{DAYS}{day}.json", sums)
+    return sums
 
 
 def _write(key: str, value: object) -> None:

@@ -210,6 +210,12 @@ def test_an_hour_is_final_once_it_is_over_and_the_index_has_caught_up() -> None:
     assert hashtag_counts.is_final(438_291, over + hashtag_counts.GRACE)
 
 
+def test_the_most_used_tags_are_those_with_most_votes_and_then_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes = {"b": 2, "d": 1, "c": 3, "a": 2}
+    monkeypatch.setattr(hashtag_counts, "KEPT_TAGS", 3)
+    assert list(hashtag_counts.most_used(votes, lambda tag: votes[tag]).items()) == [("c", 3), ("a", 2), ("b", 2)]
+
+
 def test_an_hour_and_a_day_keep_the_tags_with_most_votes(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
