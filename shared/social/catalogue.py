@@ -436,7 +436,7 @@ KEPT_AFTER_ERASURE = (
     "logs: expire (LogRetentionDays; S3's access logs: their bucket's rules), and have ids but no mail address or text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 17 days after their week",
-    "the mail ledger of others: names deleted posts, and expires after 90 days",
+    "the mail ledger and notifications of others: name deleted posts, and expire after 90 days",
     "SES's suppression list: addresses that bounced or complained, so that they get no more mail",
     "backups: point-in-time recovery keeps 35 days; after a restore, erase again",
 )

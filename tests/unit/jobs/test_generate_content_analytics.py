@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import day_sums
 import generate_content_analytics as job
 import update_user_statistics as statistics
 from nexus.aws.dynamodb import Write
-from nexus.errors import InvalidMessage
+from nexus.errors import InvalidMessage, Reject
 from nexus.testing import run_task
 from ops.social.seed import Network
 from social import application, catalogue, day_report
@@ -27,6 +28,7 @@ from social.data.analytics import ContentDay, PopularPost, ReportFormat, Totals
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
 from social.data.posts import Post
+from social.parts import PublishDay
 from tests.support.axe import violations
 from tests.support.browser import Page, browser
 from tests.support.sandboxes import Queue, small_pages, throttled
@@ -109,6 +111,15 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     day = add_days(day_of(NOW), -3)
     assert report.day == day
     assert analytics.content_day(day) == expected(network, day)
+
+
+def test_a_count_whose_partial_sums_have_expired_says_what_to_do(empty: Callable[[], None]) -> None:
+    """As when a segment's dead letter is sent again after days: trying again cannot help."""
+    publishing = PublishDay(day=DAY, work="run", parts=2, counted_at=NOW, totals=(1, 1, NOW))
+    day_sums.keep("run", "users#0", day_sums.DaySums())
+    with pytest.raises(Reject, match="1 of 2 partial sums have expired: send the task again"):
+        run_task(job.generate_content_analytics, publishing)
+    assert analytics.content_day(DAY) is None
 
 
 def test_a_day_that_a_newer_version_counted_is_read_after_a_roll_back(empty: Callable[[], None]) -> None:
