@@ -50,7 +50,7 @@ class DigestShard(DigestEdition):
 
 
 class DigestPart(_Edition):
-    """One segment of the users. `overlaps` is the week whose mails may have shown the same posts."""
+    """One segment of the users. `overlaps` has the weeks whose mails may have shown the same posts, with spaces."""
 
     overlaps: str | None = None
     segment: int = Field(ge=0)
