@@ -474,7 +474,7 @@ erase_user_data = Task(
 class SendNotification(Arguments):
     """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it.
 
-    An `actor_id` must be a user: nothing is written if there is no such user on the first attempt and a minute later.
+    An `actor_id` must be a user. Nothing is written if either user is missing on the first attempt and a minute later.
     """
 
     user_id: str = Field(min_length=1, max_length=128)

@@ -170,37 +170,34 @@ def test_a_late_notification_does_not_name_somebody_who_was_deleted_meanwhile() 
         application.delete_user("ada")
         for again in (True, False):
             run_task(erase_user_data.erase_user_data, {"user_id": "ada", "again": again})
-    with pytest.raises(Retry) as raised:
-        run_task(send_notification.send_notification, late)
-    assert raised.value.after == send_notification.ACTOR_WAIT
-    result = run_task(send_notification.send_notification, late, attempt=2)
-    assert result == NotificationSent(reason="no such actor")
-    assert notifications.latest("a") == []
+    for args, reason in ((late, "no such actor"), ({**late, "user_id": "ada", "actor_id": "a"}, "no such user")):
+        with pytest.raises(Retry) as raised:
+            run_task(send_notification.send_notification, args)
+        assert raised.value.after == send_notification.LATE
+        result = run_task(send_notification.send_notification, args, attempt=2)
+        assert result == NotificationSent(reason=reason)
+        assert notifications.latest(args["user_id"]) == []
 
 
 @pytest.mark.usefixtures("empty")
-def test_a_notification_waits_for_an_actor_whose_row_comes_after_it() -> None:
+@pytest.mark.parametrize(("first", "late"), [("a", "ada"), ("ada", "a")])
+def test_a_notification_waits_for_a_user_whose_row_comes_after_it(first: str, late: str) -> None:
     """As that of a new user in a mirrored table, whose row passes through the outbox."""
-    application.register("a@example.com", "A", user_id="a")
+    application.register(f"{first}@example.com", first, user_id=first)
     early = {"user_id": "a", "kind": "follow", "text": "Ada follows you", "actor_id": "ada"}
     with pytest.raises(Retry):
         run_task(send_notification.send_notification, early)
-    application.register("ada@example.com", "Ada", user_id="ada")
+    application.register(f"{late}@example.com", late, user_id=late)
     run_task(send_notification.send_notification, early, attempt=2)
     assert [one.actor_id for one in notifications.latest("a")] == ["ada"]
 
 
 @pytest.mark.parametrize(
-    ("function", "more"),
-    [
-        (refresh_user_statistics.refresh_user_statistics, {}),
-        (revoke_user_tokens.revoke_user_tokens, {}),
-        (send_notification.send_notification, {"kind": "like", "text": "x"}),
-    ],
+    "function", [refresh_user_statistics.refresh_user_statistics, revoke_user_tokens.revoke_user_tokens]
 )
 def test_an_unknown_user_is_rejected_and_not_retried(
-    empty: Callable[[], None], function: Callable[..., object], more: dict[str, str]
+    empty: Callable[[], None], function: Callable[..., object]
 ) -> None:
     with pytest.raises(Reject):
-        run_task(function, {"user_id": "nobody", **more})
+        run_task(function, {"user_id": "nobody"})
     assert not users.exists("nobody")
