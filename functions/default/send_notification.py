@@ -16,9 +16,6 @@ from social.catalogue import NotificationSent, SendNotification
 from social.data import blocks, notifications, users
 from social.data.notifications import Notification
 
-LATE = 60.0
-"""Seconds between the two attempts to find a user."""
-
 
 @implements(catalogue.send_notification)
 def send_notification(args: SendNotification, run: Run) -> NotificationSent:
@@ -47,7 +44,7 @@ def _exists(user_id: str, run: Run) -> bool:
     """Whether the user exists. Raises Retry if they may be late."""
     there = users.exists(user_id)
     if not there and run.attempt == 1:
-        raise Retry(f"no user {user_id} yet", after=LATE)
+        raise Retry(f"no user {user_id} yet", after=users.LATE)
     return there
 
 

@@ -17,6 +17,8 @@ BY_EMAIL = "by-email"
 TABLE = Table("users", ("user_id",), {BY_EMAIL: ("email",)})
 ACTIVITY_DAYS = 36
 NEVER_COUNTED = 0
+LATE = 60.0
+"""Seconds after which a task looks an unknown user up again: a mirrored row may arrive after a message about it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ def test_a_late_notification_does_not_name_somebody_who_was_deleted_meanwhile() 
     for args, reason in ((late, "no such actor"), ({**late, "user_id": "ada", "actor_id": "a"}, "no such user")):
         with pytest.raises(Retry) as raised:
             run_task(send_notification.send_notification, args)
-        assert raised.value.after == send_notification.LATE
+        assert raised.value.after == users.LATE
         result = run_task(send_notification.send_notification, args, attempt=2)
         assert result == NotificationSent(reason=reason)
         assert notifications.latest(args["user_id"]) == []
