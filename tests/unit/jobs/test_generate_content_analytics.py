@@ -10,6 +10,7 @@ from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +19,12 @@ from hypothesis import strategies as st
 import day_sums
 import generate_content_analytics as job
 import update_user_statistics as statistics
+from nexus import clock
 from nexus.aws.dynamodb import Write
+from nexus.backend.transport import Message
+from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject
-from nexus.testing import run_task
+from nexus.testing import memory_backend, run_task
 from ops.social.seed import Network
 from social import application, catalogue, day_report
 from social.data import analytics, comments, objects, posts, users
@@ -111,6 +115,19 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     day = add_days(day_of(NOW), -3)
     assert report.day == day
     assert analytics.content_day(day) == expected(network, day)
+
+
+def test_two_firings_that_were_held_up_count_both_days(filled: Filled) -> None:
+    """As after a queue was paused for two days: both runs are live at once."""
+    filled(3, 3)
+    with memory_backend() as tasks:
+        for ago in (1, 0):
+            fired = Envelope.of(
+                id=str(uuid4()), task="generate_content_analytics", sent_at=clock.date(NOW - ago * DAY_SECONDS)
+            )
+            tasks.transport.send("analytics", [Message(fired.id, fired.encode(), "generate_content_analytics")])
+        tasks.run()
+    assert [content.day for content in analytics.all_days()] == [add_days(DAY, -1), DAY]
 
 
 def test_a_count_whose_partial_sums_have_expired_says_what_to_do(empty: Callable[[], None]) -> None:
