@@ -327,33 +327,24 @@ def ranked(
         meter=meter,
     )
     for page in pages:
-        found = []
-        for item in page.items:
-            try:
-                created_at = int(item["created_at"]["N"])
-                if since <= created_at < until:
-                    rank = float(item["feed_rank"]["N"])
-                    found.append(Ranked(item["post_id"]["S"], item["author_id"]["S"], created_at, rank))
-            except (KeyError, ValueError):
-                continue
-        yield RankedPage(found, page.next_key)
+        yield RankedPage([one for one in _readable(page.items) if since <= one.created_at < until], page.next_key)
+
+
+def _readable(items: Sequence[Row]) -> Iterator[Ranked]:
+    for item in items:
+        try:
+            created_at, rank = int(item["created_at"]["N"]), float(item["feed_rank"]["N"])
+            yield Ranked(item["post_id"]["S"], item["author_id"]["S"], created_at, rank)
+        except (KeyError, ValueError):
+            continue
 
 
 def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
-    """The first page of the public feed: the highest feed_rank of all shards."""
+    """The first page of the public feed: the highest feed_rank of all shards. Left out are rows as in `ranked`."""
     found: list[Ranked] = []
     for shard in range(FEED_SHARDS):
         pages = TABLE.query(feed_shard(shard), index=FEED, newest_first=True, limit=limit, meter=meter)
-        for item in next(pages).items:
-            key = key_of(item, "post_id")
-            found.append(
-                Ranked(
-                    read_text(item, "post_id", key),
-                    read_text(item, "author_id", key),
-                    read_count(item, "created_at", key),
-                    float(item["feed_rank"]["N"]),
-                )
-            )
+        found += _readable(next(pages).items)
     return heapq.nlargest(limit, found, key=lambda post: (post.feed_rank, post.post_id))
 
 

@@ -110,6 +110,12 @@ def test_rotating_a_token_works_once(database: None) -> None:
     assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
 
 
+def test_a_row_that_cannot_be_read_takes_no_feed_down(database: None) -> None:
+    made = application.new_post("a", "Tea", post_id="p", at=NOW)
+    posts.TABLE.put({"post_id": "q", "author_id": "a", "feed": posts.feed_of("q"), "feed_rank": made.feed_rank + 1.0})
+    assert [one.post_id for one in posts.feed(10)] == ["p"]
+
+
 def test_a_new_post_is_where_its_readers_look(database: None) -> None:
     made = application.new_post("a", "Tea at dawn #Café #tea \uff03tea #", at=NOW)
     assert made.hashtags == ("café", "tea")
