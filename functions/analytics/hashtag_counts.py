@@ -4,7 +4,8 @@ hashtags/hour/<2026-11-22T07>.json   {tag: votes}                    one vote a 
 hashtags/day/<2026-11-22>.json       {tag: [votes, moment]}          moment: the sum of votes x the hour's number
 
 An hour is stored once it is over and GRACE has passed, so that the index by day has caught up; until then every run
-counts it again. Hours are numbered from 1970. Stored counts expire after 14 days.
+counts it again. Hours are numbered from 1970. Stored counts expire after 14 days. Of each hour and day, the KEPT_TAGS
+most used tags count: a network with fewer tags loses none.
 """
 
 import heapq
