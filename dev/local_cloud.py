@@ -8,6 +8,7 @@ the next `make up` deploys again. `ops.checkout` finds it when it runs.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -16,11 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -50,6 +52,9 @@ SANDBOX_BYTES: Final = 250 * 1024**2
 """Disk space of a sandbox: its function's code and the layer, unpacked."""
 
 
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks no proxy of the environment for an address of this machine."""
+
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """The clouds started by this process: children that it must reap."""
 
@@ -64,8 +69,19 @@ def start(port: int | None = None) -> Cloud:
     Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port if 4566 is taken. Raises CloudError if it
     is not installed, does not come up, or a setting is invalid.
     """
-    if cloud := running():
-        return cloud
+    with _turn():
+        return running() or _launched(port)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One start at a time: two checkouts that start together would choose one port, and take one cloud for both."""
+    with (Path(tempfile.gettempdir()) / f"nexus-cloud-{os.getuid()}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _launched(port: int | None) -> Cloud:
     if not INTERPRETER.exists():
         raise CloudError("the local cloud is not installed: run `make setup`")
     value = os.environ.get("NEXUS_CLOUD_PORT", "")
@@ -181,7 +197,7 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
 
 def _is_up(cloud: Cloud) -> bool:
     try:
-        with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:  # noqa: S310 - our own address
+        with _DIRECT.open(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

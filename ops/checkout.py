@@ -45,7 +45,14 @@ class Cloud:
             # An emulator on a busy machine is slower than AWS.
             "NEXUS_READ_TIMEOUT": "30",
             "NEXUS_SEND_TIMEOUT": "60",
+            "no_proxy": _without_proxy(HOST),
         }
+
+
+def _without_proxy(host: str) -> str:
+    """The hosts for which programs ask no proxy: the environment's, and this one. `no_proxy` precedes `NO_PROXY`."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return hosts if host in hosts.split(",") else ",".join(filter(None, (hosts, host)))
 
 
 def cloud_folder() -> Path:

@@ -52,6 +52,21 @@ def test_it_listens_on_one_address_of_the_loopback_interface(cloud: checkout.Clo
         pass  # a server on all interfaces would answer here too
 
 
+def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLOUD_PORT", raising=False)
+    try:
+        for name, value in local_cloud.start().exports().items():
+            monkeypatch.setenv(name, value)
+        assert boto3.client("sts").get_caller_identity()["Account"] == checkout.ACCOUNT_ID
+    finally:
+        local_cloud.stop()
+
+
 def test_a_stranger_is_refused(cloud: checkout.Cloud) -> None:
     stranger = boto3.client("s3", aws_access_key_id="AKIANOBODYNOBODYNOBO", aws_secret_access_key="guessed")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
