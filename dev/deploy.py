@@ -59,14 +59,17 @@ def faults_of_state(status: str | None, stack: str) -> list[str]:
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
         do = 'it has to be deleted first (docs/deploy.md, "When the first deployment fails")'
         return [f"the stack {stack} is {status}: {do}"]
+    if status == "UPDATE_ROLLBACK_FAILED":
+        do = f"end the rollback first with `aws cloudformation continue-update-rollback --stack-name {stack}`"
+        return [f"the stack {stack} is {status}: {do}"]
     if status and status.endswith("_IN_PROGRESS"):
         return [f"the stack {stack} is {status}: wait until the operation has ended"]
     return []
 
 
-def options(status: str | None) -> list[str]:
-    """SAM's options for a stack in that state."""
-    return ["--disable-rollback"] if status in (None, "REVIEW_IN_PROGRESS", "CREATE_FAILED") else []
+def options(deployed: Mapping[str, Any]) -> list[str]:
+    """SAM's options for a stack as CloudFormation describes it. One that no deployment has completed has no outputs."""
+    return [] if deployed.get("Outputs") else ["--disable-rollback"]
 
 
 def protect(cloudformation: Any, stack: str) -> None:
@@ -129,7 +132,7 @@ def main(arguments: list[str]) -> int:
         faults += faults_of_concurrency(free, concurrency(), reserved)
     for fault in faults:
         print(f"Nothing was deployed: {fault}.", file=sys.stderr)
-    print(*options(status))
+    print(*options(deployed))
     return 1 if faults else 0
 
 
