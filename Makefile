@@ -105,7 +105,7 @@ stop: ## Stop the local cloud and the example's PostgreSQL, and delete their dat
 invoke: ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
 	$(MAKE) up
-	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
+	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(if $(EVENT),'$(EVENT)')
 
 # ---- Prerequisites of the commands ---------------------------------------------------------------------------------
 
@@ -486,7 +486,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 
 .PHONY: compile
 compile: | .local/python ## Pin requirements/*.in with hashes; UPGRADE=1 upgrades to the newest versions
-	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
+	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
 	compile() {
