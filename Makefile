@@ -248,7 +248,7 @@ endef
 
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
-SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
+SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' -not -name '.*' -not -name '*~' 2> /dev/null)
 
 # `sam build` calls this for each function and the layer: compiled, and cut to what is used.
 build-%:
