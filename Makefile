@@ -18,6 +18,12 @@ export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
+# A virtual environment works only in the folder where it was made: in a copy of the checkout, `nexus` would run the
+# original's code.
+ifneq ($(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -vF ' $(CURDIR)/.venv'),)
+$(error .venv was made in another folder and works only there. To make it here: rm -rf .venv*, and run this again)
+endif
+
 ENV ?= local
 # SAM leaves empty folders among its temporary files, so they go to .local/tmp, which is deleted after a deployment.
 SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam

@@ -55,6 +55,24 @@ def test_debian_s_python_without_its_venv_package_is_named_in_one_line(tmp_path:
     assert all(line.startswith("make") for line in make)
 
 
+@pytest.mark.parametrize("name", ["plain", "with a space"])
+def test_the_virtual_environment_of_a_copied_checkout_is_not_used(name: str, tmp_path: Path) -> None:
+    original, copy = tmp_path / name, tmp_path / f"{name}-2"
+    original.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", ".venv"], cwd=original, check=True)
+    shutil.copytree(original, copy, symlinks=True)
+
+    def made(folder: Path) -> tuple[int, str]:
+        command = ["make", "-f", str(ROOT / "Makefile"), "help"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert made(original) == (0, "")
+    code, said = made(copy)
+    assert code == 2
+    assert "rm -rf .venv*" in said
+
+
 @pytest.mark.parametrize("folder", ["plain", "with a space", "long" * 40])
 def test_the_command_starts_wherever_the_checkout_is(folder: str, tmp_path: Path) -> None:
     place = tmp_path / folder
