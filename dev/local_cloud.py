@@ -96,9 +96,13 @@ def _launched(port: int | None) -> Cloud:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (folder / "deployed").unlink(missing_ok=True)  # make's record of the last deployment: a new cloud is empty
-    with lock_file().open("w+") as lock, log_file.open("wb") as log:
-        if not take_lock(lock.fileno()):
-            raise CloudError("another start is in progress")
+    with lock_file().open("a") as lock, log_file.open("wb") as log:
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        while not take_lock(lock.fileno()):  # a process that asks whether the cloud runs holds it for a moment
+            if time.monotonic() > deadline:
+                raise CloudError(f"another process holds {lock.name}: end it")
+            time.sleep(0.01)
+        lock.truncate(0)
         process = subprocess.Popen(
             [INTERPRETER, "-P", ROOT / "dev" / "emulator.py"],
             env=_environment(chosen, folder),

@@ -67,10 +67,10 @@ def lock_file() -> Path:
     return cloud_folder() / "cloud.json"
 
 
-def take_lock(descriptor: int) -> bool:
+def take_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Takes the lock; False when a running cloud holds it. It is released when the last process closes the file."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -79,8 +79,8 @@ def take_lock(descriptor: int) -> bool:
 def running() -> Cloud | None:
     """The running cloud that this checkout started, or None."""
     try:
-        with lock_file().open("r+") as file:
-            if take_lock(file.fileno()):
+        with lock_file().open() as file:
+            if take_lock(file.fileno(), fcntl.LOCK_SH):  # shared: another process that asks is not the cloud
                 return None
             return Cloud(**json.loads(file.read()))
     except (FileNotFoundError, json.JSONDecodeError):
