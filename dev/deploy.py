@@ -111,6 +111,12 @@ def main(arguments: list[str]) -> int:
     import boto3
     from botocore.exceptions import ClientError
 
+    if "//127.0.0.1:" in (endpoint := os.environ.get("AWS_ENDPOINT_URL", "")):
+        do = "use another shell, or `unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY`"
+        print(
+            f"Nothing was deployed: AWS_ENDPOINT_URL is {endpoint}, an emulator on this machine: {do}.", file=sys.stderr
+        )
+        return 1
     given = dict(one.split("=", 1) for one in settings["deploy"]["parameters"]["parameter_overrides"])
     cloudformation: Any = boto3.client("cloudformation", region_name=region)
     if "--protect" in flags:

@@ -88,6 +88,17 @@ def test_what_other_functions_reserve_does_not_count_and_what_this_stack_reserve
         assert deploy.main(["prod"]) == int(refused)
 
 
+def test_the_variables_of_the_local_cloud_are_not_taken_for_an_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("boto3.client", lambda *_, **__: pytest.fail("nothing was to be asked"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert deploy.main(["prod"]) == 1
+    shown = capsys.readouterr()
+    assert "AWS_ENDPOINT_URL is http://127.0.0.1:4566, an emulator on this machine" in shown.err
+    assert shown.out == ""
+
+
 def test_the_stack_and_its_region_are_those_of_samconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
