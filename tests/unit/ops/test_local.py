@@ -99,7 +99,7 @@ def test_a_lock_that_nobody_holds_is_no_running_cloud(tmp_path: Path, monkeypatc
     assert checkout.running() is None
     with (tmp_path / "cloud.json").open() as asking:
         fcntl.flock(asking, fcntl.LOCK_SH)
-        assert checkout.running() is None, "two processes that ask at once are no running cloud"
+        assert checkout.running() is None, "two processes that ask at once are not a running cloud"
     with (tmp_path / "cloud.json").open("r+") as held:
         assert checkout.take_lock(held.fileno())
         assert checkout.running() == Cloud(7, 4999)
