@@ -18,10 +18,10 @@ export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-# A virtual environment works only in the folder where it was made: in a copy of the checkout, `nexus` would run the
-# original's code.
-ifneq ($(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -vF ' $(CURDIR)/.venv'),)
-$(error .venv was made in another folder and works only there. To make it here: rm -rf .venv*, and run this again)
+# A virtual environment works only where it was made, with the Python that made it: in a copy of the checkout, `nexus`
+# would run the original's code.
+ifneq ($(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -vF ' $(CURDIR)/.venv' || test -e .venv/bin/python || test ! -L .venv/bin/python || echo gone),)
+$(error .venv was made in another folder, or by a Python that is gone. To make another: rm -rf .venv* .local/python, and run this again)
 endif
 
 ENV ?= local

@@ -56,21 +56,24 @@ def test_debian_s_python_without_its_venv_package_is_named_in_one_line(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["plain", "with a space"])
-def test_the_virtual_environment_of_a_copied_checkout_is_not_used(name: str, tmp_path: Path) -> None:
+def test_a_virtual_environment_that_cannot_work_is_not_used(name: str, tmp_path: Path) -> None:
     original, copy = tmp_path / name, tmp_path / f"{name}-2"
     original.mkdir()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", ".venv"], cwd=original, check=True)
     shutil.copytree(original, copy, symlinks=True)
 
-    def made(folder: Path) -> tuple[int, str]:
+    def make(folder: Path) -> tuple[int, bool]:
         command = ["make", "-f", str(ROOT / "Makefile"), "help"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        return done.returncode, done.stderr
+        return done.returncode, "rm -rf .venv* .local/python" in done.stderr
 
-    assert made(original) == (0, "")
-    code, said = made(copy)
-    assert code == 2
-    assert "rm -rf .venv*" in said
+    assert make(tmp_path) == (0, False)
+    assert make(original) == (0, False)
+    assert make(copy) == (2, True)
+    python = original / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to(tmp_path / "uninstalled/python3.13")
+    assert make(original) == (2, True)
 
 
 @pytest.mark.parametrize("folder", ["plain", "with a space", "long" * 40])
