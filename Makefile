@@ -376,7 +376,7 @@ audit: .venv-check/ready ## Check the pinned packages for known vulnerabilities
 		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file > .local/log/audit.log 2>&1 && continue
 		grep -qE "could not be audited|Connection" .local/log/audit.log || { cat .local/log/audit.log; exit 1; }
 		echo "   advisories cannot be reached from here: checking only for withdrawn releases"
-		$(DEV)/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
+		.venv-check/bin/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
 		! grep -i yanked .local/log/audit.log
 	done
 
