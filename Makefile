@@ -443,7 +443,7 @@ integration: up .local/chromium ## Integration tests against the local cloud
 EXAMPLES := tests/e2e/test_django.py tests/e2e/test_own_tasks.py
 
 .PHONY: e2e
-e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
+e2e: up example-own-tasks django-network .local/chromium .local/axe/ready ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	$(call environment,$(CLOUD))
 	mkdir -p .local/log
@@ -455,7 +455,7 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	tail -n 1 .local/log/e2e-examples.log
 
 .PHONY: second
-second: .venv/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire
+second: .venv/ready .venv-sam/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire
 	@echo "Running the tests of the second emulator"
 	$(PYTEST) tests/second
 

@@ -1,6 +1,7 @@
 """What the Makefile's recipes do, with the programs that they call replaced."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,3 +75,29 @@ def test_a_source_that_is_renamed_or_deleted_is_a_change_to_build(make: Make, tm
     (tmp_path / SOURCES[1]).unlink()
     assert builds(make, tmp_path) == 3
     assert builds(make, tmp_path) == 3
+
+
+INSTALLED = {
+    "axe.violations": ".local/axe/ready",
+    "tests.support.browser": ".local/chromium",
+    '".venv-sam"': ".venv-sam/ready",
+    '".venv-second"': ".venv-second/ready",
+}
+"""What tests name, and the target that installs it."""
+
+
+def prerequisites(makefile: str, target: str) -> set[str]:
+    """A target's prerequisites, theirs, and what the recipe of `setup` makes."""
+    if target == "setup":
+        return set(re.findall(r"\.venv[\w-]*/ready", makefile.partition("\nsetup:")[2].partition("\n\n")[0]))
+    found = re.search(rf"^{re.escape(target)}:([^#\n]*)", makefile, re.MULTILINE)
+    direct = set(found[1].split()) if found else set()
+    return direct.union(*(prerequisites(makefile, one) for one in direct))
+
+
+@pytest.mark.parametrize("stage", ["programs", "integration", "e2e", "second"])
+def test_a_stage_that_is_run_alone_installs_what_its_tests_use(stage: str) -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / stage).glob("*.py"))
+    used = {target for name, target in INSTALLED.items() if name in tests}
+    assert used
+    assert used <= prerequisites((ROOT / "Makefile").read_text(), stage)
