@@ -21,7 +21,7 @@ export PYTHONUTF8 := 1
 # A virtual environment works only where it was made, with the Python that made it: in a copy of the checkout, `nexus`
 # would run the original's code.
 ifneq ($(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -vF ' $(CURDIR)/.venv' || test -e .venv/bin/python || test ! -L .venv/bin/python || echo gone),)
-$(error .venv was made in another folder, or by a Python that is gone. To make another: rm -rf .venv* .local/python, and run this again)
+$(error .venv was made in another folder, or by a Python that is gone. To set it up here: rm -rf .venv* .local/python, then run this again)
 endif
 
 ENV ?= local

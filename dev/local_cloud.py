@@ -60,7 +60,7 @@ _started: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class CloudError(Exception):
-    """The local cloud cannot be started; the message says why."""
+    """The local cloud cannot be started or stopped; the message says why."""
 
 
 def start(port: int | None = None) -> Cloud:
@@ -148,7 +148,7 @@ def short_of_disk() -> str | None:
 
 
 def stop() -> bool:
-    """Ends the cloud and its functions. False if none was running."""
+    """Ends the cloud and its functions. False if none was running. Raises CloudError if it does not end."""
     cloud = running()
     if cloud is None:
         return False
@@ -160,6 +160,8 @@ def stop() -> bool:
             time.sleep(0.05)
         if running() is None:
             break
+    else:
+        raise CloudError(f"process {cloud.pid} has not ended {SECONDS_TO_STOP} s after it was killed")
     if child := _started.pop(cloud.pid, None):
         child.wait()
     shutil.rmtree(cloud_folder() / "tmp", ignore_errors=True)
@@ -238,7 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"The local cloud does not start: {error}", file=sys.stderr)
             return 1
     elif command == "stop":
-        print("The local cloud has stopped" if stop() else "No local cloud was running")
+        try:
+            print("The local cloud has stopped" if stop() else "No local cloud was running")
+        except CloudError as error:
+            print(f"The local cloud does not stop: {error}", file=sys.stderr)
+            return 1
         return 0
     else:
         cloud = running()

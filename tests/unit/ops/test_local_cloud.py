@@ -1,7 +1,9 @@
 """The start of the local cloud: what it reports about the machine first, and that two starts do not mix."""
 
 import fcntl
+import os
 import shutil
+import signal
 import tempfile
 from collections import namedtuple
 from pathlib import Path
@@ -92,3 +94,15 @@ def test_the_variables_of_the_local_cloud_go_past_a_proxy(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert checkout.Cloud(1, 4566).exports()["no_proxy"] == exported
+
+
+def test_a_cloud_that_does_not_end_is_not_reported_as_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(local_cloud, "running", lambda: checkout.Cloud(4711, 4566))
+    monkeypatch.setattr(local_cloud, "SECONDS_TO_STOP", 0)
+    monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given))
+    assert local_cloud.main(["stop"]) == 1
+    assert "process 4711 has not ended" in capsys.readouterr().err
+    assert sent == [(4711, signal.SIGTERM), (4711, signal.SIGKILL)]
