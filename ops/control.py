@@ -71,7 +71,7 @@ def resume(queue: str, reserved: int = 0) -> Switched:
 
 
 def _switch(queue: str, *, enabled: bool) -> Switched:
-    source = _settled(queue, _changeable)
+    source = _source(queue)
     before = str(source["State"])
     if before != ("Enabled" if enabled else "Disabled"):
         client("lambda").update_event_source_mapping(UUID=source["UUID"], Enabled=enabled)
@@ -83,10 +83,9 @@ def concurrency(queue: str, maximum: int | None = None) -> Switched:
     """Limits the queue to `maximum` concurrent sandboxes (2 to 1000, SQS's own range); None only reads the setting."""
     source = _source(queue)
     if maximum is not None:
-        source = _settled(queue, _changeable)
         client("lambda").update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum})
         wanted = {"MaximumConcurrency": maximum}
-        source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and _changeable(s))
+        source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and s["State"] in ("Enabled", "Disabled"))
     state = str(source["State"])
     return Switched(queue, state, state, source.get("ScalingConfig", {}).get("MaximumConcurrency"))
 
@@ -103,11 +102,6 @@ def _source(queue: str) -> Any:
     if source is None:
         raise Problem(f"{queue} has no event source", do=REPAIR)
     return source
-
-
-def _changeable(source: Any) -> bool:
-    """Whether Lambda accepts a change; while one is in progress, it returns ResourceInUseException."""
-    return source["State"] in ("Enabled", "Disabled")
 
 
 def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:

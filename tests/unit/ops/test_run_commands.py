@@ -1,12 +1,10 @@
 """`nexus send`, `result`, `revoke` and `inspect` of a stack in moto: what a person is shown."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 
 from nexus import clock
 from nexus.backend import backend
@@ -357,53 +355,6 @@ def test_an_event_source_that_is_missing_or_does_not_change_is_reported(monkeypa
     monkeypatch.setattr(control, "event_source", lambda _: None)
     with pytest.raises(Problem, match="users has no event source"):
         control.pause("users")
-
-
-class EventSource:
-    """A queue's event source as in AWS: a change takes a while, and no other one is accepted meanwhile."""
-
-    def __init__(self, state: str, settled: str) -> None:
-        self.states = [state, state, settled]
-        self.scaling = {"MaximumConcurrency": 7}
-
-    def look(self, _queue: str) -> Any:
-        seen = {"UUID": "u", "State": self.states[0], "ScalingConfig": self.scaling}
-        self.states = self.states[1:] or self.states
-        return seen
-
-    def update_event_source_mapping(self, **given: Any) -> None:
-        if len(self.states) > 1:
-            raise ClientError({"Error": {"Code": "ResourceInUseException"}}, "UpdateEventSourceMapping")
-        self.scaling = given.get("ScalingConfig", self.scaling)
-        match given.get("Enabled"):
-            case None:
-                self.states = ["Updating", *self.states]
-            case True:
-                self.states = ["Enabling", "Enabled"]
-            case False:
-                self.states = ["Disabling", "Disabled"]
-
-    def get_function_concurrency(self, **_: str) -> Any:
-        return {}
-
-
-@pytest.mark.parametrize(("before", "settled"), [("Disabling", "Disabled"), ("Enabling", "Enabled")])
-def test_a_change_waits_for_the_end_of_the_one_before(
-    before: str, settled: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    catalogue.use("social.catalogue", tuple(QUEUES))
-    monkeypatch.setattr("time.sleep", lambda _: None)
-
-    def changed(change: Callable[[], control.Switched]) -> tuple[str, int | None]:
-        source = EventSource(before, settled)
-        monkeypatch.setattr(control, "client", lambda _: source)
-        monkeypatch.setattr(control, "event_source", source.look)
-        switched = change()
-        return switched.state, switched.concurrency
-
-    assert changed(lambda: control.pause("users")) == ("Disabled", 7)
-    assert changed(lambda: control.resume("users")) == ("Enabled", 7)
-    assert changed(lambda: control.concurrency("users", 9)) == (settled, 9)
 
 
 def test_a_ping_without_an_answer_is_revoked_and_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
