@@ -69,6 +69,8 @@ def start(port: int | None = None) -> Cloud:
     Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port if 4566 is taken. Raises CloudError if it
     is not installed, does not come up, or a setting is invalid.
     """
+    if (cloud := running()) and _is_up(cloud):
+        return cloud
     with _turn():
         return running() or _launched(port)
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 import tempfile
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,22 @@ def test_no_other_checkout_chooses_a_port_until_this_ones_cloud_has_its_own(
     assert local_cloud.start() == checkout.Cloud(1, 4566), "the turn has ended"
 
 
-def test_a_start_that_had_to_wait_returns_the_cloud_that_runs_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_waits_for_a_cloud_that_is_starting_and_not_for_other_checkouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        turns.append("waited")
+        yield
+
     monkeypatch.setattr(local_cloud, "running", lambda: checkout.Cloud(2, 4999))
-    assert local_cloud.start() == checkout.Cloud(2, 4999)
+    monkeypatch.setattr(local_cloud, "_turn", turn)
+    monkeypatch.setattr(local_cloud, "_is_up", lambda _: True)
+    assert (local_cloud.start(), turns) == (checkout.Cloud(2, 4999), [])
+    monkeypatch.setattr(local_cloud, "_is_up", lambda _: False)
+    assert (local_cloud.start(), turns) == (checkout.Cloud(2, 4999), ["waited"])
 
 
 @pytest.mark.parametrize(
