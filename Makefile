@@ -328,7 +328,7 @@ OUR_UNITS := tests/unit tests/security --ignore tests/unit/runtime --ignore test
 OLDER_DJANGO := PYTHONPATH="$(CURDIR)/.local/django-6.0"
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a separate local cloud
+test: setup .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a separate local cloud
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
 	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
@@ -336,7 +336,16 @@ test: setup ## Lint, types, unit tests, tests with programs, simulation, integra
 	trap '$(MAKE) -s stop > /dev/null' EXIT
 	for check in lint types; do $(MAKE) $$check; done
 	export NEXUS_COVERAGE="$(CURDIR)"
-	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
+	echo "Running the integration and end-to-end tests beside the others (.local/log/deployed.log)"
+	set -m # gives them a process group, which can be ended as a whole
+	$(MAKE) integration e2e > .local/log/deployed.log 2>&1 &
+	deployed=$$!
+	set +m
+	trap 'kill -- -$$deployed 2> /dev/null || true; $(MAKE) -s stop > /dev/null' EXIT
+	for check in unit programs simulation; do $(MAKE) $$check; done
+	wait $$deployed || { cat .local/log/deployed.log; exit 1; }
+	cat .local/log/deployed.log
+	$(MAKE) rights
 	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
