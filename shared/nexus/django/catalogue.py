@@ -43,10 +43,12 @@ def backends() -> dict[str, Backend]:
 def discovered() -> Iterator[Task]:
     """The tasks in the modules that may contain them. Raises ConfigurationError if a module cannot be imported."""
     seen = set()
-    for name in conf.modules():
+    names = conf.modules()
+    places = tuple(f"{name}." for name in names)
+    for name in names:
         for module in _with_submodules(name):
             for value in list(vars(importlib.import_module(module)).values()):
-                if isinstance(value, Task) and conf.allows(value.module_path) and value.module_path not in seen:
+                if isinstance(value, Task) and value.module_path.startswith(places) and value.module_path not in seen:
                     seen.add(value.module_path)
                     yield value
 

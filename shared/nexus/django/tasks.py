@@ -159,6 +159,7 @@ def _definition(  # noqa: PLR0917 - the parameters are the cache key
         rate_limit=rate_limit,
         hidden=hidden,
         positional=positional,
+        module=conf.CATALOGUE,
     )
 
 

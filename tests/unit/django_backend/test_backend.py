@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,7 +26,7 @@ from nexus import clock
 from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
-from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
+from nexus.django import Backend, conf, enqueue_many, enqueue_on_commit, policy
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
@@ -495,10 +496,17 @@ def test_a_function_within_a_function_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"max_attempts": 0}, "max_attempts"),
-        ({"time_limit": 901.0}, "time_limit"),
-        ({"backoff": (10.0, 1.0)}, "backoff"),
-        ({"rate_limit": 0.0}, "rate_limit"),
+        ({"max_attempts": 0}, "max_attempts must be"),
+        ({"max_attempts": "4"}, "max_attempts must be"),
+        ({"max_attempts": float("nan")}, "max_attempts must be"),
+        ({"time_limit": 901.0}, "time_limit must be"),
+        ({"time_limit": "60"}, "time_limit must be"),
+        ({"backoff": (10.0, 1.0)}, "backoff must be"),
+        ({"backoff": 10}, "backoff must be"),
+        ({"backoff": (10,)}, "backoff must be"),
+        ({"backoff": (10.0, float("inf"))}, "backoff must be"),
+        ({"rate_limit": 0.0}, "rate_limit must be"),
+        ({"rate_limit": "5/s"}, "rate_limit must be"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(options: dict[str, Any], fault: str) -> None:
@@ -558,9 +566,12 @@ def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_o
     [
         ({"NEXUS": {"STACK": "s", "COLOUR": "red"}}, "nexus.E001"),
         ({"NEXUS": {"STACK": "s", "RUN_DAYS": "soon"}}, "nexus.E001"),
+        ({"NEXUS": {"STACK": "s", "MODULES": "users.tasks"}}, "nexus.E001"),
         ({"NEXUS": {}}, "nexus.E002"),
+        ({"NEXUS": {"STACK": None}}, "nexus.E002"),
         ({"NEXUS": {"STACK": "s", "MODULES": ["no.such.module"]}}, "nexus.E003"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["not a queue"]}}}, "nexus.E004"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["café"]}}}, "nexus.E004"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": []}}}, "nexus.E005"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "OPTIONS": {"x": 1}}}}, "nexus.W001"),
     ],
@@ -581,6 +592,26 @@ def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call()
             project.add.enqueue(1)
         with pytest.raises(ConfigurationError, match="NEXUS has no STAK"):
             default_task_backend.get_result("x")
+
+
+def test_a_setting_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of `os.environ.get("SOME_VARIABLE")`."""
+    monkeypatch.delenv("NEXUS_STACK", raising=False)
+    with override_settings(NEXUS={"STACK": "s", "RUN_DAYS": None, "REGION": None, "MODULES": None}):
+        assert checks.run_checks() == []
+        assert (runtime_settings().run_days, "None" in str(runtime_settings())) == (7, False)
+
+
+def test_tasks_are_looked_for_in_apps_that_are_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module_app.py").write_text("")
+    (tmp_path / "package_app").mkdir()
+    for name in ("__init__", "tasks"):
+        (tmp_path / "package_app" / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    apps = ["nexus.django", "module_app", "package_app"]
+    with override_settings(NEXUS={"STACK": "s"}, INSTALLED_APPS=apps):
+        assert conf.allows("package_app.tasks.add")
+        assert not conf.allows("module_app.tasks.add")
 
 
 def test_eager_mode_is_refused_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:
