@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +87,9 @@ def perform(call: Call, run: Run) -> Returned:
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
-        value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
+        args = (*before, *call.args)
+        # In a context of its own: a language or time zone that the task activates is not the next one's.
+        value = normalize_json(copy_context().run(called, task, run, args, call.kwargs))
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=clock.now())

@@ -39,7 +39,7 @@ class Outbox(models.Model):
         return f"{self.task} {self.id}"
 
     @classmethod
-    def add(cls, task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> str:
+    def add(cls, task: AnyTask, /, *args: Any, using: str | None = None, **kwargs: Any) -> str:
         """Writes the task into the outbox of the database `using`. Returns the id that its result will have.
 
         Raises TypeError for arguments that are not JSON, InvalidTask for a task of another backend.

@@ -8,6 +8,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.tasks import TaskContext, task
+from django.utils import timezone, translation
 
 from nexus.django import policy
 from nexus.errors import Reject
@@ -91,6 +92,22 @@ def one_query() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
+
+
+@task
+def speak(language: str = "") -> str:
+    """Activates a language and a time zone, as for a user's mail. Those in which it began."""
+    before = f"{translation.get_language()} {timezone.get_current_timezone_name()}"
+    if language:
+        translation.activate(language)
+        timezone.activate("Asia/Tokyo")
+    return before
+
+
+@task
+async def speak_on_a_loop(language: str = "") -> str:
+    """The same from a coroutine."""
+    return str(speak.func(language))
 
 
 @task

@@ -27,6 +27,7 @@ from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
 from nexus.django import Backend, conf, enqueue_many, enqueue_on_commit, policy
+from nexus.django.models import Outbox
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
@@ -544,6 +545,16 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
         enqueue_on_commit(project.add, 1, b=2)
         assert sent.calls == []
     assert [json.dumps(args) for _, args in sent.calls] == ['{"args": [1], "kwargs": {"b": 2}}']
+
+
+def test_on_commit_refuses_a_wrong_call_before_the_commit(sent: SentTasks, database: None) -> None:
+    with pytest.raises(TypeError, match="argument 1 is not JSON"), transaction.atomic():
+        enqueue_on_commit(project.add, object())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"), transaction.atomic():
+        enqueue_on_commit(project.add, 1, task=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"):
+        Outbox.add(project.add, 1, task=2)
+    assert sent.calls == []
 
 
 def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_one(

@@ -72,10 +72,12 @@ def test_the_sender_continues_after_the_database_was_out_of_reach(
     monkeypatch.setattr(outbox, "send_pending", Mock(side_effect=results))
     monkeypatch.setattr("time.sleep", lambda _: None)
     out, err = StringIO(), StringIO()
+    monkeypatch.setattr(out, "flush", flushed := Mock())
     with pytest.raises(ValueError, match="a fault"):
         call_command("nexus_outbox", "--every=5", stdout=out, stderr=err)
 
     assert out.getvalue() == "sent 1, kept 0\n"
+    assert flushed.called, "a container's log shows each line at once"
     assert err.getvalue() == "the database: OperationalError: the database is restarting\n"
 
 

@@ -61,6 +61,15 @@ def test_an_asynchronous_task_is_ended_at_its_limit_and_cleans_up(sent: SentTask
     assert project.calls.count("ended") == 1
 
 
+@pytest.mark.parametrize("speak", [project.speak, project.speak_on_a_loop])
+def test_a_language_that_a_task_activates_is_not_the_next_tasks(speak: Any, sent: SentTasks) -> None:
+    results = [speak.enqueue("de"), speak.enqueue()]
+    sent.run()
+    for result in results:
+        result.refresh()
+        assert result.return_value == "en-us UTC"
+
+
 def test_an_asynchronous_task_that_blocks_its_loop_is_given_up_and_goes_no_further(sent: SentTasks) -> None:
     result = ended(sent, project.blocking)
     assert result.errors[0].exception_class is TimeLimitExceeded
