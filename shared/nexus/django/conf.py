@@ -47,7 +47,7 @@ EAGER = "nexus.eager"
 
 
 def given() -> Mapping[str, Any]:
-    """The setting NEXUS, without names that are None. Raises ConfigurationError if it is not a mapping of the names
+    """The setting NEXUS, without the names whose value is None. Raises ConfigurationError if it is not a mapping of the names
     above, or MODULES is not a list."""
     value = getattr(django_settings, "NEXUS", {})
     if not isinstance(value, Mapping):
