@@ -47,8 +47,10 @@ EAGER = "nexus.eager"
 
 
 def given() -> Mapping[str, Any]:
-    """The setting NEXUS, without the names whose value is None. Raises ConfigurationError if it is not a mapping of the names
-    above, or MODULES is not a list."""
+    """The setting NEXUS, without the names whose value is None.
+
+    Raises ConfigurationError if it is not a mapping of the names above, or MODULES is not a list.
+    """
     value = getattr(django_settings, "NEXUS", {})
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"NEXUS is a {type(value).__name__}: it must be a dictionary")
