@@ -77,8 +77,8 @@ class Backend(BaseTaskBackend):
         super().validate_task(task)
         if not task.func.__qualname__.isidentifier():  # a lambda's or a class's function has no importable path
             raise InvalidTask("Task function must be defined at a module level.")
-        if len(task.module_path) > 100:
-            raise InvalidTask(f"{task.module_path} has over 100 characters.")
+        if len(task.module_path) > 100 or not task.module_path.isascii():
+            raise InvalidTask(f"{task.module_path} must be ASCII, and at most 100 characters.")
         if not isinstance(task, Task):
             return
         for holds, rule in _RULES:

@@ -184,3 +184,7 @@ def no_json() -> object:
 
 def plain() -> None:
     """No task."""
+
+
+def café() -> None:  # noqa: PLC2401
+    """No task, because SQS does not take its name."""

@@ -69,7 +69,11 @@ class Cases(NexusTestCase):
 
     def test_the_outbox_is_in_the_tests_transaction(self) -> None:
         Outbox.add(project.add, 1)
+        self.assertNotEnqueued(project.add)
         assert Outbox.objects.count() == 1
+        assert self.send_outbox() == 1
+        self.assertEnqueued(project.add, 1)
+        assert not Outbox.objects.exists()
 
 
 class Failures(NexusTestCase):
