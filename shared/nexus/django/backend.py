@@ -1,5 +1,6 @@
 """The backend for `django.tasks`: checks and enqueues tasks, and reads results."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
@@ -154,9 +155,13 @@ class Backend(BaseTaskBackend):
         is invalid."""
         self._require_settings()
         self.validate_task(task)
-        if isinstance(task, Task):
-            return task
-        raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+        if not isinstance(task, Task):
+            raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+        if not conf.allows(task.module_path):
+            raise InvalidTask(f"{task.module_path} is in no module that may contain tasks: see NEXUS and its MODULES.")
+        if not isinstance(getattr(sys.modules[task.func.__module__], task.name, None), Task):
+            raise InvalidTask(f"{task.module_path} is not a task: a task must have the name of its function.")
+        return task
 
     def _require_settings(self) -> None:
         if self._fault is not None:

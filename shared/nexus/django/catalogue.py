@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import django
@@ -42,16 +43,14 @@ def backends() -> dict[str, Backend]:
 
 
 def discovered() -> Iterator[Task]:
-    """The tasks in the modules that may contain them. Raises ConfigurationError if a module cannot be imported."""
-    seen = set()
-    names = conf.modules()
-    places = tuple(f"{name}." for name in names)
-    for name in names:
-        for module in _with_submodules(name):
-            for value in list(vars(importlib.import_module(module)).values()):
-                if isinstance(value, Task) and value.module_path.startswith(places) and value.module_path not in seen:
-                    seen.add(value.module_path)
-                    yield value
+    """The tasks in the modules that may contain them, each at its own path: another name is for a changed one.
+
+    Raises ConfigurationError if a module cannot be imported.
+    """
+    for module in dict.fromkeys(chain.from_iterable(map(_with_submodules, conf.modules()))):
+        for name, value in list(vars(importlib.import_module(module)).items()):
+            if isinstance(value, Task) and value.module_path == f"{module}.{name}":
+                yield value
 
 
 def _with_submodules(name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ stack and queue it serves.
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -81,6 +82,7 @@ def _follow(*, setting: str, **_: Any) -> None:
 
     An invalid setting does not end the test here: Django makes its backends again, which report it, as does the check.
     """
+    modules.cache_clear()
     if setting != "NEXUS":
         return
     for made in task_backends.all(initialized_only=True):
@@ -89,6 +91,7 @@ def _follow(*, setting: str, **_: Any) -> None:
         apply()
 
 
+@cache
 def modules() -> Sequence[str]:
     """The modules that may contain tasks: NEXUS["MODULES"], or the module `tasks` of each installed app."""
     named = given().get("MODULES")

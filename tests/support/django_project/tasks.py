@@ -186,5 +186,8 @@ def plain() -> None:
     """No task."""
 
 
+by_another_name = task(plain)
+
+
 def café() -> None:  # noqa: PLC2401
     """No task, because SQS does not take its name."""

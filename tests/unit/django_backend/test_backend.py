@@ -27,6 +27,7 @@ from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
 from nexus.django import Backend, conf, enqueue_many, enqueue_on_commit, policy
+from nexus.django.catalogue import discovered
 from nexus.django.models import Outbox
 from nexus.eager import run_next
 from nexus.envelope import Envelope
@@ -249,6 +250,27 @@ def test_a_task_is_sent_within_a_transaction_and_not_after_it(sent: SentTasks, d
         result = project.add.enqueue(1)
         assert result.enqueued_at is not None
         assert len(sent.calls) == 1
+
+
+def test_what_the_function_would_not_find_is_refused_when_it_is_enqueued(sent: SentTasks, database: None) -> None:
+    with pytest.raises(InvalidTask, match=r"tasks\.plain is not a task: a task must have the name of its function"):
+        project.by_another_name.enqueue()
+    with override_settings(NEXUS={"STACK": "s", "MODULES": ["users.tasks"]}):
+        for refused in (project.add.enqueue, lambda n: Outbox.add(project.add, n)):
+            with pytest.raises(InvalidTask, match=r"tasks\.add is in no module that may contain tasks"):
+                refused(1)
+    assert sent.calls == []
+    assert not Outbox.objects.exists()
+
+
+def test_a_module_that_changes_anothers_task_changes_it_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"from {project.__name__} import flaky\nflaky = flaky.using(queue_name='emails')\n"
+    (tmp_path / "earlier_tasks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with override_settings(NEXUS={"STACK": "s", "MODULES": ["earlier_tasks", project.__name__]}):
+        assert [one.queue_name for one in discovered() if one.name == "flaky"] == ["default"]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
