@@ -11,7 +11,7 @@ from django.tasks import TaskContext, task
 from django.utils import timezone, translation
 
 from nexus.django import policy
-from nexus.errors import Reject
+from nexus.errors import Reject, TimeLimitExceeded
 
 calls: list[Any] = []
 held, over = threading.Event(), threading.Event()
@@ -77,6 +77,17 @@ def slow_query() -> None:
     """Runs a query that takes an hour."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(3600)")
+
+
+@policy(time_limit=1.0)
+@task
+def slow_query_given_up() -> str:
+    """Ends with a result of its own when its time is over."""
+    try:
+        slow_query.func()
+    except TimeLimitExceeded:
+        return "given up"
+    return "done"
 
 
 @policy(time_limit=1.0)

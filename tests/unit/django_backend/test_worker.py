@@ -90,6 +90,12 @@ def test_a_query_that_the_limit_cut_off_does_not_spoil_the_connection_for_the_ne
 
 
 @pytest.mark.programs
+def test_a_task_that_catches_its_limit_does_not_spoil_the_connection_either(sent: SentTasks, postgresql: Any) -> None:
+    assert ended(sent, project.slow_query_given_up).return_value == "given up"
+    assert ended(sent, project.one_query).return_value == 42
+
+
+@pytest.mark.programs
 def test_a_connection_is_kept_from_task_to_task_on_a_loop_too(sent: SentTasks, postgresql: Any) -> None:
     assert ended(sent, project.one_query).return_value == 42
     first = postgresql.connection
