@@ -68,7 +68,8 @@ def perform(call: Call, run: Run) -> Returned:
 
     Closes connections before and after, as Django does around a request, so that a connection that the database closed
     while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
-    task_started, and task_finished if no further attempt follows.
+    task_started, and task_finished if no further attempt follows. What a receiver of task_finished raises is only
+    logged: the task's work is done, and would be done again.
     """
     task = find(run.task)
     record = RunRecord(
@@ -92,12 +93,12 @@ def perform(call: Call, run: Run) -> Returned:
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=clock.now())
-            task_finished.send(sender, task_result=result_of(task, failed, task.backend))
+            task_finished.send_robust(sender, task_result=result_of(task, failed, task.backend))
         raise
     else:
         ended = result_of(task, replace(record, status="SUCCESS", ended_at=clock.now()), task.backend)
         object.__setattr__(ended, "_return_value", value)
-        task_finished.send(sender, task_result=ended)
+        task_finished.send_robust(sender, task_result=ended)
         return Returned(value=value)
     finally:
         _close_old_connections(callers)

@@ -485,6 +485,29 @@ def test_signals_of_a_failure(sent: SentTasks, signals: list[Any]) -> None:
     ]
 
 
+def test_a_receiver_that_fails_after_the_task_changes_nothing_for_it(
+    sent: SentTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        seen.append(task_result.status)
+        raise OSError("the metrics server is away")
+
+    task_finished.connect(receive)
+    try:
+        results: list[Any] = [project.flaky.enqueue(0), project.fail.enqueue()]
+        sent.run()
+    finally:
+        task_finished.disconnect(receive)
+    for result in results:
+        result.refresh()
+    assert seen == ["SUCCESSFUL", "FAILED"], "flaky would have four attempts"
+    assert results[0].return_value == "at last"
+    assert results[1].errors[0].exception_class is project.Broken
+    assert caplog.text.count("send_robust() (the metrics server is away)") == 2
+
+
 def test_what_is_not_sent_is_not_signalled(
     sent: SentTasks, signals: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
