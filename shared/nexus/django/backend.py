@@ -159,7 +159,7 @@ class Backend(BaseTaskBackend):
             raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
         if not conf.allows(task.module_path):
             raise InvalidTask(f"{task.module_path} is in no module that may contain tasks: see NEXUS and its MODULES.")
-        if not isinstance(getattr(sys.modules[task.func.__module__], task.name, None), Task):
+        if not isinstance(getattr(sys.modules.get(task.func.__module__), task.name, None), Task):
             raise InvalidTask(f"{task.module_path} is not a task: a task must have the name of its function.")
         return task
 
