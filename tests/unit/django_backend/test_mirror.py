@@ -658,8 +658,11 @@ def test_a_back_fill_that_was_killed_continues_after_its_last_page(
     with pytest.raises(KeyboardInterrupt):
         backfill("posts")
     assert Progress.objects.get().rows == 10
-    assert "posts: 25 rows done" in backfill("posts")
-    assert len(written) == 35, "the page that was not known to be done comes again, and no other"
+    said = backfill("posts")
+    assert "posts: continues an interrupted run after 10 rows" in said
+    assert "posts: 25 rows done" in said
+    assert "continues" not in backfill("posts")
+    assert len(written) == 35 + 25, "the page that was not known to be done comes again, and no other"
     backfill()
     assert differing() == []
 
