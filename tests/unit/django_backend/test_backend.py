@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import django
 import pytest
+from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
@@ -23,6 +24,7 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from nexus import clock
+from nexus import settings as runtime
 from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
@@ -650,6 +652,18 @@ def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call()
             default_task_backend.get_result("x")
 
 
+@pytest.mark.parametrize(("settings", "stack"), [({"STACK": "s"}, "s"), ({"STAK": "s"}, "")])
+def test_the_settings_apply_before_any_task_is_imported(
+    settings: dict[str, Any], stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For `AsyncResult`, `nexus.periodic` and `social.django.network`, which use no backend of Django's."""
+    monkeypatch.delenv("NEXUS_STACK", raising=False)
+    with override_settings(NEXUS=settings):
+        runtime.configure({})  # as in a new process
+        apps.get_app_config("nexus").ready()
+        assert runtime_settings().stack == stack
+
+
 def test_a_setting_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of `os.environ.get("SOME_VARIABLE")`."""
     monkeypatch.delenv("NEXUS_STACK", raising=False)
@@ -664,8 +678,8 @@ def test_tasks_are_looked_for_in_apps_that_are_packages(tmp_path: Path, monkeypa
     for name in ("__init__", "tasks"):
         (tmp_path / "package_app" / f"{name}.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    apps = ["nexus.django", "module_app", "package_app"]
-    with override_settings(NEXUS={"STACK": "s"}, INSTALLED_APPS=apps):
+    installed = ["nexus.django", "module_app", "package_app"]
+    with override_settings(NEXUS={"STACK": "s"}, INSTALLED_APPS=installed):
         assert conf.allows("package_app.tasks.add")
         assert not conf.allows("module_app.tasks.add")
 
