@@ -16,6 +16,7 @@ from typing import Any
 
 import django
 from django.apps import apps
+from django.core.cache import caches
 from django.db import connections
 from django.tasks import TaskContext, task_backends
 from django.tasks.signals import task_finished, task_started
@@ -66,7 +67,7 @@ def _with_submodules(name: str) -> Iterator[str]:
 def perform(call: Call, run: Run) -> Returned:
     """Calls a Django task's function. The worker runs this.
 
-    Closes connections before and after, as Django does around a request, so that a connection that the database closed
+    Closes connections before and after, as Django does around a request, so that one that the database or a cache closed
     while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
     task_started, and task_finished if no further attempt follows. What a receiver of task_finished raises is only
     logged: the task's work is done, and would be done again.
@@ -84,6 +85,8 @@ def perform(call: Call, run: Run) -> Returned:
     sender = type(task.get_backend())
     callers = _callers_connections()
     _close_old_connections(callers)
+    if not settings().backend:
+        caches.close_all()
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.db import connections
 from django.tasks import TaskResultStatus
 
@@ -59,6 +60,14 @@ def test_an_asynchronous_task_is_ended_at_its_limit_and_cleans_up(sent: SentTask
     assert "endless has used its 1 s" in result.errors[0].traceback
     assert project.calls[-1] == "ended", "nothing of it runs on"
     assert project.calls.count("ended") == 1
+
+
+def test_a_caches_connection_of_before_the_freeze_is_not_used(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(caches["default"], "close", lambda: closed.append(bool(project.calls)))
+    project.add.enqueue(1)
+    sent.run()
+    assert closed == [False], "before the task"
 
 
 @pytest.mark.parametrize("speak", [project.speak, project.speak_on_a_loop])
