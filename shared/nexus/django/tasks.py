@@ -196,8 +196,11 @@ def policy[T: AnyTask](
     }
 
     def set_policy(task: T) -> T:
+        if not isinstance(task, DjangoTask):
+            raise TypeError(f"{task!r} is not a task: @policy goes above @task")
         if not isinstance(task, Task):
-            raise TypeError(f"{task!r} is not a task of nexus.django.Backend: @policy goes above @task")
+            backend = type(task.get_backend()).__name__
+            raise TypeError(f"{task.module_path}: {backend} has no policies: TASKS must name nexus.django.Backend")
         return replace(task, **{name: value for name, value in given.items() if value is not None})
 
     return set_policy

@@ -562,6 +562,16 @@ def test_a_policy_that_cannot_be_is_refused(options: dict[str, Any], fault: str)
         policy(**options)(project.add)
 
 
+def test_a_policy_for_what_has_none_says_where_it_belongs() -> None:
+    wrong: Any = project.plain
+    with pytest.raises(TypeError, match="is not a task: @policy goes above @task"):
+        policy(max_attempts=2)(wrong)
+    with override_settings(TASKS={"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}):
+        made = task(project.plain)
+        with pytest.raises(TypeError, match=r"tasks\.plain: ImmediateBackend has no policies: TASKS must name nexus"):
+            policy(max_attempts=2)(made)
+
+
 def test_what_the_backend_supports() -> None:
     assert isinstance(task_backends["default"], Backend)
     assert default_task_backend.supports_defer
