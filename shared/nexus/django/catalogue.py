@@ -67,7 +67,7 @@ def _with_submodules(name: str) -> Iterator[str]:
 def perform(call: Call, run: Run) -> Returned:
     """Calls a Django task's function. The worker runs this.
 
-    Closes connections before and after, as Django does around a request, so that one that the database or a cache closed
+    Closes connections before and after, as Django does around a request, so that one that a database or cache closed
     while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
     task_started, and task_finished if no further attempt follows. What a receiver of task_finished raises is only
     logged: the task's work is done, and would be done again.
