@@ -109,7 +109,7 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
 
     Call it in the transaction of the change, which is that of the database `using`: by default the queryset's own, or
     the one that the model's rows are written to. Returns the number of rows; sends one message per hundred. Raises
-    LookupError for a model without a mirror.
+    LookupError for a model without a mirror, ValueError for a row without a primary key.
     """
     if isinstance(rows, QuerySet):
         model = rows.model
@@ -121,6 +121,10 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
         if not rows:
             return 0
         model = type(rows[0])
+        if not all(row._is_pk_set() for row in rows):  # type: ignore[attr-defined]  # django-stubs leaves it out
+            raise ValueError(
+                f"{model._meta.label}: a row has no primary key, as after some bulk_create: pass a queryset"
+            )
         using = using or router.db_for_write(model, instance=rows[0])
     its = [mirror for mirror in conf.mirrors().values() if mirror.is_of(model)]
     if not its:

@@ -391,6 +391,13 @@ def test_a_row_that_cannot_be_is_a_dead_letter_with_the_reason_and_holds_up_no_o
     assert users.get("2") is not None
 
 
+def test_rows_of_a_bulk_creation_that_leaves_out_their_keys_are_refused(network: Tasks) -> None:
+    people = Person.objects.bulk_create([Person(first="A", email="a@example.com")], ignore_conflicts=True)
+    with pytest.raises(ValueError, match=r"project\.Person: a row has no primary key"):
+        mirrors.mirrored(people)
+    assert mirrors.mirrored(Person.objects.all()) == 1
+
+
 def test_a_row_that_cannot_be_written_now_holds_up_no_other(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror, seen, refused = mirrors.conf.mirrors()["users"], list[Any](), [True]
     sync = mirror.sync
