@@ -75,8 +75,9 @@ class Task(_Base):
 
     `max_attempts` counts all attempts: 1 by default, because only an idempotent task may be retried. `backoff` is
     (base, cap) in seconds of the waits between attempts. `time_limit` is in seconds per attempt. `unique` allows one
-    live run with the same arguments. `rate_limit` is how many runs start per second, across all workers. `secret` lists
-    parameters whose values no run record, command or page shows; they exist only in the message.
+    live run with the same arguments; those by position and by name are not the same. `rate_limit` is how many runs
+    start per second, across all workers. `secret` lists parameters whose values no run record, command or page shows;
+    they exist only in the message.
     """
 
     max_attempts: int = 1
