@@ -65,9 +65,12 @@ def _changed(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> N
     send(mirror, [mirror.sent_of(instance)], using)
 
 
-def _moving(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
+def _moving(mirror: Mirror[Any], *, instance: Any, using: str, raw: bool, **_: Any) -> None:
     """Sends the old key of a row whose key changes, so that its item is removed."""
-    if instance._state.adding or list(mirror.attributes) == ["pk"]:
+    if list(mirror.attributes) == ["pk"] or not instance._is_pk_set():
+        return
+    made = all(field.has_default() or field.has_db_default() for field in instance._meta.pk_fields)
+    if instance._state.adding and made and not raw:  # Django inserts it; with a given key, it first tries an update
         return
     before = mirror.model._base_manager.using(using).filter(pk=instance.pk).values_list(*mirror.attributes).first()
     if before is not None and (key := key_in(before)) != mirror.key_of(instance):

@@ -469,6 +469,15 @@ def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
     assert differing() == []
 
 
+def test_an_edge_that_is_saved_over_another_by_its_key_leaves_nothing_of_that(network: Tasks) -> None:
+    ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
+    edge = Follow.objects.create(follower=ada, followed=bob)
+    deliver(network)
+    Follow(pk=edge.pk, follower=bob, followed=cy).save()
+    deliver(network)
+    assert differing() == []
+
+
 def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None:
     ada, bob = person("Ada"), person("Bob")
     one, two = (Post.objects.create(author=ada, words=str(n)) for n in range(2))
