@@ -155,7 +155,7 @@ def _fill(
     on_fault: OnFault,
 ) -> Report:
     done, written, present, faulty = start, 0, 0, 0
-    for some in batched(islice(rows, start, None), AT_ONCE, strict=False):
+    for some in batched(islice(rows, start, None), AT_ONCE):
         writes: dict[tuple[str, ...], Write] = {}
         for number, row in enumerate(some, done + 1):
             try:
