@@ -16,7 +16,10 @@ from ops import catalogue
 from ops.aws import client, in_parallel
 
 POLL = 1.0
-"""Seconds between two polls of a stream."""
+"""Seconds between two polls of a run's or a queue's log."""
+
+A_SECOND = 5.0
+"""FilterLogEvents that a stream of events may send: the quota of an account, in the regions where it is smallest."""
 
 OVERLAP = 30.0
 """Seconds by which a poll overlaps the previous one: CloudWatch Logs ingests lines late."""
@@ -173,6 +176,10 @@ def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
         time.sleep(POLL)
 
 
+PHRASES = 2
+"""The requests of `events` for each queue."""
+
+
 def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
     """The attempts that ended since `start`, in order."""
     client("logs")
@@ -225,4 +232,4 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
         start = max(start, began - OVERLAP)
         for key in [key for key in seen if key[3] < start - OVERLAP]:
             del seen[key]
-        time.sleep(POLL)
+        time.sleep(max(POLL, PHRASES * len(queues) / A_SECOND))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from nexus.client import AsyncResult
 from nexus.runs.record import RunRecord
-from ops import catalogue, logs
+from ops import aws, catalogue, logs
 from ops.cli import common
 from ops.main import main
 from ops.problems import ExitCode
@@ -151,6 +152,55 @@ def test_a_run_that_is_revoked_at_the_end_of_an_attempt_is_one_event(monkeypatch
         ("r-1", "revoked", 1),
         ("r-2", "revoked", 0),
     ]
+
+
+# --- CloudWatch Logs answers few requests a second ---
+
+
+@pytest.fixture
+def throttled(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """An account in which others use up the quota for a while: the first five requests are refused."""
+    refused = [json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})] * 5
+
+    def answered(request: Any, **_: Any) -> AWSResponse:
+        body = refused.pop() if refused else json.dumps({"events": [line(1)]})
+        made = AWSResponse(request.url, 400 if "__type" in body else 200, {}, None)
+        made._content = body.encode()
+        return made
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("botocore.retries.bucket.TokenBucket.acquire", lambda *_, **__: True)  # it would wait
+    aws._client.cache_clear()
+    aws.client("logs").meta.events.register("before-send.cloudwatch-logs.FilterLogEvents", answered)
+    yield refused
+    aws._client.cache_clear()
+
+
+def test_a_log_is_read_though_requests_are_throttled_for_a_while(throttled: list[str]) -> None:
+    assert [one.id for one in logs.read("users", [], 0.0)] == ["1"]
+    assert not throttled
+
+
+@pytest.mark.parametrize(("queues", "seconds"), [(1, 1.0), (6, 2.4), (20, 8.0)])
+def test_a_stream_asks_no_more_often_than_an_account_may(
+    monkeypatch: pytest.MonkeyPatch, queues: int, seconds: float
+) -> None:
+    asked: list[str] = []
+
+    def read(queue: str, *_: Any) -> Iterator[logs.Line]:
+        asked.append(queue)
+        return iter(())
+
+    def sleep(pause: float) -> None:
+        assert pause == pytest.approx(seconds)
+        assert len(asked) / pause <= 5.0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "read", read)
+    monkeypatch.setattr(logs, "client", lambda _: None)
+    monkeypatch.setattr("time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        list(logs.stream([f"q{n}" for n in range(queues)], NOW))
 
 
 # --- commands ---
