@@ -106,6 +106,8 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
     """Functions that only Lambda's metrics show dying: every invocation of their last busy minute was an error."""
+    if not queues:  # GetMetricData takes no empty list
+        return []
     queries: list[Any] = [
         {
             "Id": f"{name.lower()}{n}",

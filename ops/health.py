@@ -213,6 +213,8 @@ def changed_at(queue: str) -> float:
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
     """The age of each queue's oldest message, as CloudWatch last reported it within a quarter of an hour."""
+    if not queues:  # GetMetricData takes no empty list
+        return {}
     now = datetime.now(UTC)
     queries: list[Any] = [
         {
@@ -292,13 +294,19 @@ def _queue_state(
 
 
 def of_stack(deployment: Deployment) -> list[Finding]:
-    """Findings from the stack's CloudFormation status."""
+    """Findings from the stack's CloudFormation status, and from its outputs if it is complete."""
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
+    if status == "REVIEW_IN_PROGRESS":
+        what = "the stack has nothing but a change set that was not executed"
+        return [Finding("failed", stack, what, "Deploy it: `make deploy ENV=...`.")]
     if status.endswith("_IN_PROGRESS"):
         return [Finding("warning", stack, f"the stack is {status}", "Wait for the deployment to end.")]
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
-        return []
+        if deployment.queues:
+            return []
+        do = "Is another --stack meant? Else add outputs <Queue>QueueUrl to its template."
+        return [Finding("failed", stack, "none of the stack's outputs names a queue", do)]
     if status == "UPDATE_ROLLBACK_COMPLETE":
         do = "The previous version is running. Fix the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]

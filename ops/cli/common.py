@@ -254,18 +254,27 @@ def closest(name: str, names: Sequence[str]) -> str:
 
 def the_queue(name: str) -> str:
     """Returns the name if the connected stack has that queue. Raises Problem if not."""
-    from ops import catalogue
-
-    if name not in catalogue.queues():
-        raise usage(f"There is no queue {name!r}", do=closest(name, catalogue.queues()))
+    queues = _queues()
+    if name not in queues:
+        raise usage(f"There is no queue {name!r}", do=closest(name, queues))
     return name
 
 
 def the_queues(name: str | None) -> list[str]:
-    """That queue, or all of the stack's queues if no name is given."""
+    """That queue, or all of the stack's queues if no name is given. Raises Problem if the stack has no queues."""
+    return list(_queues()) if name is None else [the_queue(name)]
+
+
+def _queues() -> Sequence[str]:
+    from nexus.settings import settings
     from ops import catalogue
 
-    return list(catalogue.queues()) if name is None else [the_queue(name)]
+    queues = catalogue.queues()
+    if not queues:
+        why = "None of its outputs names one: it is another application's, or its deployment has not succeeded."
+        do = "`nexus status` shows its state."
+        raise Problem(f"The stack {settings().stack} has no queues", why, do, ExitCode.UNREACHABLE)
+    return queues
 
 
 def the_task(name: str) -> "Task[Any, Any]":

@@ -76,13 +76,13 @@ def monitor(
     from ops.cli import watch
     from ops.cli.monitor import Monitor
 
-    if options.json:
-        common.connect()
-        output.emit(Monitor().poll())
-        return ExitCode.DONE
-    if not once and not output.fancy():
+    if not once and not options.json and not output.fancy():
         raise usage("monitor needs a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
+    common.the_queues(None)
+    if options.json:
+        output.emit(Monitor().poll())
+        return ExitCode.DONE
     if once:
         watch.show_once(deployment)
     else:
