@@ -69,15 +69,16 @@ def _client(service: str) -> Any:
 
     from nexus.settings import settings
 
-    retries: dict[str, Any] = {"mode": "standard", "max_attempts": _patience["attempts"]}
-    if service == "logs":
-        retries = {"mode": "adaptive", "max_attempts": _patience["log_attempts"]}
+    few = service == "logs"
     return _session().create_client(
         service,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or settings().region or None,
         config=Config(
             max_pool_connections=32,
-            retries=retries,
+            retries={
+                "mode": "adaptive" if few else "standard",
+                "max_attempts": _patience["log_attempts" if few else "attempts"],
+            },
             connect_timeout=_patience["connect_timeout"],
             read_timeout=_patience["read_timeout"],
         ),

@@ -4,7 +4,7 @@ All requests run concurrently. Times are in seconds; a value that AWS does not r
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -239,25 +239,44 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
 
 
 def rule_states() -> list[RuleState]:
-    """The stack's rules, by task."""
+    """The stack's rules, by task.
+
+    A name with a hyphen that is no task's is a rule of another stack: `nexus-dev-ada` beside `nexus-dev`.
+    """
     prefix = f"{settings().stack}-"
     pages = client("events").get_paginator("list_rules").paginate(NamePrefix=prefix)
-    return sorted(
-        (
-            RuleState(r["Name"].removeprefix(prefix), r.get("ScheduleExpression", ""), r.get("State") == "ENABLED")
-            for page in pages
-            for r in page["Rules"]
-        ),
-        key=lambda rule: rule.task,
-    )
+    tasks = () if catalogue.missing() else catalogue.tasks()
+    found = [
+        RuleState(r["Name"].removeprefix(prefix), r.get("ScheduleExpression", ""), r.get("State") == "ENABLED")
+        for page in pages
+        for r in page["Rules"]
+    ]
+    return sorted((r for r in found if r.task in tasks or "-" not in r.task), key=lambda rule: rule.task)
+
+
+def described_alarms() -> Iterator[Any]:
+    """The stack's alarms, as CloudWatch describes them.
+
+    Leaves out those of another stack whose name begins with this one's: they watch what is not this stack's.
+    """
+    stack, queues = settings().stack, catalogue.queues()
+    names = (settings().queue_name, settings().dead_letter_queue_name, settings().function_name)
+    own = {stack, *(name(queue) for queue in queues for name in names)}
+    for page in client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack}-"):
+        for alarm in page["MetricAlarms"]:
+            watched = {d["Value"] for d in alarm.get("Dimensions", ()) if d["Name"] in _WATCHED}
+            elsewhere = any(name.startswith(f"{stack}-") for name in watched - own)
+            if not elsewhere or alarm["AlarmName"].startswith(tuple(f"{stack}-{queue}-" for queue in queues)):
+                yield alarm
+
+
+_WATCHED = ("QueueName", "FunctionName", "ScheduleGroup")
 
 
 def _alarms() -> list[AlarmState]:
-    pages = client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
     return [
         AlarmState(a["AlarmName"], a.get("StateValue", "INSUFFICIENT_DATA"), a.get("AlarmDescription", ""))
-        for page in pages
-        for a in page["MetricAlarms"]
+        for a in described_alarms()
     ]
 
 

@@ -88,6 +88,39 @@ def test_another_application_s_stack_is_not_one_without_dead_letters(
     assert "none of the stack's outputs names a queue. Is another --stack meant?" in capsys.readouterr().out
 
 
+def alarm(name: str, dimension: str, watched: str) -> None:
+    aws.client("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS",
+        MetricName="m",
+        Dimensions=[{"Name": dimension, "Value": watched}],
+        Statistic="Sum",
+        Period=300,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=0,
+    )
+
+
+@pytest.mark.usefixtures("cloud", "environment")
+def test_a_stack_whose_name_begins_with_this_one_s_is_another() -> None:
+    catalogue.use("social.catalogue", ("users", "media"))
+    for stack in ("nexus-test", "nexus-test-ada"):
+        rule = f"{stack}-cleanup_old_posts"
+        aws.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="DISABLED")
+        alarm(f"{stack}-users-dead", "QueueName", f"{stack}-users-dead")
+        alarm(f"{stack}-media-errors", "FunctionName", f"{stack}-media")
+        alarm(f"{stack}-schedules-dropped", "ScheduleGroup", stack)
+    alarm("nexus-test-users-age", "QueueName", "nexus-test-gone")  # this stack's, though what it watches is gone
+    assert [rule.task for rule in health.rule_states()] == ["cleanup_old_posts"]
+    assert {one.name for one in health._alarms()} == {
+        "nexus-test-users-dead",
+        "nexus-test-media-errors",
+        "nexus-test-schedules-dropped",
+        "nexus-test-users-age",
+    }
+
+
 @pytest.mark.parametrize(
     ("state", "what", "do"),
     [

@@ -162,16 +162,18 @@ def throttled(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
     """An account in which others use up the quota for a while: the first five requests are refused."""
     refused = [json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})] * 5
 
-    def answered(request: Any, **_: Any) -> AWSResponse:
+    def answered(request: Any, **_: Any) -> Any:
         body = refused.pop() if refused else json.dumps({"events": [line(1)]})
-        made = AWSResponse(request.url, 400 if "__type" in body else 200, {}, None)
+        headers: Any = {}
+        made: Any = AWSResponse(request.url, 400 if "__type" in body else 200, headers, None)
         made._content = body.encode()
         return made
 
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("botocore.retries.bucket.TokenBucket.acquire", lambda *_, **__: True)  # it would wait
     aws._client.cache_clear()
-    aws.client("logs").meta.events.register("before-send.cloudwatch-logs.FilterLogEvents", answered)
+    events: Any = aws.client("logs").meta.events
+    events.register("before-send.cloudwatch-logs.FilterLogEvents", answered)
     yield refused
     aws._client.cache_clear()
 

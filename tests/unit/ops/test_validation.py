@@ -113,7 +113,7 @@ def aws(environment: None, monkeypatch: pytest.MonkeyPatch) -> Aws:
             **{name: answer(value) for name, value in methods.items()},
             exceptions=SimpleNamespace(ResourceNotFoundException=KeyError, NotFoundException=KeyError),
         )
-        for module in (validation, doctor):
+        for module in (validation, doctor, health):
             monkeypatch.setattr(module, "client", lambda _: made)
         monkeypatch.setattr(validation, "runtime_client", lambda _: made)
         monkeypatch.setattr("nexus.aws.sdk.client", lambda _: made)
