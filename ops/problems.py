@@ -94,6 +94,7 @@ _REFUSED = {
     "AuthFailure",
 }
 _BUSY = {"TooManyRequestsException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "SlowDown"}
+_CHANGING = {"ResourceInUseException", "ResourceConflictException", "OperationAbortedException"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError"}
 
 
@@ -110,6 +111,8 @@ def _of_client_error(error: BaseException) -> Problem:
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
         do = "`nexus status` shows what is missing, `nexus repair` restores it."
         return Problem(f"A part of the stack is missing: {operation} found nothing", message, do)
+    if code in _CHANGING:
+        return Problem(f"{operation}: it is being changed already", message, "Try again in a minute.")
     if "hrottl" in code or code in _BUSY:
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
     return Problem(f"{operation} failed: {code}", message)

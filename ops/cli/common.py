@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from nexus import version as package
 from ops import audit
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import ExitCode, Problem, explained, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,14 +92,27 @@ def _names(arguments: Any) -> Any:
 
 
 def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
-    """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0."""
-    from ops.cli.output import report
+    """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0.
+
+    An error in the middle of a change, and Ctrl-C, say what had been done by then.
+    """
+    from ops.cli.output import note, report
 
     try:
         with audit.changing(change):
             code = function()
             if code:
                 change.outcome = change.outcome or f"ended with {int(code)}"
+    except KeyboardInterrupt:
+        if change.so_far:
+            note(f"Interrupted. Before that: {change.so_far}.")
+        raise
+    except Exception as error:
+        problem = explained(error) if change.so_far else None
+        if problem is None:
+            raise
+        why = f"{problem.why.rstrip('.')}. Before that: {change.so_far}.".removeprefix(". ")
+        raise Problem(problem.what, why, problem.do, problem.code) from error
     finally:
         if change.missing is not None:
             report(change.complaint(), as_json=options.json)

@@ -1,5 +1,6 @@
 """Commands about one task or run: send, result, revoke, logs."""
 
+import itertools
 import json
 import sys
 import time
@@ -348,10 +349,13 @@ def revoke(
     if ids:
         common.confirm(deployment, f"Revoke {what} in {deployment.stack}?", yes=yes)
 
+    counted = itertools.count(1)
+
     def stop(run_id: str) -> dict[str, Any]:
         handle: AsyncResult[Any] = AsyncResult(run_id)
         before = handle.status
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
+        audit.note_progress(f"{next(counted):,} of {len(ids):,} runs were dealt with")
         return {"id": run_id, "before": before, "status": after, "means": records.meaning(before, after)}
 
     outcomes = in_parallel(stop, ids)

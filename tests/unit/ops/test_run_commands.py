@@ -1,10 +1,15 @@
 """`nexus send`, `result`, `revoke` and `inspect` of a stack in moto: what a person is shown."""
 
+import itertools
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus import clock
 from nexus.backend import backend
@@ -16,7 +21,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import catalogue, control, diagnosis, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, diagnosis, finding, live, logs, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
@@ -341,8 +346,107 @@ def test_resume_gives_back_the_concurrency_that_was_deployed(
     lambda_ = Lambda(reserved)
     monkeypatch.setattr(control, "client", lambda _: lambda_)
     monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
-    control.resume(queue, deployed)
+    assert control.resume(queue, deployed).changed == bool(changes)
     assert lambda_.changes == changes
+
+
+def test_resume_says_that_it_gave_back_a_concurrency_of_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lambda_ = Lambda(0)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
+    assert main(["resume", "users", "--yes"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "users is resumed.\n"
+    lambda_.reserved = None
+    assert main(["resume", "users", "--yes"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "users was Enabled already.\n"
+
+
+class Changing(Lambda):
+    """An event source that someone else is disabling: until that is done, Lambda refuses to change it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.states = ["Disabling", "Disabling", "Disabled"]
+        self.maximum = 2
+
+    def event_source(self, _: str) -> Any:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return {"UUID": "u", "State": state, "ScalingConfig": {"MaximumConcurrency": self.maximum}}
+
+    def update_event_source_mapping(self, **given: Any) -> None:
+        if self.states != ["Disabled"]:
+            raise ClientError({"Error": {"Code": "ResourceInUseException"}}, "UpdateEventSourceMapping")
+        self.changes.append(given)
+        self.states = ["Enabled" if given.get("Enabled") else "Disabled"]
+        self.maximum = given.get("ScalingConfig", {}).get("MaximumConcurrency", self.maximum)
+
+
+@pytest.mark.parametrize("change", [control.resume, partial(control.concurrency, maximum=7)])
+def test_a_change_waits_for_the_one_in_progress(
+    change: Callable[[str], control.Switched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lambda_ = Changing()
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda_.event_source)
+    assert change("users").changed
+    assert len(lambda_.changes) == 1
+
+
+# --- purge ---
+
+
+def waiting_messages(count: int) -> str:
+    """Runs of `users` whose messages wait; the URL of its queue."""
+    url = queue_url(settings().queue_name("users"))
+    for _ in range(count):
+        boto3.client("sqs").send_message(QueueUrl=url, MessageBody=sent().encode())
+    return url
+
+
+def test_a_purge_leaves_what_was_sent_after_the_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = waiting_messages(3)
+    counted_at = int(time.time() * 1000)
+    while int(time.time() * 1000) <= counted_at:  # SQS gives times in milliseconds
+        time.sleep(0.0005)
+    waiting_messages(2)
+    monkeypatch.setattr(control, "PURGE_THREADS", 1)
+    assert control.purge("users", until=counted_at / 1000).messages == 3
+    found = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]
+    assert len(found) == 2
+
+    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at / 1000)
+    assert main(["purge", "users", "--yes"]) == ExitCode.DONE
+    assert "Fewer than were counted" in capsys.readouterr().err
+    monkeypatch.undo()
+
+
+def test_a_purge_ends_at_ctrl_c_and_says_how_far_it_got(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting_messages(1)
+    pages = itertools.count()
+
+    def receive(_: str, **__: Any) -> list[Any]:
+        return [] if next(pages) > 1000 else [{"Attributes": {"SentTimestamp": "1"}}]
+
+    def purge_page(*_: Any) -> control.Purged:
+        return control.Purged(messages=1, runs=1)
+
+    def interrupted(so_far: str, note: Any = audit.note_progress) -> None:
+        note(so_far)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(control, "_receive", receive)
+    monkeypatch.setattr(control, "purge_page", purge_page)
+    monkeypatch.setattr(audit, "note_progress", interrupted)
+    assert main(["purge", "users", "--yes"]) == ExitCode.INTERRUPTED
+    assert "Interrupted. Before that: " in capsys.readouterr().err
+    assert next(pages) < 1000
 
 
 def test_an_event_source_that_is_missing_or_does_not_change_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
