@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.cli import commands, common, output
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Each command imports the heavy modules it needs, so that --help and completion are instant.
     """
     common.forget()
+    _open_streams()
     # Messages held for reading are released before the process exits, as after Ctrl-C.
     with suppress(ValueError):  # not the main thread: a test
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -56,6 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report(problem, as_json=as_json)
         return int(problem.code)
     return int(code or ExitCode.DONE)
+
+
+def _open_streams() -> None:
+    """Gives a process that was started without stdin, stdout or stderr (`>&-`, some daemons) the null device there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _of_typer(error: Any) -> "Problem":

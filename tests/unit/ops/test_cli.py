@@ -534,6 +534,35 @@ def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
     return make
 
 
+def test_a_send_that_another_error_stopped_says_which() -> None:
+    failed = SendFailed({"r-1": "the limit of 4 s"})
+    failed.__cause__ = TimeoutError("the limit of 4 s")
+
+    problem = explained(failed)
+
+    assert problem is not None
+    assert (problem.what, problem.code) == ("not sent: r-1: the limit of 4 s", ExitCode.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">/dev/full", 1, "nexus: No space left on device\n"),
+        ("--json >/dev/full", 1, '{"error": {"what": "No space left on device"'),
+        (">&-", 0, ""),
+        ("<&- >/dev/null", 0, ""),
+    ],
+)
+def test_a_stream_that_is_full_or_closed_is_no_traceback(streams: str, code: int, said: str) -> None:
+    command = f"{sys.executable} -c 'from ops.main import main; raise SystemExit(main())' cost --plan {streams}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
 def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
     assert explained(ValueError("a bug")) is None
 
@@ -563,7 +592,9 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
         (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
         (_no_credentials, 3, "No AWS credentials"),
         (_no_connection, 3, "does not respond"),
-        (lambda: _client_error("ExpiredToken"), 3, "rejects the credentials"),
+        (lambda: _client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
+        (lambda: _client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
+        (lambda: _client_error("ResourceInUseException"), 1, "it is being changed already"),
         (lambda: _client_error("AccessDenied"), 4, "was denied"),
         (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
         (lambda: _client_error("Throttling"), 1, "throttles"),
