@@ -550,7 +550,6 @@ def test_a_send_that_another_error_stopped_says_which() -> None:
         (">/dev/full", 1, "nexus: No space left on device\n"),
         ("--json >/dev/full", 1, '{"error": {"what": "No space left on device"'),
         (">&-", 0, ""),
-        ("<&- >/dev/null", 0, ""),
     ],
 )
 def test_a_stream_that_is_full_or_closed_is_no_traceback(streams: str, code: int, said: str) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -431,6 +432,18 @@ def test_a_queue_that_was_purged_a_moment_ago_is_emptied_letter_by_letter(monkey
 
 
 # --- not to the end ---
+
+
+def test_a_process_without_stdin_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with `<&-`, or under some daemons."""
+    give_up()
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["dlq", "drop", "default"]) == ExitCode.NOT_CONFIRMED
+    assert "stdin is not a terminal" in capsys.readouterr().err
+    assert len(letters()) == 1
+    sys.stdin.close()
 
 
 @pytest.fixture

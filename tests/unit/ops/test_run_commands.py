@@ -1,6 +1,7 @@
 """`nexus send`, `result`, `revoke` and `inspect` of a stack in moto: what a person is shown."""
 
 import itertools
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -113,7 +114,50 @@ def test_the_output_names_the_command_that_shows_the_result(capsys: pytest.Captu
     assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
 
 
+def test_the_id_of_a_run_is_known_though_the_wait_for_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["send", "ping", "--wait"]) == ExitCode.INTERRUPTED
+    run_id = capsys.readouterr().err.removeprefix("Sent: ").strip()
+    assert AsyncResult[Any](run_id).status == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["send", "ping", "--timeout", "5m"], "--wait"),
+        (["schedule", "run", "cleanup_old_posts", "--timeout", "5m"], "--wait"),
+        (["result", new_id(), "--timeout", "5m"], "--follow"),
+    ],
+)
+def test_a_timeout_without_a_wait_is_refused(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == ExitCode.USAGE
+    assert f"Give {option} too." in capsys.readouterr().err
+
+
 # --- result ---
+
+
+@pytest.mark.parametrize("words", [["--follow", "--timeout", "0s"], []])
+def test_several_runs_are_one_document_for_programs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [sent().id, sent().id]
+    assert main(["result", *ids, *words, "--json"]) == (ExitCode.STILL_RUNNING if words else ExitCode.DONE)
+    shown = capsys.readouterr()
+    assert [one["id"] for one in json.loads(shown.out)] == ids
+    if words:
+        assert f"`nexus result {' '.join(ids)} --follow`" in json.loads(shown.err)["error"]["do"]
+
+
+def test_several_schedules_that_are_run_are_one_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["cleanup_old_posts", "update_trending_hashtags"]
+    assert main(["schedule", "run", *names, "--json"]) == ExitCode.DONE
+    assert [one["task"] for one in json.loads(capsys.readouterr().out)] == names
+    assert main(["schedule", "run", names[0], "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["task"] == names[0]
 
 
 def test_several_runs_are_shown_one_below_the_other(capsys: pytest.CaptureFixture[str]) -> None:
