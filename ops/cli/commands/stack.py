@@ -39,13 +39,14 @@ def status() -> int:
     where = deployment.endpoint or f"account {deployment.account_id}"
     output.line(f"{deployment.stack}  {deployment.status}  {deployment.stage}  {deployment.region}  {where}")
     output.line()
+    narrow = output.is_narrow()
     output.table(
         [
             {
                 "queue": queue.name,
-                "priority": queue.priority,
+                **({} if narrow else {"priority": queue.priority}),
                 "waiting": queue.waiting if queue.present else "missing",
-                "in flight": queue.in_flight if queue.present else "-",
+                "flight" if narrow else "in flight": queue.in_flight if queue.present else "-",
                 "delayed": queue.delayed if queue.present else "-",
                 "oldest": output.age(queue.oldest),
                 "dead": queue.dead if queue.dead_present else "missing",
@@ -55,7 +56,7 @@ def status() -> int:
             }
             for queue in found.queues
         ],
-        right=("priority", "waiting", "in flight", "delayed", "oldest", "dead", "at once"),
+        right=("priority", "waiting", "in flight", "flight", "delayed", "oldest", "dead", "at once"),
     )
     scheduled = [rule for rule in found.rules if rule.expression]
     on = sum(rule.on for rule in scheduled)

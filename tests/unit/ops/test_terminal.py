@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from ops.cli import output
 from ops.logs import Event, Line
@@ -106,3 +108,41 @@ def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None
     assert "[red]task[/]" in printed
     assert "[link=x]why" in printed
     assert not set(printed) & OBEYED
+
+
+# --- widths ---
+
+RUN = "01a203f2-0000-7000-8000-000000000001"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+@pytest.mark.parametrize("error", ["short", "word " * 14, "例外" * 30])
+def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
+    columns: int, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = _Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output.table([{"id": RUN, "task": "send_content_digest_email", "ago": 7, "error": error.strip()}], right=("ago",))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    first = shown.splitlines()[2]
+    assert f"{RUN}  send_content_digest_email" in first
+    assert "…" not in shown
+    # What folds is the error, if the terminal has room for a part of it.
+    lines = shown.splitlines()[2:]
+    fits = columns >= 36 + 25 + 3 + 24 + 3 * 2
+    assert all(cell_len(line) <= columns for line in lines) or not fits
+    assert len(lines) == 1 or fits
+    assert "".join(line[68:].strip() for line in lines).replace(" ", "") == error.replace(" ", "")
+
+
+@pytest.mark.parametrize(("columns", "narrow"), [(80, True), (120, False)])
+def test_a_narrow_terminal_is_known(columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert output.is_narrow() == narrow
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not output.is_narrow()
