@@ -7,13 +7,13 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
 from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client, in_parallel
+from ops.spans import of_day
 
 POLL = 1.0
 """Seconds between two polls of a run's or a queue's log."""
@@ -43,10 +43,9 @@ class Line:
     @property
     def text(self) -> str:
         """The line for people: time, level, message, then the fields that not every line has; a traceback below it."""
-        moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
         message = self.message.replace("\n", "\n    ")
-        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{message}  {rest}".rstrip()
+        line = f"{of_day(self.at)}.{int(self.at * 1000) % 1000:03} {self.level:<8}{message}  {rest}".rstrip()
         traceback = str(self.fields.get("exception", ""))
         return line + "".join(f"\n    {text}" for text in traceback.splitlines())
 

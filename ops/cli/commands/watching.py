@@ -57,7 +57,7 @@ def events(
             reason = f"  {event.reason}" if event.reason else ""
             attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             output.line(
-                f"{output.time_of(event.at)[11:]}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"
+                f"{spans.of_day(event.at)}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"
                 f"  {event.seconds:8.3f}s{attempt}{reason}",
                 style if event.outcome != "success" else None,
             )

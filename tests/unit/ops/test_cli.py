@@ -18,7 +18,7 @@ from ops.cli import common, output
 from ops.dead_letters import Outcome
 from ops.health import Finding, Severity
 from ops.live import LiveRun
-from ops.logs import Event
+from ops.logs import Event, Line
 from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from ops.validation import Check
@@ -264,6 +264,15 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
 )
 def test_spans_of_time(text: str, expected: float) -> None:
     assert spans.seconds(text) == expected
+
+
+def test_a_time_of_day_has_its_date_unless_it_is_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    midnight = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("time.time", lambda: midnight + 30)
+    assert spans.of_day(midnight) == "00:00:00"
+    assert spans.of_day(midnight - 1) == "2026-11-27 23:59:59"
+    assert Line("i", midnight - 0.5, "users", "said", "INFO").text == "2026-11-27 23:59:59.500 INFO    said"
+    assert Line("i", midnight, "users", "said", "INFO").text == "00:00:00.000 INFO    said"
 
 
 @pytest.mark.parametrize(
