@@ -338,6 +338,19 @@ def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
     assert live._scheduled("sent-in-the-meantime") is None
 
 
+def test_of_very_many_schedules_only_the_first_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (f"s-{n}" for n in range(1000))
+    held = LiveRun("z-held", "ping", "users", "PENDING", 1000.0)
+    monkeypatch.setattr(live, "LISTED", 20)
+    monkeypatch.setattr(live, "_schedules", lambda: names)
+    monkeypatch.setattr(live, "_scheduled", lambda name: held if name == held.id else None)
+    found(monkeypatch, held, LiveRun("z-other", "ping", "users", "PENDING", 1100.0))
+    seen = live.scheduled(["users"], limit=5)
+    assert [(run.id, run.scheduled_by) for run in seen.runs] == [("z-held", "Scheduler"), ("z-other", "SQS")]
+    assert seen.more
+    assert next(names) == "s-20"
+
+
 # --- what a run that has started waits for ---
 
 
