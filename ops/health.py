@@ -112,7 +112,7 @@ def check(deployment: Deployment) -> Health:
         functions = {q: pool.submit(_function, q) for q in names}
         oldest = pool.submit(_oldest, names)
         rules = pool.submit(rule_states)
-        alarms = pool.submit(_alarms)
+        alarms = pool.submit(_alarms, names)
         parts = pool.submit(_of_parts, deployment)
         money = pool.submit(_of_budgets)
     queues = tuple(
@@ -254,12 +254,12 @@ def rule_states() -> list[RuleState]:
     return sorted((r for r in found if r.task in tasks or "-" not in r.task), key=lambda rule: rule.task)
 
 
-def described_alarms() -> Iterator[Any]:
-    """The stack's alarms, as CloudWatch describes them.
+def described_alarms(queues: Sequence[str]) -> Iterator[Any]:
+    """The alarms of a stack with these queues, as CloudWatch describes them.
 
     Leaves out those of another stack whose name begins with this one's: they watch what is not this stack's.
     """
-    stack, queues = settings().stack, catalogue.queues()
+    stack = settings().stack
     names = (settings().queue_name, settings().dead_letter_queue_name, settings().function_name)
     own = {stack, *(name(queue) for queue in queues for name in names)}
     for page in client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack}-"):
@@ -273,10 +273,10 @@ def described_alarms() -> Iterator[Any]:
 _WATCHED = ("QueueName", "FunctionName", "ScheduleGroup")
 
 
-def _alarms() -> list[AlarmState]:
+def _alarms(queues: Sequence[str]) -> list[AlarmState]:
     return [
         AlarmState(a["AlarmName"], a.get("StateValue", "INSUFFICIENT_DATA"), a.get("AlarmDescription", ""))
-        for a in described_alarms()
+        for a in described_alarms(queues)
     ]
 
 

@@ -127,10 +127,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if status["DetectionStatus"] == "DETECTION_FAILED":
         reason = status.get("DetectionStatusReason", "no reason given")
         yield Finding("warning", deployment.stack, f"drift detection failed for a part ({reason})", "Try again.")
-    pages = cloudformation.describe_stack_resource_drifts(
-        StackName=deployment.stack, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"]
-    )
-    for drift in pages["StackResourceDrifts"]:
+    for drift in _drifts(deployment.stack):
         name = drift["LogicalResourceId"]
         if drift["StackResourceDriftStatus"] == "DELETED":
             yield Finding("failed", name, "it was deleted by hand", REPAIR)
@@ -149,6 +146,17 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if left_out := not_checked(resources):
         do = "CloudFormation compares no resources of these types here; the checks above look at some."
         yield Finding("unchecked", deployment.stack, f"not checked: {left_out}", do)
+
+
+def _drifts(stack: str) -> Iterator[Any]:
+    """The resources that differ from the template, page by page."""
+    request: dict[str, Any] = {"StackName": stack, "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"]}
+    while True:
+        response = client("cloudformation").describe_stack_resource_drifts(**request)
+        yield from response["StackResourceDrifts"]
+        if "NextToken" not in response:
+            return
+        request["NextToken"] = response["NextToken"]
 
 
 def _cut(text: str, most: int = 80) -> str:

@@ -185,9 +185,10 @@ def repair(yes: common.Yes = False) -> int:
                 )
         try:
             common.confirm(deployment, f"Restore {len(changes)} parts of {deployment.stack}?", yes=yes)
-        except Problem:
+        except (Problem, KeyboardInterrupt):
             repairing.forget(deployment, made)
             raise
+        audit.note_progress(f"CloudFormation was told to restore {len(changes)} parts, and goes on with it")
         repairing.execute(deployment, made)
         audit.note_outcome("; ".join(changes))
         if lost:
@@ -264,7 +265,13 @@ def rollback(
     moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
     common.confirm(deployment, f"Roll the functions of {deployment.stack} back ({shown})?", yes=yes)
-    versions.move(moves)
+    done: list[str] = []
+
+    def moved(one: versions.Moved) -> None:
+        done.append(f"{one.queue} {one.before} -> {one.after}")
+        audit.note_progress(", ".join(done))
+
+    versions.move(moves, moved)
     common.done({"moved": moves}, f"{shown}.")
     if not options.json:
         output.note("The next deployment that changes a function publishes and uses a new version again.")

@@ -1,5 +1,6 @@
 """`nexus monitor`: how it divides a terminal, folds segments into their jobs, and what its keys do."""
 
+import os
 import sys
 import time
 from concurrent.futures import Future
@@ -262,6 +263,17 @@ def test_a_firing_whose_id_looks_like_a_segments_is_a_run_of_its_own(monkeypatch
 )
 def test_what_a_terminal_sends_is_keys(typed: str, pressed: list[str]) -> None:
     assert keys.named(typed) == pressed
+
+
+def test_a_terminal_that_has_gone_away_ends_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end of file is always ready to be read, so that the view would be drawn without a pause."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading) as gone:
+        monkeypatch.setattr("sys.stdin", gone)
+        pressed = keys.Keys()
+        pressed._before = []
+        assert pressed.read(5.0) == ["q"]
 
 
 def test_a_selection_moves_and_stays_with_its_run_when_others_come() -> None:

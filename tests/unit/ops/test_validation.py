@@ -195,7 +195,11 @@ def drift(monkeypatch: pytest.MonkeyPatch, *states: str) -> dict[str, Any]:
     return {
         "detect_stack_drift": {"StackDriftDetectionId": "1"},
         "describe_stack_drift_detection_status": lambda **_: {"DetectionStatus": next(seen)},
-        "describe_stack_resource_drifts": {"StackResourceDrifts": drifted},
+        "describe_stack_resource_drifts": lambda **given: (
+            {"StackResourceDrifts": drifted[1:]}
+            if given.get("NextToken") == "t"
+            else {"StackResourceDrifts": drifted[:1], "NextToken": "t"}
+        ),
     }
 
 
