@@ -5,8 +5,9 @@ Uses CloudWatch Logs' FilterLogEvents with plain phrases, and checks the results
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from math import inf
 from typing import Any
 
@@ -147,14 +148,17 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
     start = (
         time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
     )
-    end = None if record.ended_at is None or record.status == "FAILURE" else record.ended_at + 60
+    end = None if record.ended_at is None else record.ended_at + 60
     seen: set[str] = set()
     while True:
         ended = not follow or handle.ready()
-        pages = in_parallel(lambda queue: list(read(queue, [run_id], start, end, patience=patience)), queues)
-        lines = sorted((line for page in pages for line in page if line.id not in seen), key=lambda line: line.at)
-        seen |= {line.id for line in lines}
-        yield from lines
+        found = [read(queue, [run_id], start, end, patience=patience) for queue in queues]
+        # The log of one queue is shown while it is read. Usually the queue is known.
+        logs: Sequence[Iterable[Line]] = found if len(found) == 1 else in_parallel(list, found)
+        for line in merge(*logs, key=lambda line: line.at):
+            if line.id not in seen:
+                seen.add(line.id)
+                yield line
         if ended:
             return
         time.sleep(POLL)

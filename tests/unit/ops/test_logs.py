@@ -134,6 +134,28 @@ def ends(number: int, **also: Any) -> dict[str, Any]:
     return {"message": "run ended", "task": "ping", "run_id": f"r-{number}", "outcome": "success", "attempt": 1, **also}
 
 
+def test_a_failed_run_s_log_is_read_to_its_end_and_shown_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not up to now: days of a busy queue's log may lie between."""
+    failure: dict[str, Any] = {"id": RUN, "queue": "users", "status": "FAILURE", "sent_at": NOW, "ended_at": NOW + 5}
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of(failure))
+    cloud = reading(monkeypatch, {"events": [line(1, RUN)], "nextToken": "t"}, {"events": [line(2, RUN)]})
+    lines = logs.of_run(RUN, None, follow=False)
+    assert next(lines).id == "1"
+    assert len(cloud.requests) == 1
+    assert [one.id for one in lines] == ["2"]
+    assert [request["endTime"] for request in cloud.requests] == [int((NOW + 65) * 1000)] * 2
+
+
+def test_the_log_of_a_run_whose_queue_is_not_known_is_looked_for_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue.use("social.catalogue", tuple(QUEUES))
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of({"id": RUN}))
+    at = {"users": 2.0, "media": 1.0, "emails": 3.0}
+    monkeypatch.setattr(
+        logs, "read", lambda queue, *_, **__: iter([logs.Line(queue, at[queue], queue, RUN)] if queue in at else [])
+    )
+    assert [one.id for one in logs.of_run(RUN, 60.0, follow=False)] == ["media", "users", "emails"]
+
+
 def test_each_event_comes_once_however_long_it_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     # More seconds than a poll looks back, twice: what is forgotten is older than any line that is read again.
     Growing(monkeypatch, iter([ends(n) for n in range(100)]))
