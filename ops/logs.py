@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
+from itertools import chain
 from math import inf
+from sys import intern
 from typing import Any
 
 from nexus.settings import settings
@@ -100,18 +102,20 @@ def read(
         request["logStreamNames"] = [stream]
     if phrases:
         request["filterPattern"] = " ".join(f'"{phrase}"' for phrase in phrases)
-    seen: set[str] = set()
+    before: set[str] = set()
     while True:
         try:
             response = logs.filter_log_events(**request)
         except logs.exceptions.ResourceNotFoundException:
             return  # The function has not run yet, so its log group does not exist.
         events = response.get("events", [])
+        seen: set[str] = set()
         for event in events:
             line = _line(event, queue)
-            if line.id not in seen and all(phrase in event["message"] for phrase in phrases):
-                seen.add(line.id)
+            if line.id not in before and line.id not in seen and all(phrase in event["message"] for phrase in phrases):
                 yield line
+            seen.add(line.id)
+        before = seen or before  # a page may begin with lines of the one before it
         if time.monotonic() > deadline:
             return
         if token := response.get("nextToken"):
@@ -166,16 +170,18 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
 
 def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
     """A queue's log lines of the last `back` seconds; with `follow`, new ones as they arrive."""
-    start, seen = time.time() - back, set[str]()
+    start, seen = time.time() - back, dict[str, float]()
     while True:
         began = time.time()
         for line in read(queue, [], start):
             if line.id not in seen:
-                seen.add(line.id)
+                if follow:
+                    seen[line.id] = line.at
                 yield line
         if not follow:
             return
         start = max(start, began - OVERLAP)
+        seen = {line_id: at for line_id, at in seen.items() if at >= start - 1.0}
         time.sleep(POLL)
 
 
@@ -187,8 +193,12 @@ def events(queues: Sequence[str], start: float, task: str | None = None, end: fl
     """The attempts that ended since `start`, in order."""
     client("logs")
     phrases = ["run ended"] if task is None else ["run ended", task]
-    pages = in_parallel(lambda queue: [*read(queue, phrases, start, end), *_revoked(queue, start, end)], list(queues))
-    found = [event for page in pages for line in page if (event := event_of(line)) and task in (None, event.task)]
+
+    def of(queue: str) -> list[Event]:
+        lines = chain(read(queue, phrases, start, end), _revoked(queue, start, end))
+        return [event for line in lines if (event := event_of(line)) and task in (None, event.task)]
+
+    found = [event for page in in_parallel(of, list(queues)) for event in page]
     # A run that is revoked at the end of an attempt writes both lines.
     ended = {(event.run_id, event.outcome) for event in found if event.attempt}
     found = [e for e in found if e.attempt or (e.run_id, e.outcome) not in ended]
@@ -211,9 +221,9 @@ def event_of(line: Line) -> Event | None:
     return Event(
         at=line.at,
         queue=line.group,
-        task=str(fields.get("task", "")),
+        task=intern(str(fields.get("task", ""))),  # there may be millions of events
         run_id=str(fields.get("run_id", "")),
-        outcome=outcome,
+        outcome=intern(outcome),
         attempt=int(fields.get("attempt", 0)),
         seconds=float(fields.get("duration", 0.0)) / 1000,
         reason=fields.get("reason") or fields.get("shortfall"),

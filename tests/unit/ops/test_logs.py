@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,6 +164,39 @@ def test_each_event_comes_once_however_long_it_is_followed(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         found.extend(event.run_id for event in logs.stream(["users"], NOW - 5.0))
     assert found == [f"r-{n}" for n in range(100)]
+
+
+def test_each_line_of_a_queue_comes_once_however_long_it_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Growing(monkeypatch, iter([{"message": str(n)} for n in range(100)]))
+    found: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(one.message for one in logs.of_queue("users", 60.0, follow=True))
+    assert found == [str(n) for n in range(100)]
+
+
+def test_events_are_kept_and_not_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of a busy queue has millions, each with the fields of its metrics."""
+    metrics = {"_aws": {"CloudWatchMetrics": [{"Dimensions": [["queue", "task"]]}]}, "function_arn": "a" * 80}
+    pages = [
+        [line(1, json.dumps(ends(n, **metrics))) for n in range(first, first + 100)] for first in range(0, 4000, 100)
+    ]
+
+    class Growing(CloudWatch):
+        def filter_log_events(self, **request: Any) -> dict[str, Any]:
+            events = pages.pop() if pages and "ended" in request["filterPattern"] else []
+            for n, event in enumerate(events):
+                event["eventId"] = f"{len(pages)}-{n}"
+            return {"events": events, **({"nextToken": "t"} if pages and events else {})}
+
+    monkeypatch.setattr(logs, "client", lambda _: Growing())
+    tracemalloc.start()
+    try:
+        found = logs.events(["users"], 0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 4000
+    assert peak / len(found) < 1000
 
 
 def test_a_run_that_is_revoked_at_the_end_of_an_attempt_is_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
