@@ -181,14 +181,14 @@ def test_events_are_kept_and_not_their_lines(monkeypatch: pytest.MonkeyPatch) ->
         [line(1, json.dumps(ends(n, **metrics))) for n in range(first, first + 100)] for first in range(0, 4000, 100)
     ]
 
-    class Growing(CloudWatch):
+    class Paged(CloudWatch):
         def filter_log_events(self, **request: Any) -> dict[str, Any]:
             events = pages.pop() if pages and "ended" in request["filterPattern"] else []
             for n, event in enumerate(events):
                 event["eventId"] = f"{len(pages)}-{n}"
             return {"events": events, **({"nextToken": "t"} if pages and events else {})}
 
-    monkeypatch.setattr(logs, "client", lambda _: Growing())
+    monkeypatch.setattr(logs, "client", lambda _: Paged())
     tracemalloc.start()
     try:
         found = logs.events(["users"], 0.0)
