@@ -241,7 +241,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
 def rule_states() -> list[RuleState]:
     """The stack's rules, by task.
 
-    A name with a hyphen that is no task's is a rule of another stack: `nexus-dev-ada` beside `nexus-dev`.
+    A name with a hyphen that is not a task's belongs to another stack: `nexus-dev-ada` beside `nexus-dev`.
     """
     prefix = f"{settings().stack}-"
     pages = client("events").get_paginator("list_rules").paginate(NamePrefix=prefix)

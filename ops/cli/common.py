@@ -284,7 +284,7 @@ def _queues() -> Sequence[str]:
 
     queues = catalogue.queues()
     if not queues:
-        why = "None of its outputs names one: it is another application's, or its deployment has not succeeded."
+        why = "None of its outputs names one: it is another application's, or its deployment failed."
         do = "`nexus status` shows its state."
         raise Problem(f"The stack {settings().stack} has no queues", why, do, ExitCode.UNREACHABLE)
     return queues

@@ -293,7 +293,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
             try:
                 moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name))
             except KeyboardInterrupt:
-                output.note(f"SQS goes on moving: `nexus dlq list {name}` counts what is left.")
+                output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
                 raise
             if moved is not None:
                 outcomes[name] = dead_letters.Outcome(done=moved, examined=count)

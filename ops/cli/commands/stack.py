@@ -188,7 +188,7 @@ def repair(yes: common.Yes = False) -> int:
         except (Problem, KeyboardInterrupt):
             repairing.forget(deployment, made)
             raise
-        audit.note_progress(f"CloudFormation was told to restore {len(changes)} parts, and goes on with it")
+        audit.note_progress(f"CloudFormation began to restore {len(changes)} parts, and continues")
         repairing.execute(deployment, made)
         audit.note_outcome("; ".join(changes))
         if lost:

@@ -178,7 +178,7 @@ def test_ctrl_c_later_does_not_stop_cloudformation_and_says_so(
     monkeypatch.setattr(repair, "_settled", settled)
     assert main(["repair", "--yes"]) == ExitCode.INTERRUPTED
     assert made.done == ["create_change_set", "execute_change_set"]
-    assert "CloudFormation was told to restore 1 parts, and goes on with it." in capsys.readouterr().err
+    assert "CloudFormation began to restore 1 parts, and continues." in capsys.readouterr().err
 
 
 def test_where_nothing_was_deleted_with_a_part_it_is_all(
