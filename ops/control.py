@@ -66,11 +66,11 @@ def pause(queue: str) -> Switched:
 def resume(queue: str, reserved: int = 0) -> Switched:
     """Undoes `pause`, and a reserved concurrency of 0 whatever set it.
 
-    `reserved` is the deployment's reserved concurrency for the upload function (0: none).
+    `reserved` is the function's reserved concurrency as deployed (0: none).
     """
     lambda_, function = client("lambda"), settings().function_name(queue)
     held = _reserved(queue) == 0
-    if held and reserved and queue == catalogue.upload_queue():
+    if held and reserved:
         lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
     elif held:
         lambda_.delete_function_concurrency(FunctionName=function)

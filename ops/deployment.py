@@ -62,10 +62,9 @@ class Deployment:
         names = [url.rpartition("/")[2].removeprefix(f"{self.stack}-") for url in urls]
         return tuple(name for name in names if not name.endswith("-dead"))
 
-    @property
-    def reserved_for_uploads(self) -> int:
-        """The media function's reserved concurrency as deployed; 0 if none."""
-        return int(self.parameters.get("MediaReservedConcurrency", 0))
+    def reserved(self, queue: str) -> int:
+        """The reserved concurrency of a queue's function as deployed (`MediaReservedConcurrency`); 0 if none."""
+        return int(self.parameters.get(f"{queue.capitalize()}ReservedConcurrency", 0))
 
 
 def choose(choice: Choice) -> str:

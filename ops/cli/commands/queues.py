@@ -25,12 +25,15 @@ def add_to(app: typer.Typer) -> None:
 
 def pause(queue: common.Queue, yes: common.Yes = False) -> int:
     """Stop a queue's function from taking messages. They wait in the queue; current runs finish."""
-    from ops import control
+    from ops import catalogue, control
 
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` starts it again.")
+    switched = control.pause(queue)
+    if catalogue.missing():
+        output.note("Without the catalogue it is not known whether uploads start this function: then they still do.")
+    return _switched(switched, f"{queue} is paused. `nexus resume {queue}` starts it again.")
 
 
 def resume(queue: common.Queue, yes: common.Yes = False) -> int:
@@ -40,7 +43,7 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue} is resumed.")
+    return _switched(control.resume(queue, deployment.reserved(queue)), f"{queue} is resumed.")
 
 
 def _switched(switched: "Switched", message: str) -> int:

@@ -74,11 +74,13 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
     for finding in findings:
         assert isinstance(finding, Finding)
         style = "red" if finding.severity == "failed" else "yellow"
-        mark = "wrong" if finding.severity == "failed" else "note"
-        output.line(f"{mark}: {finding.where}: {finding.what}. {finding.do}", style)
+        output.line(f"{_MARKS[finding.severity]}: {finding.where}: {finding.what}. {finding.do}", style)
     if not findings:
         output.line(nothing, "green")
 
+
+_MARKS = {"failed": "wrong", "warning": "warning", "unchecked": "partly", "note": "note"}
+"""The word for a finding of `nexus status`. The first two make its exit code 1."""
 
 _LABELS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
 """The word for a check, by its worst finding."""
@@ -134,7 +136,7 @@ def doctor(
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
-    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} note{'s' * (noted != 1)}."
+    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} warning{'s' * (noted != 1)}."
     output.line("No faults." if well else found_wrong, "green" if well else "red")
     return ExitCode.DONE if well else ExitCode.WRONG
 

@@ -15,6 +15,7 @@ from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
 from ops import catalogue, deployment, spans, validation
 from ops.cli import common, output
+from ops.cli.commands import stack
 from ops.dead_letters import Outcome
 from ops.health import Finding, Severity
 from ops.live import LiveRun
@@ -242,6 +243,13 @@ def test_validate_fails_where_status_and_doctor_do(
     assert "UsersQueue: it was changed by hand" in capsys.readouterr().out
     assert nexus("validate", "--json") == code
     assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
+
+
+def test_what_makes_the_exit_code_1_is_not_called_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    severities: tuple[Severity, ...] = ("failed", "warning", "unchecked", "note")
+    stack.print_findings(tuple(Finding(severity, "users", "so it is", "Do this.") for severity in severities))
+    words = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["wrong", "warning", "partly", "note"]
 
 
 def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:

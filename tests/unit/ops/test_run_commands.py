@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, diagnosis, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
@@ -391,7 +392,7 @@ class Lambda:
     [
         ("media", 0, 5, [5]),
         ("media", 0, 0, ["deleted"]),
-        ("users", 0, 5, ["deleted"]),
+        ("users", 0, 5, [5]),
         ("users", None, 5, []),
         ("media", 5, 5, []),
     ],
@@ -418,6 +419,26 @@ def test_resume_says_that_it_gave_back_a_concurrency_of_0(
     lambda_.reserved = None
     assert main(["resume", "users", "--yes"]) == ExitCode.DONE
     assert capsys.readouterr().out == "users was Enabled already.\n"
+
+
+def test_a_queue_is_resumed_as_it_was_deployed_though_its_catalogue_is_not_here(
+    network: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lambda_ = Lambda(0)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Disabled"})
+    monkeypatch.setattr(catalogue, "tasks", missing_catalogue)
+    where = deployment.connect(deployment.Choice())
+    monkeypatch.setattr(deployment, "connect", lambda _: replace(where, parameters={"MediaReservedConcurrency": "50"}))
+    assert main(["pause", "media", "--yes"]) == ExitCode.DONE
+    assert "not known whether uploads start this function" in capsys.readouterr().err
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
+    assert main(["resume", "media", "--yes"]) == ExitCode.DONE
+    assert lambda_.changes == [50]
+
+
+def missing_catalogue() -> Any:
+    raise Problem("The catalogue shop.tasks cannot be imported")
 
 
 class Changing(Lambda):
