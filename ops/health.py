@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from nexus.settings import settings
@@ -46,7 +47,8 @@ class QueueState:
 
     `oldest` is CloudWatch's age of the oldest message, delayed by minutes; None if it has none. `source` is the event
     source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` are whether the
-    queue and its dead-letter queue exist; `changed_at` is the function's last change (seconds since 1970).
+    queue and its dead-letter queue exist; `version` is the function's that is live, and
+    `changed_at` its last change (seconds since 1970).
     """
 
     name: str
@@ -63,6 +65,7 @@ class QueueState:
     present: bool = True
     dead_present: bool = True
     changed_at: float = 0.0
+    version: str = ""
 
     @property
     def paused(self) -> bool:
@@ -183,13 +186,13 @@ def event_source(queue: str) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def _function(queue: str) -> tuple[str, int | None, float]:
-    """A function's state (Active, Pending, Failed: why, missing), reserved concurrency, and last change."""
+def _function(queue: str) -> tuple[str, int | None, float, str]:
+    """A function's state (Active, Pending, Failed: why, missing), reserved concurrency, last change, and version."""
     lambda_ = client("lambda")
     try:
         configuration = versions.configuration(queue)
     except lambda_.exceptions.ResourceNotFoundException:
-        return "missing", None, 0.0
+        return "missing", None, 0.0, ""
     reserved = lambda_.get_function_concurrency(FunctionName=settings().function_name(queue))
     state = str(configuration.get("State", "Active"))
     if configuration.get("LastUpdateStatus") == "Failed":
@@ -198,7 +201,7 @@ def _function(queue: str) -> tuple[str, int | None, float]:
         state = f"{state}: {configuration.get('StateReason', '')}".rstrip(": ")
     changed = configuration.get("LastModified")
     changed_at = datetime.fromisoformat(changed).timestamp() if changed else 0.0
-    return state, reserved.get("ReservedConcurrentExecutions"), changed_at
+    return state, reserved.get("ReservedConcurrentExecutions"), changed_at, str(configuration.get("Version", ""))
 
 
 def reserved_concurrency(queue: str) -> int | None:
@@ -206,9 +209,10 @@ def reserved_concurrency(queue: str) -> int | None:
     return _function(queue)[1]
 
 
-def changed_at(queue: str) -> float:
-    """When a queue's function was last changed, in seconds since 1970; 0 if there is none."""
-    return _function(queue)[2]
+def live_version(queue: str) -> tuple[float, str]:
+    """When the version of a queue's function that is live was made, in seconds since 1970, and its number; 0 and empty
+    if there is none."""
+    return _function(queue)[2:]
 
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
@@ -285,12 +289,12 @@ def _queue_state(
     counts: "Future[Counts | None]",
     dead: "Future[Counts | None]",
     source: "Future[Mapping[str, Any] | None]",
-    function: "Future[tuple[str, int | None, float]]",
+    function: "Future[tuple[str, int | None, float, str]]",
     *,
     oldest: float | None,
 ) -> QueueState:
     there, dead_there, mapping = counts.result(), dead.result(), source.result()
-    state, reserved, changed_at = function.result()
+    state, reserved, changed_at, version = function.result()
     return QueueState(
         name=queue,
         priority=catalogue.priority(queue),
@@ -306,6 +310,7 @@ def _queue_state(
         present=there is not None,
         dead_present=dead_there is not None,
         changed_at=changed_at,
+        version=version,
     )
 
 
@@ -427,12 +432,15 @@ def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     short. Raises botocore's errors."""
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
-    checks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
-    checks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
-    checks += [lambda queue=queue: diagnosis.falling_short(queue.name, now, queue.changed_at) for queue in there]
+    checks: list[Any] = [
+        partial(look, queue.name, now, queue.changed_at, queue.version)
+        for look in (diagnosis.dying, diagnosis.failing, diagnosis.falling_short)
+        for queue in there
+    ]
     checks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
     *seen, silent = in_parallel(lambda examine: examine(), checks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
+    silent = [one for one in silent if not diagnosis.of_another_version(one, queues[one.queue].version)]
     dying = {one.queue: one for one in silent if not diagnosis.started_since(one)} | dying
     failing = [one for found in seen[len(there) : 2 * len(there)] for one in found]
     short = [one for found in seen[2 * len(there) :] for one in found]

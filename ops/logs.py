@@ -4,6 +4,7 @@ Uses CloudWatch Logs' FilterLogEvents with plain phrases, and checks the results
 """
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ class Line:
     level: str = ""
     stream: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
+
+    def is_of(self, version: str) -> bool:
+        """Whether a version of the function may have written it: Lambda's streams are named 2026/11/28/[7]1f2e..."""
+        found = re.search(r"\[(\d+)\]", self.stream)
+        return found is None or not version or found[1] == version
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nexus.settings import settings
 from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
-from ops.health import Counts, changed_at, event_source, queue_counts
+from ops.health import Counts, event_source, live_version, queue_counts
 from ops.problems import REPAIR
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Monitor:
             for name, count in zip(names, counts, strict=True)
             if count and count.in_flight > sum(run.queue == name for run in running)
         ]
-        dying = in_parallel(lambda name: diagnosis.dying(name, now, changed_at(name)), suspects)
+        dying = in_parallel(lambda name: diagnosis.dying(name, now, *live_version(name)), suspects)
         return (
             *(
                 f"{name}: the queue is missing. {REPAIR}"

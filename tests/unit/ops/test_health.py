@@ -179,9 +179,9 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ],
 )
 def test_the_state_of_a_function_says_why(lambda_: dict[str, Any], configuration: dict[str, str], state: str) -> None:
-    lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00"}
-    assert health._function("users") == (state, 4, 60.0)
-    assert (health.reserved_concurrency("users"), health.changed_at("users")) == (4, 60.0)
+    lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00", "Version": "7"}
+    assert health._function("users") == (state, 4, 60.0, "7")
+    assert (health.reserved_concurrency("users"), health.live_version("users")) == (4, (60.0, "7"))
 
 
 @pytest.mark.usefixtures("environment")
