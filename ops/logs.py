@@ -53,10 +53,9 @@ class Line:
     def text(self) -> str:
         """The line for people: time, level, message, then the fields that not every line has; a traceback below it."""
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
-        message = self.message.replace("\n", "\n    ")
-        line = f"{of_day(self.at)}.{int(self.at * 1000) % 1000:03} {self.level:<8}{message}  {rest}".rstrip()
-        traceback = str(self.fields.get("exception", ""))
-        return line + "".join(f"\n    {text}" for text in traceback.splitlines())
+        line = f"{of_day(self.at)}.{int(self.at * 1000) % 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        traceback = "".join(f"\n{text}" for text in str(self.fields.get("exception", "")).splitlines())
+        return (line + traceback).replace("\n", "\n    ")
 
 
 _EVERYWHERE = {

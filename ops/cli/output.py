@@ -161,7 +161,8 @@ def pairs(values: Mapping[str, Any]) -> None:
     given = {name: value for name, value in values.items() if value not in (None, "")}
     width = max((len(name) for name in given), default=0)
     for name, value in given.items():
-        text = safe(str(value))
+        # A further line of a value does not look like another name with its value.
+        text = safe(str(value)).replace("\n", "\n" + " " * (width + 2))
         if fancy():
             from rich.text import Text
 
@@ -266,7 +267,12 @@ def time_of(at: float | datetime | None) -> str:
     return "" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def flat(text: str) -> str:
+    """The text on one line."""
+    return " ".join(text.split())
+
+
 def cut(text: str, width: int) -> str:
     """Cuts one line to `width` characters; in a pipe nothing is cut."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width or not fancy() else flat[: width - 1] + "…"
+    text = flat(text)
+    return text if len(text) <= width or not fancy() else text[: width - 1] + "…"

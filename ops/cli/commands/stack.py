@@ -74,7 +74,7 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
     for finding in findings:
         assert isinstance(finding, Finding)
         style = "red" if finding.severity == "failed" else "yellow"
-        output.line(f"{_MARKS[finding.severity]}: {finding.where}: {finding.what}. {finding.do}", style)
+        output.line(output.flat(f"{_MARKS[finding.severity]}: {finding.where}: {finding.what}. {finding.do}"), style)
     if not findings:
         output.line(nothing, "green")
 
@@ -153,7 +153,7 @@ def print_check(name: str, findings: "tuple[Any, ...]", detail: str = "") -> Non
     label = next((label for severity, label in _LABELS.items() if severity in severities), "ok")
     output.line(f"{label:<8}{name}" + (f" ({detail})" if detail else ""), output.STYLES[label])
     for finding in findings:
-        output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+        output.line("        " + output.flat(f"{finding.where}: {finding.what}. {finding.do}"))
 
 
 _HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")

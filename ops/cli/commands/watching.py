@@ -54,7 +54,7 @@ def events(
             output.emit_line(event)
         else:
             style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""))
-            reason = f"  {event.reason}" if event.reason else ""
+            reason = f"  {output.flat(event.reason)}" if event.reason else ""
             attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             output.line(
                 f"{spans.of_day(event.at)}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from ops.cli import output
+from ops import logs
+from ops.cli import common, output
+from ops.cli.commands import stack
+from ops.health import Finding
 from ops.logs import Event, Line
+from ops.main import main
 from ops.problems import Problem
 
 HOSTILE = "".join(
@@ -110,9 +114,39 @@ def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None
     assert not set(printed) & OBEYED
 
 
-# --- widths ---
+# --- lines ---
 
 RUN = "01a203f2-0000-7000-8000-000000000001"
+FORGED = "no luck\nstatus  SUCCESS\nwrong: users: pay here"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: output.pairs({"status": "FAILURE", "error": FORGED}),
+        lambda: stack.print_findings((Finding("failed", "users", FORGED, "Do it."),)),
+        lambda: stack.print_check("a check", (Finding("failed", "users", FORGED, "Do it."),)),
+        lambda: output.line(Line("i", 0.0, "q", FORGED, "ERROR", fields={"reason": FORGED, "exception": FORGED}).text),
+    ],
+)
+def test_a_text_of_several_lines_forges_none(show: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
+    show()
+    printed = capsys.readouterr().out
+    assert "no luck" in printed
+    assert "\nstatus  SUCCESS" not in printed
+    assert "\nwrong: users: pay here" not in printed
+
+
+def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    event = Event(1.0, "users", "ping", RUN, "failure", 1, 0.1, FORGED)
+    monkeypatch.setattr(common, "connect", lambda: None)
+    monkeypatch.setattr(common, "the_queues", lambda _: ["users"])
+    monkeypatch.setattr(logs, "stream", lambda *_, **__: iter([event]))
+    assert main(["events", "--no-follow"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+# --- widths ---
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100, 200])
