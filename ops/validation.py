@@ -92,7 +92,7 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
     there = body if isinstance(body, Mapping) else template.load(body)
     here = _template_here(deployment)
     if here is None:
-        what = "not compared: this folder's template.yaml belongs to another application"
+        what = "not compared: there is no template.yaml here, or it belongs to another application"
         yield Finding("unchecked", deployment.stack, what, "Run it in the checkout that was deployed.")
         return
     differing = list(template.differences(here, there))
@@ -102,8 +102,10 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
-    """template.yaml of the working folder, else of this checkout; None if it is for another catalogue."""
-    path = next(path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file())
+    """template.yaml of the working folder, else of this checkout; None without one, or if it is for another catalogue."""
+    path = next((path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file()), None)
+    if path is None:
+        return None
     here = template.load(path.read_text())
     return (
         here
