@@ -102,7 +102,7 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
-    """template.yaml of the working folder, else of this checkout; None without one, or if it is for another catalogue."""
+    """template.yaml of the working folder, else of this checkout; None if there is none for this catalogue."""
     path = next((path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file()), None)
     if path is None:
         return None
