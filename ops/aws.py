@@ -69,15 +69,15 @@ def _client(service: str) -> Any:
 
     from nexus.settings import settings
 
-    few = service == "logs"
+    attempts = _patience["log_attempts" if service == "logs" else "attempts"]
     return _session().create_client(
         service,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or settings().region or None,
         config=Config(
             max_pool_connections=32,
             retries={
-                "mode": "adaptive" if few else "standard",
-                "max_attempts": _patience["log_attempts" if few else "attempts"],
+                "mode": "adaptive" if attempts > _patience["attempts"] else "standard",
+                "max_attempts": attempts,
             },
             connect_timeout=_patience["connect_timeout"],
             read_timeout=_patience["read_timeout"],

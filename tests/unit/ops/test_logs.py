@@ -239,6 +239,19 @@ def test_a_log_is_read_though_requests_are_throttled_for_a_while(throttled: list
     assert not throttled
 
 
+@pytest.mark.usefixtures("cloud")
+def test_a_process_that_serves_pages_does_not_wait_for_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws, "_patience", dict(aws._patience))
+    aws._client.cache_clear()
+    config: Any = aws.client("logs").meta.config
+    assert config.retries["mode"] == "adaptive"
+    aws.hurry(connect_timeout=2, read_timeout=8, attempts=1)
+    aws._client.cache_clear()
+    config = aws.client("logs").meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+    aws._client.cache_clear()
+
+
 @pytest.mark.parametrize(("queues", "seconds"), [(1, 1.0), (6, 2.4), (20, 8.0)])
 def test_a_stream_asks_no_more_often_than_an_account_may(
     monkeypatch: pytest.MonkeyPatch, queues: int, seconds: float
