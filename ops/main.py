@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader closed the pipe (`nexus events | head`), a normal end of a stream. Typer exits with 1 for it.
         if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return ExitCode.DONE
     except Exception as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            _discard_output()
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             if as_json:
                 output.report(_of_typer(error), as_json=True)
@@ -58,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report(problem, as_json=as_json)
         return int(problem.code)
     return int(code or ExitCode.DONE)
+
+
+def _discard_output() -> None:
+    """Lets what stdout still holds go nowhere: at the end of the process, it would be written again, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_streams() -> None:

@@ -62,7 +62,7 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
         what = given.pop(_CONTEXT.name).command_path.partition(" ")[2]
         change = audit.Change(what, _about(given, spread))
         taken = {name: _taken(group, given) for name, group in groups.items()}
-        return _audited(lambda: function(**given, **taken), change)
+        return _audited(lambda: function(**given, **taken), change, asks=any(one.name == "yes" for one in spread))
 
     spread = [part for one in own for part in (_parameters(groups[one.name]) if one.name in groups else [one])]
     spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options), _CONTEXT]]
@@ -91,10 +91,11 @@ def _names(arguments: Any) -> Any:
     return [pair.partition("=")[0] for pair in arguments] if isinstance(arguments, list) else "(JSON)"
 
 
-def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
+def _audited(function: Callable[[], Any], change: audit.Change, *, asks: bool) -> Any:
     """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0.
 
-    An error in the middle of a change, and Ctrl-C, say what had been done by then.
+    An error in the middle of a change, and Ctrl-C, say what had been done by then. A command that changes something
+    (`asks`), and whose reader closes the pipe before it is done, has failed; others end well.
     """
     from ops.cli.output import note, report
 
@@ -107,6 +108,11 @@ def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
         if change.so_far:
             note(f"Interrupted. Before that: {change.so_far}.")
         raise
+    except BrokenPipeError:
+        if change.outcome or not asks:
+            raise
+        why = "It ended before its change, or in the middle of it: `nexus audit` shows which."
+        raise Problem("Nothing reads this command's output", why) from None
     except Exception as error:
         problem = explained(error) if change.so_far else None
         if problem is None:

@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
-from ops import catalogue, deployment, spans, validation
+from ops import catalogue, control, deployment, schedules, spans, validation
 from ops.cli import common, output
 from ops.cli.commands import stack
 from ops.dead_letters import Outcome
@@ -154,6 +156,37 @@ def test_a_reader_that_has_enough_ends_a_stream_well() -> None:
         started.stdout.close()
         assert started.stderr.read() == b""
     assert started.returncode == 0
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """Within the block, stdout is a pipe that nothing reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, redirect_stdout(pipe):
+        yield
+
+
+@pytest.mark.usefixtures("network")
+def test_a_change_that_a_closed_pipe_prevents_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `nexus schedule set ... | true`: the next five times are written before the change."""
+    changed: list[str] = []
+    monkeypatch.setattr(schedules, "expression", lambda _: "rate(1 day)")
+    monkeypatch.setattr(schedules, "change", lambda task, _: changed.append(task))
+    with unread():
+        assert nexus("schedule", "set", "cleanup_old_posts", "rate(2 days)", "--yes") == ExitCode.WRONG
+    assert changed == []
+    assert "Nothing reads this command's output" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("network")
+def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = control.Switched("users", "Enabled", "Disabled", 2)
+    monkeypatch.setattr(control, "pause", lambda _: paused)
+    with unread():
+        assert nexus("pause", "users", "--yes") == ExitCode.DONE
 
 
 @pytest.mark.parametrize(
