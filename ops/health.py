@@ -47,8 +47,8 @@ class QueueState:
 
     `oldest` is CloudWatch's age of the oldest message, delayed by minutes; None if it has none. `source` is the event
     source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` are whether the
-    queue and its dead-letter queue exist; `version` is the function's that is live, and
-    `changed_at` its last change (seconds since 1970).
+    queue and its dead-letter queue exist; `version` is the function's that is live, and `changed_at` its last change
+    (seconds since 1970).
     """
 
     name: str
