@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
@@ -502,9 +503,16 @@ def test_a_stack_that_names_no_catalogue_says_how_to_name_one(
 # --- which deployment ---
 
 
-def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_on_the_command_line_goes_before_credentials_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text("[work]\naws_access_key_id = WORK\naws_secret_access_key = x\n")
+    (tmp_path / "token").write_text("t")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))  # as in a pod of EKS, or a pipeline
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::111111111111:role/pipeline")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -512,7 +520,9 @@ def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monke
     import os
 
     assert deployment.choose(deployment.Choice("nexus-prod", "work", "us-east-1")) == "nexus-prod"
-    assert "AWS_ACCESS_KEY_ID" not in os.environ
+    credentials = get_session().get_credentials()
+    assert credentials is not None
+    assert credentials.access_key == "WORK"
     assert "AWS_ENDPOINT_URL" not in os.environ
     assert (os.environ["AWS_PROFILE"], os.environ["AWS_REGION"]) == ("work", "us-east-1")
 
