@@ -123,8 +123,9 @@ def list_(
     rows: list[dict[str, object]] = []
     most = SHOWN if limit is None and not options.json else limit
     now, shown = time.time(), 0
+    hidden: list[Problem] = []
     for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.read(name, wanted, None if most is None else most - shown):
+        for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
             shown += 1
             if options.json:
                 output.emit_line(dead_letters.as_plain(letter))
@@ -147,7 +148,7 @@ def list_(
         if most is None and wanted.everything and shown < total:
             why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
             output.note(f"{shown} of {total} dead letters were read: {why}.")
-        return ExitCode.DONE
+        return _all_visible(hidden)
     output.table(rows, right=("ago", "attempts"))
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     if not total:
@@ -160,6 +161,13 @@ def list_(
         output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
     if shown != most and (unread := _unread(counts)):
         output.note(unread)
+    return _all_visible(hidden)
+
+
+def _all_visible(hidden: "Sequence[Problem]") -> int:
+    """Raises what kept letters hidden that were read and shown, if anything did."""
+    if hidden:
+        raise hidden[0]
     return ExitCode.DONE
 
 
@@ -187,13 +195,14 @@ def show(
     common.connect()
     wanted = Filters().read([_id(letter_id)])
     queues = common.the_queues(queue)
-    letter = _find(queues, wanted, letter_id)
+    hidden: list[Problem] = []
+    letter = _find(queues, wanted, letter_id, hidden.append)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
     error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
     if options.json:
         kept = error_as_plain(error) or {}
         output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
-        return ExitCode.DONE
+        return _all_visible(hidden)
     output.pairs(
         {
             "id": letter.id,
@@ -221,10 +230,12 @@ def show(
         output.note(f"It cannot be sent again: {letter.unsendable}.")
     if letter.log:
         output.note(f"`nexus logs {letter.id}` shows what it wrote.")
-    return ExitCode.DONE
+    return _all_visible(hidden)
 
 
-def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
+def _find(
+    queues: list[str], wanted: "Filter", letter_id: str, on_hidden: "Callable[[Problem], None] | None" = None
+) -> "Letter":
     """The letter with that id or part of an id. Raises Problem if there is none, or more than one."""
     from ops import dead_letters, finding
 
@@ -234,7 +245,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
     for name, count in counts.items():
         if count:
             # A whole id matches one letter. A part may match several, so search on.
-            found += dead_letters.read(name, wanted, 1 if whole else None)
+            found += dead_letters.read(name, wanted, 1 if whole else None, on_hidden)
         if found and whole:
             break
     return _only(found, counts, letter_id)

@@ -434,6 +434,22 @@ def test_a_queue_that_was_purged_a_moment_ago_is_emptied_letter_by_letter(monkey
 # --- not to the end ---
 
 
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", derived_id("letter", 1)]])
+def test_a_role_that_only_reads_sees_the_letters_and_that_they_stay_hidden(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ChangeMessageVisibilityBatch")
+
+    give_up()
+    monkeypatch.setattr(dead_letters._Scan, "_show_page", denied)
+    assert main(["dlq", *words]) == ExitCode.DENIED
+    shown = capsys.readouterr()
+    assert derived_id("letter", 1) in shown.out
+    assert "The letters of default that were read stay hidden for 30 seconds" in shown.err
+    assert "sqs:ChangeMessageVisibility" in shown.err
+
+
 def test_a_process_without_stdin_cannot_be_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
