@@ -18,6 +18,9 @@ from nexus.runs.transitions import SHARDS
 from nexus.settings import settings
 from ops.aws import in_parallel
 
+SKEW = 900.0
+"""Seconds by which this machine's clock may be behind: AWS refuses requests from one that is further off."""
+
 type State = Literal["STARTED", "RETRY", "PENDING"]
 
 
@@ -73,9 +76,17 @@ def _shard(key: str, status: str | None, limit: int) -> tuple[list[LiveRun], boo
         "KeyConditionExpression": "live = :key",
         "ExpressionAttributeValues": {":key": {"S": key}},
     }
+    names, values = {}, request["ExpressionAttributeValues"]
     if status:
-        request |= {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
-        request["ExpressionAttributeValues"][":status"] = {"S": status}
+        names["#status"] = "status"
+        values[":status"] = {"S": status}
+        request["FilterExpression"] = "#status = :status"
+    if status == "STARTED":  # a run has started in the past: those that are due later, perhaps millions, are not read
+        names["#since"] = "since"
+        values[":soon"] = {"N": str(round(time.time() + SKEW, 3))}
+        request["KeyConditionExpression"] += " AND #since <= :soon"
+    if names:
+        request["ExpressionAttributeNames"] = names
     found: list[LiveRun] = []
     while True:
         response = dynamodb.query(**request)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -14,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from nexus import clock
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
@@ -312,6 +314,27 @@ def test_live_runs_are_read_page_by_page_up_to_the_limit(monkeypatch: pytest.Mon
     requests.clear()
     runs, more = live._shard("users#0", None, 1)
     assert ([run.id for run in runs], more) == (["r-1"], True)
+
+
+def test_runs_that_are_due_later_are_not_read_to_find_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitor looks every two seconds; a million runs may wait for their time."""
+    runs = [started(sent()) for _ in range(3)]
+    now = clock.moment()
+    for run_id, since in zip(runs, (now - 5.0, now + 30.0, now + 3600.0), strict=True):
+        backend().store.apply(transitions.listed(run_id, "t", "users", since))
+    read: list[int] = []
+    query = sdk.client("dynamodb").query
+
+    def counted(**request: Any) -> Any:
+        response = query(**request)
+        read.append(response["ScannedCount"])
+        return response
+
+    monkeypatch.setattr(live, "client", lambda _: SimpleNamespace(query=counted))
+    monkeypatch.setattr(live, "_with_record", lambda run, _: run)
+    assert [run.id for run in live.runs(["users"], "STARTED").runs] == runs[:2]
+    assert sum(read) == 2
+    assert len(live.runs(["users"]).runs) == 3
 
 
 def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
