@@ -10,7 +10,7 @@ responses.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
@@ -46,6 +46,19 @@ class Wait:
 
 
 wait: ContextVar[Wait | None] = ContextVar("wait", default=None)
+
+
+def threads() -> int:
+    """How many of a send's requests may be made at once: in parallel if a caller waits for it."""
+    return 1 if wait.get() is None else CONNECTIONS
+
+
+def accepted(run_ids: Iterable[str]) -> None:
+    """Lets a caller that waits know which runs AWS has accepted, in case it gives up on the rest."""
+    waiting = wait.get()
+    if waiting is not None:
+        for run_id in run_ids:
+            waiting.run_ids.pop(run_id, None)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,8 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from nexus.aws import usage
-from nexus.aws.sdk import client, is_misconfigured, is_missing
+from nexus.aws.sdk import accepted, client, is_misconfigured, is_missing, threads
+from nexus.aws.table import in_threads
 from nexus.envelope import Envelope
 from nexus.settings import settings
 
@@ -112,17 +113,22 @@ class SqsTransport:
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
-        pages = _pages(messages)
-        failures: dict[str, Exception | str] = {}
-        for number, page in enumerate(pages):
-            try:
-                failures |= self._send_page(queue_url(name), page)
-            except (BotoCoreError, ClientError) as error:
-                if is_missing(error) or is_misconfigured(error):
-                    raise
-                # The SDK has already retried: the remaining pages would only take as long to fail.
-                return failures | {message.id: error for message in chain.from_iterable(pages[number:])}
-        return failures
+        failed: list[Exception] = []
+
+        def send(page: Sequence[Message]) -> Mapping[str, Exception | str]:
+            if not failed:  # otherwise the SDK has already retried: the remaining pages would only take as long to fail
+                try:
+                    refused = self._send_page(queue_url(name), page)
+                except (BotoCoreError, ClientError) as error:
+                    if is_missing(error) or is_misconfigured(error):
+                        raise
+                    failed.append(error)
+                else:
+                    accepted(message.id for message in page if message.id not in refused)
+                    return refused
+            return {message.id: failed[0] for message in page}
+
+        return dict(chain.from_iterable(refused.items() for refused in in_threads(send, _pages(messages), threads())))
 
     def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:
         if len(page) == 1:
@@ -155,6 +161,7 @@ class SqsTransport:
                 ActionAfterCompletion="DELETE",
                 Target=schedule_target(queue, verbatim(message.body)),
             )
+        accepted([message.id])
 
     def cancel(self, message_id: str) -> None:
         scheduler = client("scheduler")

@@ -5,14 +5,13 @@ that were already taken are refused.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nexus import clock
 from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
-from nexus.aws.surroundings import CONNECTIONS
 from nexus.aws.table import in_threads
 from nexus.backend import backend
 from nexus.backend.store import Applied, Outcome, Value, Write
@@ -293,7 +292,6 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
             if not sdk.is_of_aws(error):
                 raise
             refused = {message.id: error for message in page}
-        _note_sent(message.id for message in page if message.id not in refused)
         reasons |= refused
     errors = [reason for reason in reasons.values() if isinstance(reason, Exception)]
     incomplete = [error for error in errors if sdk.is_missing(error) or sdk.is_misconfigured(error)]
@@ -307,8 +305,7 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
 def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
     """Has each message sent when it is due. Returns the reason for each run for which that failed.
 
-    The first failure ends it: the SDK has already retried, so the rest would only take as long to fail. If a caller
-    waits for it, requests are made in parallel.
+    The first failure ends it: the SDK has already retried, so the rest would only take as long to fail.
     """
     refused: dict[str, Exception] = {}
     failures: list[Exception] = []
@@ -324,18 +321,7 @@ def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
                 raise
             failures.append(error)
             refused[run.envelope.id] = error
-        else:
-            _note_sent([run.envelope.id])
 
-    threads = CONNECTIONS if sdk.wait.get() is not None else 1
-    for _ in in_threads(schedule, runs, threads):
+    for _ in in_threads(schedule, runs, sdk.threads()):
         pass
     return refused
-
-
-def _note_sent(run_ids: Iterable[str]) -> None:
-    """Lets the caller that waits know which runs have been sent, in case it gives up on the rest."""
-    waiting = sdk.wait.get()
-    if waiting is not None:
-        for run_id in run_ids:
-            waiting.run_ids.pop(run_id, None)

@@ -14,7 +14,7 @@ from botocore.httpsession import URLLib3Session
 
 from nexus import AsyncResult, asend_many, chain, check, group, ping, send_many
 from nexus.aws import sdk
-from nexus.client import bounded
+from nexus.client import bounded, read_records
 from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
 from nexus.registry import registry
 from nexus.settings import Settings, settings
@@ -126,6 +126,60 @@ def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_acce
     assert given_up.away
     assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
     assert {AsyncResult(run_id).status for run_id in set(asked) - given_up.failures.keys()} == {"PENDING"}
+
+
+def test_the_requests_of_a_send_of_many_are_made_in_parallel(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, those of some thousand messages would take longer than a send may."""
+    for service, operation in {"dynamodb": "batch_execute_statement", "sqs": "send_message_batch"}.items():
+        client: Any = sdk.client(service)  # type: ignore[call-overload]
+        monkeypatch.setattr(client, operation, _three_at_once(getattr(client, operation)))
+
+    handles = send_many([catalogue.send_note.s(**NOTE) for _ in range(75)])
+
+    assert {record.status for record in read_records(handles)} == {"PENDING"}
+
+
+def _three_at_once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but no request is carried out before three have begun."""
+    begun, three = list[None](), threading.Event()
+
+    def waiting(**request: Any) -> Any:
+        begun.append(None)
+        if len(begun) >= 3:
+            three.set()
+        assert three.wait(PATIENCE)
+        return call(**request)
+
+    return waiting
+
+
+def test_a_send_in_one_queue_that_was_given_up_names_only_what_sqs_has_not_accepted(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs, released = sdk.client("sqs"), threading.Event()
+    send, accepts = sqs.send_message_batch, threading.Semaphore(2)
+
+    def slow(**request: Any) -> Any:
+        if not accepts.acquire(blocking=False):
+            released.wait()
+            raise BotoCoreError
+        return send(**request)
+
+    monkeypatch.setattr(sqs, "send_message_batch", slow)
+    many = [catalogue.send_note.s(**NOTE) for _ in range(50)]
+    waiting, future = bounded._start(lambda: send_many(many))
+    ends = time.monotonic() + PATIENCE
+    while len(waiting.run_ids) != 30 and time.monotonic() < ends:
+        time.sleep(0.001)
+
+    given_up = waiting.given_up(4.5)
+    released.set()
+    with pytest.raises(SendFailed) as refused:
+        future.result()
+
+    assert len(given_up.failures) == 30
+    assert refused.value.failures.keys() == given_up.failures.keys()
+    assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
 
 
 @pytest.mark.parametrize("track", [True, False])
