@@ -117,6 +117,7 @@ def _botocore(service: str) -> Any:
     from nexus.aws import plain_json
 
     patience = settings()
+    _credentials()  # a client made without any would never find them
     # By default botocore presigns S3 URLs with signature version 2 and the global host: buckets created since 2020
     # refuse the former, and the latter redirects, which no browser's upload follows.
     made = _session().create_client(
@@ -154,11 +155,26 @@ def _slim(service: str) -> Any:
         endpoint,
         settings(),
         tls=surroundings.tls() if endpoint.startswith("https:") else None,
-        credentials=surroundings.credentials(_session),
+        credentials=surroundings.credentials(_found_credentials),
         check_abandoned=_check_abandoned,
         fallback=partial(_other, service),
         announce=_announced,
     )
+
+
+def _credentials() -> Any:
+    """Botocore's credentials. Raises NoCredentialsError, and searches again the next time: a role's may come later."""
+    from botocore.exceptions import NoCredentialsError
+
+    found = _session().get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return found
+
+
+def _found_credentials() -> Any:
+    with _making:
+        return _credentials()
 
 
 def announce(to: Callable[[str], None]) -> None:

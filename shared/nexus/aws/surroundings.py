@@ -17,8 +17,6 @@ from nexus.settings import Settings
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from botocore.session import Session
-
 CONNECTIONS = 16
 USER_AGENT = "nexus-tasks/0.1"
 """Replaces botocore's, which is built twice for each request, at an eighth of the request's CPU."""
@@ -95,23 +93,19 @@ def _usual_bundle() -> str:
     return where()
 
 
-def credentials(session: "Callable[[], Session]") -> Callable[[], tuple[str, str, str | None]]:
-    """Returns the provider of request credentials: from the variables, as in a function, else botocore's providers.
+def credentials(found: Callable[[], Any]) -> Callable[[], tuple[str, str, str | None]]:
+    """Returns the provider of request credentials: from the variables, as in a function, else those that botocore has
+    `found`.
 
-    Botocore's are called for each request, because the credentials may have been refreshed. Raises NoCredentialsError.
+    Botocore's are read for each request, because they may have been refreshed. Raises NoCredentialsError.
     """
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if key and secret and not os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
         token = os.environ.get("AWS_SECURITY_TOKEN") or os.environ.get("AWS_SESSION_TOKEN") or None
         return lambda: (key, secret, token)
-    provided: Any = session().get_credentials()
 
     def given() -> tuple[str, str, str | None]:
-        from botocore.exceptions import NoCredentialsError
-
-        if provided is None:
-            raise NoCredentialsError
-        frozen = provided.get_frozen_credentials()
+        frozen = found().get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token
 
     return given

@@ -773,6 +773,24 @@ def test_no_credentials_have_botocores_name(variables: Set) -> None:
     assert sdk.is_misconfigured(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "parameters"), [("dynamodb", "get_item", KEY), ("scheduler", "list_schedules", {})]
+)
+def test_credentials_that_are_not_there_yet_are_searched_again(
+    variables: Set, service: Any, method: str, parameters: Any
+) -> None:
+    """A metadata service that is slow or throttled at a process's first request must not stop all later ones."""
+    variables(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    found = iter([None, Credentials("AK", "s", "t")])
+    provider = SimpleNamespace(load_credentials=lambda: next(found))
+    sdk.session().register_component("credential_provider", provider)
+
+    with pytest.raises(aws.NoCredentialsError):
+        getattr(sdk.client(service), method)(**parameters)
+    with pytest.raises(aws.EndpointConnectionError):
+        getattr(sdk.client(service), method)(**parameters)
+
+
 def test_a_credential_that_holds_a_lines_end_adds_no_header(client: Make) -> None:
     with serving(response()) as server:
         dynamodb = client(server, AWS_SESSION_TOKEN="token\r\nX-Evil: 1")
