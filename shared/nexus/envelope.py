@@ -23,10 +23,10 @@ _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
 class TooLarge(InvalidMessage):
-    """The arguments make a message larger than SQS accepts."""
+    """The arguments make a message larger than SQS accepts, or Scheduler."""
 
-    def __init__(self, task: str, size: int) -> None:
-        fault = f"args: {size:,} bytes as a message, over the limit of {MAX_BYTES:,}: pass a key, not the data"
+    def __init__(self, task: str, size: int, limit: int, message: str = "a message") -> None:
+        fault = f"args: {size:,} bytes as {message}, over the limit of {limit:,}: pass a key, not the data"
         super().__init__(f"{task}: {fault}", fault)
 
 
@@ -107,7 +107,7 @@ class Envelope(BaseModel):
         body = _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", body)
         size = len(body.encode())
         if size > MAX_BYTES:
-            raise TooLarge(self.task, size)
+            raise TooLarge(self.task, size, MAX_BYTES)
         return body
 
 

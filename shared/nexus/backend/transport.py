@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from nexus.aws import usage
 from nexus.aws.sdk import accepted, client, is_misconfigured, is_missing, threads
 from nexus.aws.table import in_threads
-from nexus.envelope import Envelope
+from nexus.envelope import Envelope, TooLarge
 from nexus.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 MAX_DELAY = 900
+MAX_SCHEDULED = 256_000
+"""Bytes of a message that is due later than SQS can hold it: Scheduler's limit is 256 KB."""
+
 MAX_VISIBILITY = 42_000
 """Seconds. SQS's limit is twelve hours from the receive; the rest is left for the invocation that received the message.
 """
@@ -52,6 +55,12 @@ class Message:
     def of(cls, envelope: Envelope, delay: int = 0) -> Self:
         """The envelope's message. Raises InvalidMessage if it is too large."""
         return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
+
+    def check_scheduled(self, task: str) -> None:
+        """Raises TooLarge if Scheduler does not accept it."""
+        size = len(verbatim(self.body).encode())
+        if size > MAX_SCHEDULED:
+            raise TooLarge(task, size, MAX_SCHEDULED, f"a message that is due in more than {MAX_DELAY} s")
 
     def entry(self) -> dict[str, Any]:
         """The entry for SendMessage and SendMessageBatch."""

@@ -110,6 +110,8 @@ def _prepared_run(step: TaskStep, rest: Steps, parent: str | None, result: Any) 
         record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
     try:
         message = Message.of(envelope)
+        if due > now + MAX_DELAY:
+            message.check_scheduled(step.task)
     except TooLarge:
         if not step.result_as or pointers:
             raise
