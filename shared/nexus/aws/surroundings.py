@@ -43,7 +43,7 @@ REGIONS = re.compile(r"(us|us-gov|eu|ap|sa|ca|mx|me|il|af)-(north|south|east|wes
 
 def plain_endpoint(service: str, settings: Settings) -> str | None:
     """The URL of a service; None where botocore's client has to be used."""
-    if service not in SERVICES or settings.client == "boto3" or not settings.region:
+    if service not in SERVICES or settings.client == "boto3" or not REGIONS.fullmatch(settings.region):
         return None
     given = os.environ.get
     if any(given(name) or given(name.lower()) for name in BOTOCORES):
@@ -57,7 +57,7 @@ def plain_endpoint(service: str, settings: Settings) -> str | None:
     endpoint = given(f"AWS_ENDPOINT_URL_{service.upper()}") or given("AWS_ENDPOINT_URL")
     if endpoint:
         return endpoint if re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint) else None
-    return f"https://{service}.{settings.region}.amazonaws.com" if REGIONS.fullmatch(settings.region) else None
+    return f"https://{service}.{settings.region}.amazonaws.com"
 
 
 def _is_file(path: str) -> bool:
@@ -73,10 +73,13 @@ def _answered_in_botocore() -> bool:
 
 @cache
 def tls() -> "SSLContext":
-    """The context that verifies a server's certificate, with the bundle that botocore would use."""
+    """The context that verifies a server's certificate as botocore does, with the same bundle."""
     import ssl
 
-    return ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
+    context = ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
+    # Python 3.13's default refuses certificates, such as those of a company's proxy, that do not follow RFC 5280.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _given_bundle() -> str | None:
