@@ -14,8 +14,9 @@ A row's id is its run's id, so a row that is sent twice (the sender crashed befo
 once) is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): a row must not wait longer than that for
 its second sending.
 
-Works with any DB-API connection, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the
-table.
+Works on PostgreSQL, MySQL (8.0.1 or later), MariaDB (10.6 or later) and SQLite, with a DB-API connection or an
+SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the table; on MySQL and MariaDB, where TEXT holds
+64 KiB, let `args` be MEDIUMTEXT.
 """
 
 import argparse
@@ -27,12 +28,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
 from nexus.client.canvas import send
-from nexus.client.options import seconds
+from nexus.client.options import moment, seconds
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -86,14 +88,21 @@ def add[R: Result](
     if countdown is not None and eta is not None:
         raise ValueError("give countdown or eta, not both")
     now = clock.now()
+    due = None if countdown is None else now + seconds("countdown", countdown)
+    if eta is not None:
+        due = moment("eta", eta)
+    if isinstance(expires, datetime):
+        until: float | None = moment("expires", expires)
+    else:
+        until = None if expires is None else now + seconds("expires", expires)
     run_id = new_id()
     row = (
         run_id,
         signature.task.name,
         json.dumps(dict(signature.args)),
         queue,
-        _moment("countdown" if eta is None else "eta", now, countdown if eta is None else eta),
-        _moment("expires", now, expires),
+        due,
+        until,
         now,
     )
     _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
@@ -178,17 +187,9 @@ def _signature(row: Any) -> Signature[Any]:
         raise InvalidMessage(f"not a row of the outbox: {error}") from error
 
 
-def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(f"{name} is {value!r}: it needs a time zone")
-        return value.timestamp()
-    return None if value is None else now + seconds(name, value)
-
-
 # --- databases -------------------------------------------------------------------------------------------------------
 
-SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql", "oracledb"})
+SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql"})
 PLACES = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 
 
@@ -203,25 +204,32 @@ def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> 
         cursor.execute(statement.replace("?", "%s"), tuple(values))
         return cursor
     if hasattr(connection, "exec_driver_sql"):  # SQLAlchemy's connection
-        places = PLACES[connection.dialect.paramstyle if connection.dialect.paramstyle in PLACES else "pyformat"]
+        places = _places(connection.dialect.paramstyle)
         return connection.exec_driver_sql(statement.replace("?", places), tuple(values))
     if hasattr(connection, "connection") and callable(connection.connection):  # SQLAlchemy's session
         return _execute(connection.connection(), statement, values)
-    module = sys.modules[_driver(connection)]
     cursor = connection.cursor()
-    if module.paramstyle in PLACES:
-        cursor.execute(statement.replace("?", PLACES[module.paramstyle]), tuple(values))
-        return cursor
-    parts = statement.split("?")
-    names = [f"v{place}" for place in range(1, len(parts))]
-    marks = names if module.paramstyle == "named" else [name[1:] for name in names]
-    text = parts[0] + "".join(f":{mark}{part}" for mark, part in zip(marks, parts[1:], strict=True))
-    cursor.execute(text, dict(zip(names, values, strict=True)) if module.paramstyle == "named" else tuple(values))
+    cursor.execute(statement.replace("?", _places(_paramstyle(connection))), tuple(values))
     return cursor
 
 
+def _places(paramstyle: str) -> str:
+    if paramstyle not in PLACES:
+        raise TypeError(
+            f"a driver with {paramstyle} placeholders: the outbox needs PostgreSQL, MySQL, MariaDB or SQLite"
+        )
+    return PLACES[paramstyle]
+
+
+def _paramstyle(connection: Any) -> str:
+    """That of the connection's DB-API module, which may be a package within another: mysql.connector."""
+    modules = accumulate(type(connection).__module__.split("."), "{}.{}".format)
+    styles = (getattr(sys.modules[name], "paramstyle", None) for name in modules)
+    return next(filter(None, styles), "unknown")
+
+
 def _driver(connection: Any) -> str:
-    """The name of the connection's DB-API module; Django's wrapper is unwrapped."""
+    """The name of the connection's top-level package; Django's wrapper is unwrapped."""
     inner = getattr(connection, "connection", None)
     driver = inner if _is_djangos(connection) and inner is not None else connection
     return type(driver).__module__.partition(".")[0]

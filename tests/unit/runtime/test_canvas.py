@@ -1067,6 +1067,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         ValueError,
         "track=True",
     ),
+    "many untracked with a policy of their own": (
+        lambda: send_many([s("a")], track=False, retry=RetryPolicy(max_retries=1)),
+        ValueError,
+        "track=True",
+    ),
+    "many untracked with an error callback": (
+        lambda: send_many([s("a").on_error(s("b"))], track=False),
+        ValueError,
+        "track=True",
+    ),
 }
 
 

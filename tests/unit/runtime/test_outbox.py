@@ -424,7 +424,7 @@ def test_times_are_kept(connect: Connect, tasks: SentTasks) -> None:
     connection = connect()
     eta = datetime.now(UTC) + timedelta(hours=1)
     outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta, expires=7200)
-    with pytest.raises(ValueError, match="it needs a time zone"):
+    with pytest.raises(ValueError, match="it must be a datetime with a time zone"):
         outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta.replace(tzinfo=None))
     connection.commit()
     connection.close()
@@ -464,33 +464,30 @@ def test_only_one_task_with_its_options_given_to_add_is_written(environment: Non
         outbox.add(None, ping.s(), countdown=5, eta=datetime.now(UTC))
 
 
-class Cursor:
-    """A cursor of a driver with numbered or named placeholders."""
+def driven(monkeypatch: pytest.MonkeyPatch, style: str) -> Any:
+    """A connection of a driver whose DB-API module is a package within another, as mysql.connector is."""
+    for name in ("ownsql", "ownsql.connector", "ownsql.connector.abstracts"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["ownsql.connector"].paramstyle = style  # type: ignore[attr-defined]
+    cursor = Mock()
+    return type("Connection", (), {"__module__": "ownsql.connector.abstracts", "cursor": lambda _: cursor})()
 
-    executed: tuple[str, Any] | None = None
 
-    def execute(self, statement: str, values: Any) -> None:
-        Cursor.executed = statement, values
+@pytest.mark.parametrize(("style", "places"), [("pyformat", "%s, %s"), ("qmark", "?, ?")])
+def test_placeholders_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch, style: str, places: str) -> None:
+    connection = driven(monkeypatch, style)
+
+    outbox._execute(connection, "INSERT INTO t VALUES (?, ?)", ("a", 2))
+
+    connection.cursor().execute.assert_called_once_with(f"INSERT INTO t VALUES ({places})", ("a", 2))
 
 
-@pytest.mark.parametrize(
-    ("style", "places", "values"),
-    [
-        ("numeric", ":1, :2, :3", tuple),
-        ("named", ":v1, :v2, :v3", lambda row: {f"v{n}": value for n, value in enumerate(row, 1)}),
-    ],
-)
-def test_placeholders_are_those_of_the_driver(
-    monkeypatch: pytest.MonkeyPatch, style: str, places: str, values: Callable[[Any], Any]
-) -> None:
-    driver = types.ModuleType("ownsql")
-    driver.paramstyle = style  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ownsql", driver)
-    connection = type("Connection", (), {"__module__": "ownsql.connections", "cursor": lambda self: Cursor()})()
-
-    outbox._execute(connection, "INSERT INTO t VALUES (?, ?, ?)", ("a", 2, None))
-
-    assert Cursor.executed == (f"INSERT INTO t VALUES ({places})", values(("a", 2, None)))
+def test_a_database_without_the_outboxs_sql_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle's driver has named placeholders, and Oracle no LIMIT."""
+    with pytest.raises(
+        TypeError, match="a driver with named placeholders: the outbox needs PostgreSQL, MySQL, MariaDB"
+    ):
+        outbox.add(driven(monkeypatch, "named"), catalogue.send_note.s(**NOTE))
 
 
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
