@@ -59,7 +59,7 @@ class Envelope(BaseModel):
 
     v: Literal[1] = 1
     id: str = Field(pattern=_UUID)
-    task: str = Field(pattern=r"^[\w.:-]+$", max_length=100)  # {1,100} in the pattern takes 28 ms to compile
+    task: str = Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=100)  # {1,100} in the pattern takes 28 ms to compile
     args: dict[str, Any] = Field(default_factory=dict)
     sent_at: AwareDatetime = Field(default_factory=lambda: clock.date(clock.now()))
     parent: str | None = Field(default=None, pattern=_UUID)

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from botocore.httpsession import URLLib3Session
 
 from nexus import AsyncResult, asend_many, chain, check, group, ping, send_many
-from nexus.aws import sdk
+from nexus.aws import sdk, usage
 from nexus.client import bounded, read_records
 from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
 from nexus.registry import registry
@@ -249,19 +249,22 @@ def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
     assert [sdk.client("sqs"), sdk.client("dynamodb")] == before, "the parent keeps its own"
 
 
-def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_locked_lock(cloud: None) -> None:
+@pytest.mark.parametrize("lock", [lambda: sdk._making, lambda: usage.lock], ids=["makes a client", "counts requests"])
+def test_a_fork_while_another_thread_holds_a_lock_leaves_the_child_none_locked(
+    cloud: None, lock: Callable[[], threading.Lock]
+) -> None:
     held, done = threading.Event(), threading.Event()
 
-    def make() -> None:
-        with sdk._making:
+    def hold() -> None:
+        with lock():
             held.set()
             done.wait()
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
     try:
-        assert in_a_child(lambda: sdk.client("sqs")) == 0
+        assert in_a_child(lambda: catalogue.send_note.delay(**NOTE)) == 0
     finally:
         done.set()
         thread.join()

@@ -154,6 +154,14 @@ def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: 
     assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 
+def test_a_task_with_a_name_that_is_not_ascii_is_refused(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message's group, by default its task's name, is ASCII in SQS."""
+    named = replace(catalogue.send_note, name="grüße")
+    monkeypatch.setitem(registry._declared, named.name, (named, "test"))
+    with pytest.raises(InvalidMessage, match="task: String should match pattern"):
+        named.delay(**NOTE)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "fault"),
     [
