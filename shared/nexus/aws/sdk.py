@@ -322,7 +322,7 @@ def reset() -> None:
 
 def _after_fork() -> None:
     """A child shares neither its parent's connections nor the locks that the parent's other threads held."""
-    global _making  # noqa: PLW0603 - a lock cannot be cleared
+    global _making
     _making, usage.lock = threading.Lock(), threading.Lock()
     reset()
 
