@@ -53,14 +53,17 @@ CREATE TABLE {TABLE} (
     fault TEXT
 );
 """
-"""Ids sort by creation time. Times are seconds since 1970. `fault` is why a row can never be sent."""
+"""Ids sort by creation time. Times are seconds since 1970. `fault` is why a row cannot be sent."""
+
+GRACE = 3600.0
+"""Seconds for which a row that the sender cannot read stays for the next one."""
 
 COLUMNS = ("id", "task", "args", "queue", "due", "expires", "added")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A sender's result: how many rows were sent and deleted, and how many kept because they can never be sent."""
+    """A sender's result: how many rows were sent and deleted, and how many kept because they cannot be sent."""
 
     sent: int = 0
     kept: int = 0
@@ -112,17 +115,18 @@ def add[R: Result](
 def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 25) -> Sent:
     """Sends up to `limit` rows, the oldest first, and deletes each that was sent.
 
-    `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that can never be sent
-    (its task no longer exists, its arguments are no longer valid) gets the reason in `fault` and is skipped from then
-    on. A row that AWS does not accept stays for the next sender and holds up no other: SendFailed, which names them, is
-    raised at the end. If AWS is out of reach, or accepts no row of a page, the rows after that wait for the next
-    sender. Raises ConfigurationError, at once, if AWS cannot be reached as configured.
+    `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that AWS does not
+    accept stays for the next sender. So does one that this sender cannot read (its task does not exist, its arguments
+    are not valid), since the application may be newer; an hour after it was added it gets the reason in `fault`, and is
+    skipped from then on. Neither holds up another row: SendFailed, which names them, is raised at the end. If AWS is
+    out of reach, or accepts no row of a page, the rows after that wait for the next sender. Raises ConfigurationError
+    at once if AWS cannot be reached as configured.
     """
     sent = kept = 0
-    last, refused, away = "", dict[str, str](), False
+    last, refused, unknown, away = "", dict[str, str](), dict[str, str](), False
     with closing(connect()) as connection:
-        while not away and sent + kept + len(refused) < limit:
-            done = sent + kept
+        while not away and sent + kept + len(unknown) + len(refused) < limit:
+            done = sent + kept + len(unknown)
             rows = _pending(connection, min(page, limit - done - len(refused)), last)
             try:
                 for row in rows:
@@ -132,6 +136,8 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
                             sent += 1
                         else:
                             kept += 1
+                    except _NotYetReadable as error:
+                        unknown[last] = str(error)
                     except SendFailed as error:
                         refused[last] = error.failures.get(last, str(error))
                         away = error.away
@@ -139,15 +145,15 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
                             break
             finally:
                 connection.commit()  # delete what was sent even if a later row failed
-            if sent + kept == done:
+            if sent + kept + len(unknown) == done:
                 break
-    if refused:
-        raise SendFailed(refused, away=away)
+    if refused or unknown:
+        raise SendFailed({**refused, **unknown}, away=away)
     return Sent(sent, kept)
 
 
 def faults(connection: Any) -> list[tuple[str, str, str]]:
-    """The rows that can never be sent, as (id, task, reason). Delete them, or correct them and set `fault` to NULL."""
+    """The rows that cannot be sent, as (id, task, reason). Delete them, or correct them and set `fault` to NULL."""
     rows = _execute(connection, f"SELECT id, task, fault FROM {TABLE} WHERE fault IS NOT NULL ORDER BY id").fetchall()  # noqa: S608
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -161,12 +167,18 @@ def _pending(connection: Any, count: int, after: str = "") -> Sequence[Any]:
     return rows
 
 
+class _NotYetReadable(Exception):
+    """A row that this sender cannot read, perhaps because its application is newer."""
+
+
 def _send(connection: Any, row: Any) -> bool:
-    run_id = row[0]
+    run_id, added = row[0], row[-1]
     try:
         send(_signature(row), task_id=run_id)
-    except (InvalidMessage, UnknownTask) as error:
+    except (InvalidMessage, UnknownTask, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"[:2000]
+        if clock.now() < added + GRACE:
+            raise _NotYetReadable(reason) from error
         _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, run_id))  # noqa: S608
         return False
     _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608

@@ -289,6 +289,7 @@ def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, m
         "args = '[1]'",
         'args = \'{"user_id": "u"}\'',
         "due = 1e300",
+        "due = 1e11",
         "expires = 1e17",
         "id = '0'",
         "queue = 'none'",
@@ -297,7 +298,7 @@ def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, m
 def test_a_row_that_cannot_be_read_is_kept_with_its_fault(connect: Connect, tasks: SentTasks, fault: str) -> None:
     spoiled, other = registered(connect, 2)
     connection = connect()
-    connection.execute(f"UPDATE {outbox.TABLE} SET {fault} WHERE id = '{spoiled}'")
+    connection.execute(f"UPDATE {outbox.TABLE} SET {fault}, added = added - 3600 WHERE id = '{spoiled}'")
     connection.commit()
 
     assert outbox.send_pending(connect) == outbox.Sent(sent=1, kept=1)
@@ -306,7 +307,28 @@ def test_a_row_that_cannot_be_read_is_kept_with_its_fault(connect: Connect, task
     ((_, task, reason),) = outbox.faults(connection)
     connection.close()
     assert task == "send_note"
-    assert reason.startswith(("InvalidMessage: ", "UnknownTask: "))
+    assert reason.startswith(("InvalidMessage: ", "UnknownTask: ", "ValueError: "))
+
+
+def test_a_row_of_a_newer_application_waits_for_a_newer_sender(
+    connect: Connect, tasks: SentTasks, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Web server and sender are not replaced in the same moment: the old sender knows neither task nor argument."""
+    ids = registered(connect, 4)
+    connection = connect()
+    for run_id in ids[:2]:
+        connection.execute(f"UPDATE {outbox.TABLE} SET task = 'new_task' WHERE id = '{run_id}'")
+    connection.commit()
+
+    with pytest.raises(SendFailed, match="UnknownTask: task: 'new_task' is in no catalogue") as refused:
+        outbox.send_pending(connect, page=2)
+    assert (list(refused.value.failures), refused.value.away) == (ids[:2], False)
+    assert not outbox.faults(connection)
+    connection.close()
+    assert [sent.message.id for sent in tasks.transport.sent] == ids[2:], "it holds up no other"
+
+    monkeypatch.setitem(registry._declared, "new_task", (catalogue.send_note, "new"))
+    assert outbox.send_pending(connect) == outbox.Sent(sent=2)
 
 
 class Killed(BaseException):
@@ -405,8 +427,7 @@ def test_a_row_that_can_never_be_sent_says_why_and_holds_up_no_other(
 ) -> None:
     connection = connect()
     gone = outbox.add(connection, ping.s(text="hello"))
-    for statement in (f"UPDATE {outbox.TABLE} SET task = 'no_more'",):
-        connection.execute(statement)
+    connection.execute(f"UPDATE {outbox.TABLE} SET task = 'no_more', added = added - 3600")
     register(connection)
     connection.close()
 
