@@ -46,6 +46,11 @@ OF_THE_LAST = frozenset({"link_error"})
 
 INSTEAD = {
     "link": "first | callback, or chain(first, callback)",
+    "ignore_result": "task.apply_async(..., track=False)",
+    "max_retries": "retry=RetryPolicy(max_retries=...)",
+    "priority": "another queue= in the task's definition: the queue has the priority",
+    "soft_time_limit": "time_limit= in the task's definition",
+    "time_limit": "time_limit= in the task's definition",
     "clone": "the signature itself: it never changes",
     "freeze": ".delay() or .apply_async(task_id=...)",
     "get": ".delay().get()",

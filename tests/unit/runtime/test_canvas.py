@@ -1056,7 +1056,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"apply_async\(\) has no priority",
     ),
     "link": (lambda: s("a").apply_async(link=s("b")), TypeError, r"link \(write first \| callback"),
-    "link of a task": (lambda: say.apply_async({}, link=s("b")), TypeError, r"write \(say\.s\(...\) \| callback\)"),
+    "link of a task": (lambda: say.apply_async({}, link=s("b")), TypeError, r"link \(write first \| callback"),
+    "priority of a task": (
+        lambda: unchecked(say).apply_async({}, priority=3),
+        TypeError,
+        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta",
+    ),
     "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give countdown or eta"),
     "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),
     "link of a signature": (lambda: s("a").link(s("b")), AttributeError, r"write first \| callback"),

@@ -94,6 +94,7 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
         (lambda task: task.apply_async(("u-1",)), "got a tuple"),
         (lambda task: task.apply_async(args=["u-1"]), "got a list"),
         (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
+        (lambda task: task.apply_async(user_id="u-1"), r"apply_async\(\) has no user_id"),
     ],
 )
 def test_celery_style_calls_get_an_error_that_says_what_to_write(
