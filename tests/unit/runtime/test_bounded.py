@@ -113,15 +113,15 @@ def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_acce
     many = [catalogue.send_note.s(**NOTE) for _ in range(5)]
     waiting, future = bounded._start(lambda: send_many(many, countdown=3600))
     ends = time.monotonic() + PATIENCE
-    while (len(asked), len(waiting.run_ids)) != (5, 3):
-        assert time.monotonic() < ends
+    while (len(asked), len(waiting.run_ids)) != (5, 3) and time.monotonic() < ends:
         time.sleep(0.001)
 
     given_up = waiting.given_up(4.5)
-    released.set()
+    released.set()  # also if the wait has failed: the threads would wait forever
     with pytest.raises(SendFailed) as refused:
         future.result()
 
+    assert (len(asked), len(given_up.failures)) == (5, 3)
     assert refused.value.failures.keys() == given_up.failures.keys()
     assert given_up.away
     assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
