@@ -741,7 +741,42 @@ def test_a_link_that_always_runs_follows_links_that_are_skipped(tasks: SentTasks
     assert speaker.said == ["c", "d", "a", "b"], "what has run does not run again"
 
 
-def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """One after the other, those of a large group may take longer than the function has, at each delivery."""
+    speaker.bad = {"a"}
+    members = [s("b") | s("c") for _ in range(100)]
+    together = unchecked((s("a") | group(members) | s("d")).delay().parent)
+    asked: list[int] = []
+    store, apply = type(tasks.store), type(tasks.store).apply
+
+    def one(store: Any, write: Any) -> Any:
+        asked.append(1)
+        return apply(store, write)
+
+    def many(store: Any, writes: Any) -> Any:
+        asked.append(len(writes))
+        return [apply(store, write) for write in writes]
+
+    monkeypatch.setattr(store, "apply", one)
+    monkeypatch.setattr(store, "apply_all", many)
+    (message,) = tasks.transport.sent
+    tasks.run()
+    if again:
+        asked.clear()
+        tasks.transport.sent.append(message)
+        tasks.run()
+
+    assert max(asked) == 200
+    assert len(asked) < 20
+    assert {(member.status, unchecked(member.error).type) for member in together.results} == {
+        ("FAILURE", "UpstreamFailed")
+    }
+
+
+def test_a_failure_reaches_the_together_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), group(after("b"), after("c") | after("d"))).delay()
 
