@@ -382,9 +382,11 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
     for run_id in (*tallies.earlier(record), *tallies.children(record)):
         member = Envelope(id=run_id, task=record.task or tallies.GROUP, parent=record.id)
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
-    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
-        if not isinstance(outcome, Applied):
-            AsyncResult(str(write.key)).revoke(reason)
+    outcomes = zip(writes, backend().store.apply_all(writes), strict=True)
+    begun = [AsyncResult[Any](str(write.key)) for write, outcome in outcomes if not isinstance(outcome, Applied)]
+    for handle, found in zip(begun, read_records(begun), strict=True):
+        if not found.ended:
+            handle.revoke(reason)
 
 
 def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:

@@ -796,6 +796,29 @@ def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, spe
     assert speaker.said == []
 
 
+def test_the_members_of_a_revoked_group_that_have_ended_are_read_together(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request for each of ten thousand would hold up the caller for minutes."""
+    handle, asked = group(s("a") for _ in range(50)).delay(), list[int]()
+    for _ in range(49):
+        run_next(tasks.transport)
+    store, get = type(tasks.store), type(tasks.store).get
+
+    def read(store: Any, keys: Sequence[str]) -> Any:
+        asked.append(len(keys))
+        return get(store, keys)
+
+    monkeypatch.setattr(store, "get", read)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert asked[:2] == [1, 49]
+    assert len(asked) < 10
+    assert len(speaker.said) == 49
+
+
 def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
     together = handle.parent
