@@ -14,7 +14,7 @@ from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
 from nexus.aws.table import in_threads
 from nexus.backend import backend
-from nexus.backend.store import Applied, Outcome, Value, Write
+from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write
 from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, latest, place
 from nexus.envelope import Envelope, TooLarge
@@ -164,10 +164,12 @@ def begin(prepared: PreparedSteps) -> list[Envelope]:
             ended += _after_revoked(group.step, group.rest)
     due, writes = [], [run.pending for run in prepared.runs]
     store = backend().store
+    outcomes = store.apply_all(writes)
     # A refused single write returns the existing item; a batch write does not.
-    outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
+    unseen = [str(w.key) for w, o in zip(writes, outcomes, strict=True) if isinstance(o, Refused) and o.item is None]
+    existing = store.get(unseen)
     for run, outcome in zip(prepared.runs, outcomes, strict=True):
-        status = _status(run, outcome)
+        status = _status(run, outcome, existing)
         if status == "PENDING":
             due.append(run)
         elif status == "REVOKED":
@@ -176,12 +178,12 @@ def begin(prepared: PreparedSteps) -> list[Envelope]:
     return ended
 
 
-def _status(run: PreparedRun, outcome: Outcome) -> str:
+def _status(run: PreparedRun, outcome: Outcome, existing: Mapping[str, Item]) -> str:
     """The status of a recorded run, made PENDING if it was waiting for its predecessor. Its message is sent then."""
     run_id, store = run.envelope.id, backend().store
     if isinstance(outcome, Applied):
         return "PENDING"
-    status = RunRecord.of(outcome.item or store.get([run_id]).get(run_id, {})).status
+    status = RunRecord.of(outcome.item or existing.get(run_id, {})).status
     if status == "FAILURE":
         outcome = store.apply(transitions.unblocked(run_id, **run.record, expires=run.keep_until))
     elif status == "PENDING" and run.record:

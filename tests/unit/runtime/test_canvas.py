@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nexus import backend, clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
-from nexus.backend.store import Outcome, Write
+from nexus.backend.store import Outcome, Refused, Write
 from nexus.backend.transport import Message
 from nexus.client import (
     AsyncResult,
@@ -817,6 +817,34 @@ def test_the_members_of_a_revoked_group_that_have_ended_are_read_together(
     assert asked[:2] == [1, 49]
     assert len(asked) < 10
     assert len(speaker.said) == 49
+
+
+def test_a_group_that_is_begun_again_reads_its_members_together(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB's refusal of a batch does not contain the items."""
+    last, asked = (s("a") | group(s("b") for _ in range(50)) | s("c")).delay(), list[int]()
+    (message,) = tasks.transport.sent
+    tasks.run()
+    store, get, apply = type(tasks.store), type(tasks.store).get, type(tasks.store).apply
+
+    def read(store: Any, keys: Sequence[str]) -> Any:
+        asked.append(len(keys))
+        return get(store, keys)
+
+    def refuse(store: Any, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = [apply(store, write) for write in writes]
+        return [Refused(None) if isinstance(outcome, Refused) else outcome for outcome in outcomes]
+
+    monkeypatch.setattr(store, "get", read)
+    monkeypatch.setattr(store, "apply_all", refuse)
+    tasks.store.items[unchecked(last.parent).id]["status"] = "STARTED"
+    tasks.transport.sent.append(message)
+    tasks.run()
+
+    assert asked.count(50) == 1
+    assert len(asked) < 10
+    assert sorted(speaker.said) == ["a", *["b"] * 50, "c"]
 
 
 def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
