@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -268,6 +270,32 @@ def test_a_fork_while_another_thread_holds_a_lock_leaves_the_child_none_locked(
     finally:
         done.set()
         thread.join()
+
+
+OUTLIVES = """
+import asyncio, threading, time
+from nexus.errors import SendFailed
+from tests.support import own_catalogue as catalogue
+
+def work():
+    while not threading._SHUTTING_DOWN:
+        time.sleep(0.001)
+    note = catalogue.send_note.s(user_id="u-1", kind="like", text="hello")
+    for send in (note.delay, lambda: asyncio.run(note.adelay())):
+        try:
+            send()
+        except SendFailed as error:
+            print(error)
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_can_send(environment: None) -> None:
+    """The interpreter waits for it, but no pool of threads takes work any more."""
+    variables = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", OUTLIVES], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.count("Could not connect to the endpoint URL") == 2, done.stderr
 
 
 # --- coroutines ---
