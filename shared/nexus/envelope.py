@@ -22,6 +22,11 @@ REFERENCE = r"^s3:results/[\w-]+/[\w.-]+\.json$"
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
+def acceptable(text: str) -> str:
+    """JSON in which the characters that SQS refuses are escaped."""
+    return _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 class TooLarge(InvalidMessage):
     """The arguments make a message larger than SQS accepts, or Scheduler."""
 
@@ -104,7 +109,7 @@ class Envelope(BaseModel):
         except (PydanticSerializationError, UnicodeError) as error:
             fault = "args: not valid Unicode, or not JSON"
             raise InvalidMessage(f"{self.task}: {fault}: {error}", fault) from None
-        body = _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", body)
+        body = acceptable(body)
         size = len(body.encode())
         if size > MAX_BYTES:
             raise TooLarge(self.task, size, MAX_BYTES)

@@ -19,7 +19,7 @@ from nexus import clock, cron
 from nexus.aws.sdk import client
 from nexus.backend.transport import schedule_target, verbatim
 from nexus.client import Signature
-from nexus.envelope import FIRED_AT, fired_id
+from nexus.envelope import FIRED_AT, acceptable, fired_id
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -69,7 +69,7 @@ class PeriodicTask:
             if value is not None and value.tzinfo is None:
                 raise PeriodicTaskError(f"{field}: {value!r} has no time zone")
         fired = json.dumps([self.name, FIRED_AT])
-        rest = json.dumps({"v": 1, "task": self.task, "args": dict(self.args)}, ensure_ascii=False)
+        rest = acceptable(json.dumps({"v": 1, "task": self.task, "args": dict(self.args)}, ensure_ascii=False))
         request: dict[str, Any] = {
             "Name": f"{PREFIX}{self.name}",
             "GroupName": settings().stack,

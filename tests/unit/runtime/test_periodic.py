@@ -92,6 +92,15 @@ def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
     assert list(replace(task, paused=True).times(after, until)) == []
 
 
+def test_a_message_holds_no_character_that_sqs_refuses(environment: None) -> None:
+    """Scheduler accepts them, and then can send the message neither to the queue nor to its dead letters."""
+    args = {**NOTE, "text": "a\ufffeb\uffff\x00é"}
+    task = periodic.PeriodicTask(name="w", task="send_note", queue="default", args=args, expression=MONDAYS)
+    body = task.request()["Target"]["Input"]
+    assert not {"\ufffe", "\uffff", "\x00"} & set(body)
+    assert decode(body.replace(FIRED_AT, "2030-01-31T09:00:00Z")).args == args
+
+
 def test_an_expression_without_a_time_is_refused() -> None:
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression="at(soon)")
     with pytest.raises(BadSchedule, match="write the time as in"):
