@@ -175,6 +175,21 @@ def test_what_cannot_be_is_refused_with_its_field(options: dict[str, Any], fault
         periodic.create(given.pop("name"), catalogue.send_note.s(**NOTE), MONDAYS, **given)
 
 
+def test_a_message_that_does_not_fit_into_a_schedule_is_refused(group: None) -> None:
+    with pytest.raises(
+        periodic.PeriodicTaskError, match=r"^args: 256,\d{3} bytes as a message, over the limit of 256,000"
+    ):
+        periodic.create("weekly", catalogue.send_note.s(**{**NOTE, "text": "x" * 256_000}), MONDAYS)
+    assert not list(periodic.every())
+
+
+def test_arguments_are_only_changed_by_a_signature(group: None) -> None:
+    periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    with pytest.raises(periodic.PeriodicTaskError, match="args: pass a signature, whose arguments are checked"):
+        periodic.update("weekly", args={"no_such": 1})
+    assert [task.args for task in periodic.every()] == [NOTE]
+
+
 def test_a_name_is_taken_once_and_must_be_there_to_be_changed(group: None) -> None:
     periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
     with pytest.raises(periodic.PeriodicTaskError, match="a periodic task 'weekly' already exists"):
