@@ -125,9 +125,9 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
     sent = kept = 0
     last, refused, unknown, away = "", dict[str, str](), dict[str, str](), False
     with closing(connect()) as connection:
-        while not away and sent + kept + len(unknown) + len(refused) < limit:
+        while not away and (tried := sent + kept + len(refused)) < limit:
             done = sent + kept + len(unknown)
-            rows = _pending(connection, min(page, limit - done - len(refused)), last)
+            rows = _pending(connection, min(page, limit - tried), last)
             try:
                 for row in rows:
                     last = row[0]

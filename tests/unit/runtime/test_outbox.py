@@ -321,7 +321,7 @@ def test_a_row_of_a_newer_application_waits_for_a_newer_sender(
     connection.commit()
 
     with pytest.raises(SendFailed, match="UnknownTask: task: 'new_task' is in no catalogue") as refused:
-        outbox.send_pending(connect, page=2)
+        outbox.send_pending(connect, page=2, limit=2)
     assert (list(refused.value.failures), refused.value.away) == (ids[:2], False)
     assert not outbox.faults(connection)
     connection.close()
