@@ -28,7 +28,9 @@ SCHEDULED_WITHIN = 60.0
 class AsyncResult[R: Result]:
     """The handle to a run. Every property reads the record again, with one consistent GetItem.
 
-    Reads raise botocore's errors if AWS does not answer or refuses, and `nexus.aws.sdk.Throttled`. `str()` gives the run's id; two handles to the same run are equal.
+    Reads raise botocore's errors if AWS does not answer or refuses, and `nexus.aws.sdk.Throttled`.
+
+    `str()` gives the run's id; two handles to the same run are equal.
     """
 
     def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
