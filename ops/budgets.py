@@ -81,7 +81,9 @@ def limits(task: str, dollars: str | None, runs: str | None) -> Budget:
     now = of(task).limits
     most = _limit(runs, now.runs)
     if most is not None and most != int(most):
-        raise usage(f"{runs!r} is not a number of attempts", "Give a whole number, or none.")
+        raise usage(
+            f"{runs!r} is not a limit of attempts", "Half an attempt would stop the task.", "Give a whole number."
+        )
     return Budget(_limit(dollars, now.dollars), None if most is None else int(most))
 
 
