@@ -52,7 +52,9 @@ class Cloud:
 def _without_proxy(host: str) -> str:
     """The hosts for which programs ask no proxy: the environment's, and this one. `no_proxy` precedes `NO_PROXY`."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    return hosts if host in hosts.split(",") else ",".join(filter(None, (hosts, host)))
+    if {"*", host} & {one.strip() for one in hosts.split(",")}:
+        return hosts  # beside other names, * would be the name of a host
+    return ",".join(filter(None, (hosts, host)))
 
 
 def cloud_folder() -> Path:

@@ -10,7 +10,7 @@ from typing import Final
 from ops import logs
 from ops.problems import Problem
 
-SPANS: Final = (86_400.0, 3_600.0, 600.0, 60.0)
+SPANS: Final = (86_400.0, 3_600.0, 600.0, 60.0, 10.0)
 MOST: Final = 20_000
 """The most lines of a queue's log to read for them: some ten requests."""
 
@@ -55,7 +55,9 @@ def lately(queues: Sequence[str]) -> tuple[float, dict[str, TaskFigures]]:
     for back in SPANS:
         with suppress(logs.TooMany):
             return back, _by_task(logs.events(queues, time.time() - back, most=MOST))
-    raise Problem("There are too many attempts to read", f"A queue's log has over {MOST:,} lines of the last minute.")
+    raise Problem(
+        "There are too many attempts to read", f"A queue's log has over {MOST:,} lines of the last ten seconds."
+    )
 
 
 def _by_task(events: Sequence[logs.Event]) -> dict[str, TaskFigures]:

@@ -334,12 +334,13 @@ def of_stack(deployment: Deployment) -> list[Finding]:
     if status == "UPDATE_ROLLBACK_COMPLETE":
         do = "The previous version is running. Fix the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
-    if status == "UPDATE_FAILED":
+    if status == "CREATE_FAILED" or (status == "UPDATE_FAILED" and not deployment.outputs):
+        # Without outputs no deployment has succeeded yet: CloudFormation would roll the stack back by deleting it.
+        do = "Fix the cause and deploy again: a first deployment continues where it stopped."
+    elif status == "UPDATE_FAILED":
         do = "`nexus repair` returns to the previous deployment. Then fix the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
-    elif status == "CREATE_FAILED":
-        do = "Fix the cause and deploy again: a first deployment continues where it stopped."
     elif deployment.stage == "local":
         do = "`nexus down --yes` deletes it, `nexus up` makes a new one."
     else:

@@ -135,13 +135,13 @@ def parse(text: str) -> Query:
 def parse_words(given: Sequence[str]) -> Query:
     """Parses the words of a command line. Raises Problem if invalid.
 
-    The shell has removed the quotation marks of `error:"timed out"`: a word with spaces is one filter, unless each of
-    its parts is one.
+    The shell has removed the quotation marks of `error:"timed out"`: a word that begins with a filter and has spaces is
+    that one filter, unless each of its parts is one.
     """
     words: list[str] = []
     for word in given:
         parts = _words(word) if set(word) & set("\"'\\") else word.split()
-        words += parts if all(_mark(part) for part in parts) or len(parts) == 1 else [word]
+        words += parts if all(_mark(part) for part in parts) or not _mark(parts[0]) else [word]
     return _of_words(words)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops import health
+from ops import audit, health
 from ops.aws import client
 from ops.deployment import Deployment
 from ops.problems import Problem
@@ -101,12 +101,14 @@ def execute(deployment: Deployment, made: Plan) -> None:
 
 
 def _settled(deployment: Deployment) -> tuple[str, str]:
-    """The stack's status and reason, once no operation is in progress."""
+    """The stack's status and reason, once the operation that was started has ended."""
     cloudformation = client("cloudformation")
+    audit.note_progress("CloudFormation began, and continues without this command")
     stack = _until(
         lambda: cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"][0],
         lambda response: not response["StackStatus"].endswith("_IN_PROGRESS"),
     )
+    audit.note_progress("")
     return stack["StackStatus"], stack.get("StackStatusReason", "")
 
 

@@ -62,7 +62,8 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
         what = given.pop(_CONTEXT.name).command_path.partition(" ")[2]
         change = audit.Change(what, _about(given, spread))
         taken = {name: _taken(group, given) for name, group in groups.items()}
-        return _audited(lambda: function(**given, **taken), change, asks=any(one.name == "yes" for one in spread))
+        changes = any(one.name == "yes" for one in spread) and not given.get("dry_run")
+        return _audited(lambda: function(**given, **taken), change, changes=changes)
 
     spread = [part for one in own for part in (_parameters(groups[one.name]) if one.name in groups else [one])]
     spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options), _CONTEXT]]
@@ -91,11 +92,11 @@ def _names(arguments: Any) -> Any:
     return [pair.partition("=")[0] for pair in arguments] if isinstance(arguments, list) else "(JSON)"
 
 
-def _audited(function: Callable[[], Any], change: audit.Change, *, asks: bool) -> Any:
+def _audited(function: Callable[[], Any], change: audit.Change, *, changes: bool) -> Any:
     """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0.
 
-    An error in the middle of a change, and Ctrl-C, say what had been done by then. A command that changes something
-    (`asks`), and whose reader closes the pipe before it is done, has failed; others end well.
+    An error in the middle of a change, and Ctrl-C, say what had been done by then. A command that `changes`
+    something, and whose reader closes the pipe before it is done, has failed; others end well.
     """
     from ops.cli.output import note, report
 
@@ -109,7 +110,7 @@ def _audited(function: Callable[[], Any], change: audit.Change, *, asks: bool) -
             note(f"Interrupted. Before that: {change.so_far}.")
         raise
     except BrokenPipeError:
-        if change.outcome or not asks:
+        if change.outcome or not changes:
             raise
         why = "It ended before its change, or in the middle of it: `nexus audit` shows which."
         raise Problem("Nothing reads this command's output", why) from None

@@ -55,12 +55,12 @@ LETTERS_KEPT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Answer[T]:
-    """A value, when it was received, until when it is kept, and how often `forget` had been called before."""
+    """A value, when it was received, until when it is kept, and the mark of the last `forget` before."""
 
     value: T
     at: float
     until: float
-    generation: int
+    mark: object
 
 
 class Kept[T]:
@@ -75,19 +75,19 @@ class Kept[T]:
         self._lock = threading.Lock()
         self._answer: _Answer[T] | None = None
         self._failure: tuple[Exception, float] | None = None
-        self._generation = 0
+        self._mark = object()
 
     def get(self) -> T:
         wanted_at = time.monotonic()
         with self._lock:
-            answer, generation = self._answer, self._generation
-            if answer is not None and answer.generation == generation and time.monotonic() <= answer.until:
+            answer, mark = self._answer, self._mark
+            if answer is not None and answer.mark is mark and time.monotonic() <= answer.until:
                 return answer.value
             if self._failure is not None and self._failure[1] > wanted_at:
                 raise self._failure[0]
-            return self._refreshed(generation).value
+            return self._refreshed(mark).value
 
-    def _refreshed(self, generation: int) -> _Answer[T]:
+    def _refreshed(self, mark: object) -> _Answer[T]:
         began = time.monotonic()
         try:
             value = self._ask()
@@ -96,18 +96,19 @@ class Kept[T]:
             raise
         now = time.monotonic()
         self._failure = None
-        self._answer = _Answer(value, now, now + max(self._seconds, self._rest * (now - began)), generation)
+        self._answer = _Answer(value, now, now + max(self._seconds, self._rest * (now - began)), mark)
         return self._answer
 
     def last(self, *, within: float = inf) -> T | None:
         """The cached value without a refresh, if it is at most `within` seconds old."""
         answer = self._answer
-        known = answer is not None and answer.generation == self._generation
-        return answer.value if answer is not None and known and time.monotonic() - answer.at < within else None
+        if answer is None or answer.mark is not self._mark or time.monotonic() - answer.at >= within:
+            return None
+        return answer.value
 
     def forget(self) -> None:
         """Invalidates the value after a change, and what is being read meanwhile. Waits for nothing."""
-        self._generation += 1
+        self._mark = object()
 
 
 @dataclass(frozen=True, slots=True)

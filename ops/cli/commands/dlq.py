@@ -148,6 +148,8 @@ def list_(
         if most is None and wanted.everything and shown < total:
             why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
             output.note(f"{shown} of {total} dead letters were read: {why}.")
+        elif shown != most and (unread := _unread(counts)):
+            output.note(unread)
         return _all_visible(hidden)
     output.table(rows, right=("ago", "attempts"))
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -398,8 +400,9 @@ def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter
         if missing:
             output.note("Some ids match no dead letter: `nexus dlq list` shows all.")
         for name, count in unread.items():
-            why = f"another reader holds them, or there are more than {SCAN_LIMIT:,}"
-            output.note(f"{count:,} dead letters of {name} were not read: {why}. Repeat the command for them.")
+            why = f"Another reader holds them, SQS's count was late, or there are more than {SCAN_LIMIT:,}."
+            what = f"Not read: {count:,} of the {present[name]:,} dead letters of {name}."
+            output.note(f"{what} {why} Repeat the command for them.")
     return ExitCode.WRONG if failed or missing or unread else ExitCode.DONE
 
 

@@ -164,7 +164,7 @@ def repair(yes: common.Yes = False) -> int:
     from ops import repair as repairing
 
     deployment = common.connect()
-    if deployment.status == "UPDATE_FAILED":
+    if deployment.status == "UPDATE_FAILED" and deployment.outputs:
         common.confirm(deployment, f"Go back to the deployment of {deployment.stack} before the failed one?", yes=yes)
         repairing.roll_back(deployment)
         deployment = common.connect()
@@ -190,7 +190,6 @@ def repair(yes: common.Yes = False) -> int:
         except (Problem, KeyboardInterrupt):
             repairing.forget(deployment, made)
             raise
-        audit.note_progress(f"CloudFormation began to restore {len(changes)} parts, and continues")
         repairing.execute(deployment, made)
         audit.note_outcome("; ".join(changes))
         if lost:

@@ -18,7 +18,7 @@ from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
 from ops import catalogue, control, deployment, schedules, spans, validation
 from ops.cli import common, output
-from ops.cli.commands import stack
+from ops.cli.commands import stack, tasks
 from ops.dead_letters import Outcome
 from ops.health import Finding, Severity
 from ops.live import LiveRun
@@ -188,6 +188,13 @@ def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.Monkey
     monkeypatch.setattr(control, "pause", lambda _: paused)
     with unread():
         assert nexus("pause", "users", "--yes") == ExitCode.DONE
+
+
+@pytest.mark.usefixtures("network")
+def test_a_dry_run_that_nothing_reads_to_its_end_has_prevented_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_live", lambda *_: ["r-1"])
+    with unread():
+        assert nexus("revoke", "--queue", "users", "--dry-run") == ExitCode.DONE
 
 
 @pytest.mark.parametrize(

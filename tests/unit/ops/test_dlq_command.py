@@ -504,13 +504,15 @@ def test_letters_beyond_what_one_read_takes_are_not_passed_over_in_silence(
     monkeypatch.setattr(dead_letters, "SCAN_LIMIT", 10)
     assert main(["dlq", "list", "--error", "nothing like it"]) == ExitCode.DONE
     assert "Only 10 of the 11 dead letters of default were read" in capsys.readouterr().err
+    assert main(["dlq", "list", "--error", "nothing like it", "--json"]) == ExitCode.DONE
+    assert "Only 10 of the 11 dead letters of default were read" in capsys.readouterr().err
     assert main(["dlq", "show", derived_id("letter", 99)]) == ExitCode.WRONG
     assert "Only 10 of the 11 dead letters of default were read" in capsys.readouterr().err
 
     assert main(["dlq", "retry", "--error", "nothing like it", "--yes", "--json"]) == ExitCode.WRONG
     assert json.loads(capsys.readouterr().out)["not_read"] == {"default": 1}
     assert main(["dlq", "drop", "--error", "nothing like it", "--yes"]) == ExitCode.WRONG
-    assert "1 dead letters of default were not read" in capsys.readouterr().err
+    assert "Not read: 1 of the 11 dead letters of default." in capsys.readouterr().err
     # What has been dealt with makes room for others.
     assert main(["dlq", "drop", "--task", "ping", "--yes"]) == ExitCode.DONE
     assert letters() == []
@@ -521,7 +523,7 @@ def test_letters_that_another_reader_holds_are_not_reported_as_done(capsys: pyte
     reading = dead_letters.read("default", Filter())
     next(reading)
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.WRONG
-    assert "1 dead letters of default were not read: another reader holds them" in capsys.readouterr().err
+    assert "Not read: 1 of the 1 dead letters of default. Another reader holds them" in capsys.readouterr().err
     reading.close()  # type: ignore[attr-defined]
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
 

@@ -27,6 +27,7 @@ USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
         (STACK, "REVIEW_IN_PROGRESS", "failed", "Deploy it"),
         (STACK, "UPDATE_ROLLBACK_COMPLETE", "warning", "The previous version is running."),
         (STACK, "UPDATE_FAILED", "failed", "`nexus repair` returns to the previous deployment."),
+        (replace(STACK, outputs={}), "UPDATE_FAILED", "failed", "a first deployment continues where it stopped"),
         (STACK, "UPDATE_ROLLBACK_FAILED", "failed", "continue-update-rollback --stack-name nexus-x"),
         (STACK, "CREATE_FAILED", "failed", "Fix the cause and deploy again"),
         (STACK, "ROLLBACK_COMPLETE", "failed", "`sam delete --stack-name nexus-x`, then deploy"),

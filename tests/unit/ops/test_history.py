@@ -370,6 +370,7 @@ def test_what_no_position_is_is_refused(after: str) -> None:
             ["ping", "name=Ada Lovelace", "queue:media"],
             Query(task="ping", queue="media", args={"name": "Ada Lovelace"}),
         ),
+        (["ping queue:media"], Query(task="ping", queue="media")),
         (["  "], Query()),
         ([], Query()),
     ],

@@ -98,7 +98,8 @@ def test_a_start_waits_for_a_cloud_that_is_starting_and_not_for_other_checkouts(
         ({}, "127.0.0.1"),
         ({"NO_PROXY": "corp.example"}, "corp.example,127.0.0.1"),
         ({"NO_PROXY": "corp.example", "no_proxy": "other.example"}, "other.example,127.0.0.1"),
-        ({"no_proxy": "127.0.0.1,corp.example"}, "127.0.0.1,corp.example"),
+        ({"no_proxy": "corp.example, 127.0.0.1"}, "corp.example, 127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
     ],
 )
 def test_the_variables_of_the_local_cloud_go_past_a_proxy(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ops import audit, deployment, repair
 from ops.cli import common
@@ -15,7 +16,9 @@ from ops.deployment import Deployment
 from ops.main import main
 from ops.problems import ExitCode, Problem
 
-WHERE = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
+WHERE = Deployment(
+    "nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC), outputs={"Version": "1"}
+)
 
 
 def test_what_was_deleted_with_a_queue_is_restored_after_it(
@@ -149,6 +152,16 @@ def test_a_deployment_that_was_interrupted_is_rolled_back_first(
         assert "Nothing of nexus-x was deleted or changed by hand." in shown.out
 
 
+def test_a_first_deployment_that_failed_twice_is_not_rolled_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no earlier state: RollbackStack would delete the stack."""
+    made = stack(monkeypatch, CloudFormation(), replace(WHERE, status="UPDATE_FAILED", outputs={}))
+    assert main(["repair", "--yes"]) == ExitCode.WRONG
+    assert "a first deployment continues where it stopped" in capsys.readouterr().err
+    assert made.done == []
+
+
 def test_without_an_answer_nothing_is_restored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,17 +181,34 @@ def test_ctrl_c_at_the_question_leaves_no_change_set(monkeypatch: pytest.MonkeyP
     assert made.done == ["create_change_set", "delete_change_set"]
 
 
+@pytest.mark.parametrize(
+    ("status", "started"), [("UPDATE_COMPLETE", "execute_change_set"), ("UPDATE_FAILED", "rollback_stack")]
+)
 def test_ctrl_c_later_does_not_stop_cloudformation_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    status: str, started: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def settled(_: Any) -> Any:
+    def sleep(_: float) -> None:
         raise KeyboardInterrupt
 
-    made = stack(monkeypatch, CloudFormation(change_set=WELL))
-    monkeypatch.setattr(repair, "_settled", settled)
+    made = stack(monkeypatch, CloudFormation(["UPDATE_IN_PROGRESS"], WELL), replace(WHERE, status=status))
+    monkeypatch.setattr("time.sleep", sleep)
     assert main(["repair", "--yes"]) == ExitCode.INTERRUPTED
-    assert made.done == ["create_change_set", "execute_change_set"]
-    assert "CloudFormation began to restore 1 parts, and continues." in capsys.readouterr().err
+    assert made.done[-1] == started
+    assert "CloudFormation began, and continues without this command." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["denied", "UPDATE_ROLLBACK_COMPLETE"])
+def test_a_repair_that_did_not_begin_or_has_ended_does_not_continue(
+    end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ExecuteChangeSet")
+
+    made = stack(monkeypatch, CloudFormation([end], WELL))
+    if end == "denied":
+        monkeypatch.setattr(made, "execute_change_set", denied, raising=False)
+    assert main(["repair", "--yes"]) == (ExitCode.DENIED if end == "denied" else ExitCode.WRONG)
+    assert "continues" not in capsys.readouterr().err
 
 
 def test_where_nothing_was_deleted_with_a_part_it_is_all(
