@@ -117,7 +117,7 @@ def _of_client_error(error: BaseException) -> Problem:
         do = "`nexus status` shows what is missing, `nexus repair` restores it."
         return Problem(f"A part of the stack is missing: {operation} found nothing", message, do)
     if code in _CHANGING:
-        return Problem(f"{operation}: it is being changed already", message, "Try again in a minute.")
+        return Problem(f"{operation} was refused: an earlier change is in progress", message, "Try again in a minute.")
     if "hrottl" in code or code in _BUSY:
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
     return Problem(f"{operation} failed: {code}", message)

@@ -112,7 +112,7 @@ def _audited(function: Callable[[], Any], change: audit.Change, *, changes: bool
     except BrokenPipeError:
         if change.outcome or not changes:
             raise
-        why = "It ended before its change, or in the middle of it: `nexus audit` shows which."
+        why = "It stopped before or during its change: `nexus audit` shows which."
         raise Problem("Nothing reads this command's output", why) from None
     except Exception as error:
         problem = explained(error) if change.so_far else None

@@ -32,7 +32,7 @@ def pause(queue: common.Queue, yes: common.Yes = False) -> int:
     common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
     switched = control.pause(queue)
     if catalogue.missing():
-        output.note("Without the catalogue it is not known whether uploads start this function: then they still do.")
+        output.note("Without the catalogue it is not known whether uploads start this function. If so, they still do.")
     return _switched(switched, f"{queue} is paused. `nexus resume {queue}` starts it again.")
 
 

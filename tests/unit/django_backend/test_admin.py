@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.contrib.staticfiles import finders
 from django.test import Client
 from django.test.utils import override_settings
 
@@ -198,8 +199,12 @@ def test_an_unknown_run_and_a_wrong_id_are_sentences(world: World) -> None:
 def test_a_retry_asks_first_and_is_noted(world: World) -> None:
     failed = failed_run()
     person = browser()
-    asked = text(person.post(f"{RUNS}do/retry/", {"id": failed}))
-    assert "Send 1 run of nexus-test again, with all attempts?" in asked
+    question = person.post(f"{RUNS}do/retry/", {"id": failed})
+    assert "Send 1 run of nexus-test again, with all attempts?" in text(question)
+    page = question.content.decode()
+    assert '<form method="post" data-once>' in page
+    assert 'nexus_admin/once.js"' in page
+    assert finders.find("nexus_admin/once.js")
     assert AsyncResult[Any](failed).status == "FAILURE"
 
     done = person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}, follow=True)

@@ -70,7 +70,7 @@ def without_queues(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     cloudwatch.meta.events.unregister("before-parameter-build.cloudwatch.GetMetricData", asked)
 
 
-def test_a_first_deployment_that_failed_is_told_with_its_reason(
+def test_a_first_deployment_that_failed_is_reported_with_its_reason(
     without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_queues("CREATE_FAILED")

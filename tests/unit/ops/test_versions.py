@@ -112,7 +112,7 @@ def test_a_rollback_that_stops_halfway_says_which_functions_have_moved(
     monkeypatch.setattr(versions, "versions", lambda _: [version(1, -900), version(2, 1, live=True)])
     assert main(["rollback", "--yes"]) == ExitCode.WRONG
     said = capsys.readouterr().err
-    assert "UpdateAlias: it is being changed already" in said
+    assert "UpdateAlias was refused: an earlier change is in progress" in said
     assert "Before that: users 2 -> 1." in said
 
 
