@@ -124,6 +124,7 @@ def _botocore(service: str) -> Any:
     if service == "dynamodb":
         plain_json.install(made)
     usage.watch(service, made)
+    made.meta.events.register("needs-retry", _raise_own)
     if patience.send_timeout:
         made.meta.events.register("before-send", lambda **_: _check_abandoned())
     return made
@@ -181,6 +182,13 @@ def _check_abandoned() -> None:
         from botocore.exceptions import BotoCoreError
 
         raise BotoCoreError
+
+
+def _raise_own(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Botocore wraps every exception raised during a request, even that of a time limit's alarm, and would try again."""
+    reason = getattr(caught_exception, "kwargs", {}).get("error")
+    if isinstance(reason, NexusError):
+        raise reason
 
 
 def region() -> str | None:

@@ -137,12 +137,13 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
-    this = frozenset({chunk})
-    move: dict[str, Any] = {"add": {"chunks_failed": this}, "discard": {"chunks_done": this}}
-    if not failed:
-        move = {"add": {"chunks_done": this}, "discard": {"chunks_failed": this}}
     # `waits` is not tested: the last segment may end before its planner has released the lease.
-    noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
+    this, phase = frozenset({chunk}), equals("phase", segment.phase)
+    if failed:  # not if this comes late: a failed member that was sent again and succeeded has completed the tally
+        note = Write(parent, add={"chunks_failed": this}, when=(phase, Condition("chunks_done", "lacks", chunk)))
+    else:
+        note = Write(parent, add={"chunks_done": this}, discard={"chunks_failed": this}, when=(phase,))
+    noted = store.apply(note)
     if noted.item is None:
         observe.not_counted(parent, segment)
         return

@@ -460,6 +460,28 @@ def test_what_a_stale_failure_has_overwritten_goes_on_to_its_second_phase(
     assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
 
 
+def test_a_count_of_failures_that_arrives_after_the_repair_does_not_count(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "CHUNK", 1)  # so that three segments have three tallies, like three hundred
+    job.faulty = frozenset({1})
+    handle = TASK.delay()
+    for _ in range(2):
+        run_next(tasks.transport)  # the planner, and segment 0
+
+    def repair() -> None:
+        job.faulty = frozenset()
+        ((_, letter),) = tasks.dead_letters
+        redrive(tasks, letter)
+        run_next(tasks.transport, place=-1)
+
+    before_write(monkeypatch, tasks, handle.id, {}, repair)
+    tasks.run()
+
+    assert handle.result is not None
+    assert handle.result.rows_read == total(3)
+
+
 def test_a_second_phase_does_not_begin_if_the_run_is_revoked_when_its_segments_end(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,16 +5,17 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 import pytest
 
 from nexus import clock
+from nexus.aws import sdk
 from nexus.backend.transport import queue_url
 from nexus.client import group
 from nexus.eager import Context
-from nexus.errors import Retry
+from nexus.errors import Retry, TimeLimitExceeded
 from nexus.registry import Implementation, registry
 from nexus.runs.rate_limit import RateLimiter
 from nexus.settings import settings
@@ -77,6 +78,25 @@ def test_a_task_that_overruns_is_stopped_in_time_to_be_settled(
     assert handle.status == "RETRY"
     assert handle.error is not None
     assert handle.error.type == "TimeLimitExceeded"
+
+
+@pytest.mark.parametrize("service", ["s3", "sesv2"])
+def test_a_time_limit_that_ends_during_a_request_ends_the_task(
+    service: Literal["s3", "sesv2"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+
+    def interrupted(*_: Any, **request: Any) -> Any:
+        requests.append(request)
+        raise TimeLimitExceeded("over")  # as the alarm does
+
+    monkeypatch.setattr("urllib3.connectionpool.HTTPConnectionPool.urlopen", interrupted)
+    client: Any = sdk.client(service)
+
+    with pytest.raises(TimeLimitExceeded, match="^over$"):
+        client.get_object(Bucket="bucket", Key="key") if service == "s3" else client.get_account()
+
+    assert len(requests) == 1
 
 
 def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attempt(
