@@ -185,7 +185,7 @@ def _check_abandoned() -> None:
 
 
 def _raise_own(caught_exception: Exception | None = None, **_: Any) -> None:
-    """Botocore wraps every exception raised during a request, even that of a time limit's alarm, and would try again."""
+    """Botocore wraps every exception raised during a request, even a time limit's, and would repeat the request."""
     reason = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(reason, NexusError):
         raise reason

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from nexus import builtin, clock
@@ -54,7 +54,10 @@ MARGIN = 2.0
 """Seconds of an invocation reserved for settling what it ran."""
 
 SETTLE_AFTER = 0.5
-"""Seconds that an outcome waits for others, to be written together; after a crash, that much work may be repeated."""
+"""Seconds that an outcome may wait for others, to be written together; after a crash, that much work may be repeated.
+
+It does not wait for a run of a task that this invocation has not run yet, or whose last run took longer.
+"""
 
 LONGEST_HIDING = 11 * 3600.0
 """The longest time in seconds to hide a message: SQS's twelve hours, less a margin for the run itself."""
@@ -86,7 +89,9 @@ class Worker:
         self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
-        self._has_run = False
+        self._took: dict[str, float] = {}
+        """How long the last run of each task took, in seconds."""
+
         self._tab = Tab()
         self._listing = Listing(queue, self._token)
         self._purses: dict[str, Purse] = {}
@@ -374,14 +379,15 @@ class Worker:
 
     def _run_or_release(self, claimed: Claimed) -> None:
         """Runs it if enough time remains for the task. The first run of an invocation gets whatever time remains."""
-        if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
+        if self._left < MARGIN + (claimed.task.time_limit if self._took else 0.0):
             self._release(claimed)
             return
-        self._has_run = True
+        task = claimed.task.name
+        self._settle_before(self._took.get(task, inf))
+        began = clock.monotonic()
         with self._listing.at_work_on(claimed.envelope.id):
             self._run(claimed)
-        if self._unsettled and clock.monotonic() - self._oldest > SETTLE_AFTER:
-            self._settle()
+        self._took[task] = clock.monotonic() - began
 
     def _run(self, claimed: Claimed) -> None:
         if not self._may_start(claimed):
@@ -467,6 +473,7 @@ class Worker:
             self._release(claimed, start, slot=True)
             return False
         if wait > 0:
+            self._settle_before(wait)
             clock.sleep(wait)
         return True
 
@@ -603,6 +610,11 @@ class Worker:
         if not self._unsettled:
             self._oldest = clock.monotonic()
         self._unsettled.append((claimed, write))
+
+    def _settle_before(self, seconds: float) -> None:
+        """Settles what has ended, if it would wait for too long because what comes next takes this many seconds."""
+        if self._unsettled and clock.monotonic() + seconds - self._oldest > SETTLE_AFTER:
+            self._settle()
 
     def _settle(self) -> None:
         """Writes the waiting outcomes in one request, then performs what follows from each."""
