@@ -221,7 +221,9 @@ def succeed(run_id: str, token: str, result: str, now: float, children: tuple[st
     values: dict[str, Value] = {"status": "SUCCESS", "result": result, "ended_at": now}
     if children:
         values["children"] = compact(children)
-    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "error", "why", "eta"), when=held(token))
+    # A cursor and a result may be too large for one item.
+    removed = (*LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")
+    return Write(run_id, set=values, remove=removed, when=held(token))
 
 
 def failure(run_id: str, error: RunError, now: float) -> dict[str, Value]:

@@ -13,6 +13,7 @@ import pytest
 
 from nexus import clock
 from nexus.aws import sdk
+from nexus.backend.store import Outcome, Write
 from nexus.backend.transport import queue_url
 from nexus.client import group
 from nexus.clock import FrozenClock
@@ -22,9 +23,10 @@ from nexus.registry import Implementation, registry
 from nexus.runs.rate_limit import RateLimiter
 from nexus.settings import settings
 from nexus.tasks import RateLimit
-from nexus.testing import SentTasks
+from nexus.testing import SentTasks, run_task
 from nexus.worker import Continuation, Run, execution, observe
 from nexus.worker.entry import serve
+from nexus.worker.run import CURSOR_BYTES
 from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -208,6 +210,60 @@ def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.Mo
     handle = catalogue.send_note.delay(**NOTE)
     tasks.run()
     assert reported == [(7, 100)]
+
+
+def test_a_job_of_which_more_is_done_than_it_expected_does_not_write_for_every_row(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    written = []
+    apply = tasks.store.apply
+
+    def noted(write: Write) -> Outcome:
+        written.extend([write.set["progress"]] if "progress" in write.set else [])
+        return apply(write)
+
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
+        for rows in range(1, 2101):
+            run.progress(rows, 1000)
+            now.sleep(1 / 1024)
+        return SENT
+
+    tasks.store.apply = noted  # type: ignore[method-assign]
+    does(monkeypatch, work)
+    catalogue.send_note.delay(**NOTE)
+    tasks.run()
+
+    assert written == [f'[{rows},1000,"",null]' for rows in (1, 1000, 2024)]
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, "SUCCESS"), (1, "FAILURE")])
+def test_a_cursor_has_a_limit_and_leaves_a_result_its_room(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, more: int, status: str
+) -> None:
+    cursor = {"seen": (CURSOR_BYTES - len('{"seen":""}') + more) * "x"}
+    does(monkeypatch, lambda args, run: SENT if run.cursor == cursor else run.continue_from(cursor))
+    handle = catalogue.send_note.delay(**NOTE)
+
+    tasks.run()
+
+    assert handle.status == status
+    if more:
+        assert handle.error is not None
+        assert handle.error.message == "cursor: 65,537 bytes, over the limit of 65,536: store the data and pass its key"
+    assert "cursor" not in tasks.store.items[handle.id]
+
+
+def test_a_cursor_is_what_json_makes_of_it_also_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def work(args: Any, run: Run) -> Any:
+        seen.append(run.cursor)
+        return SENT if run.cursor else run.continue_from({7: (1, 2)})  # type: ignore[dict-item]
+
+    does(monkeypatch, work)
+    run_task(work, NOTE)
+
+    assert seen == [None, {"7": [1, 2]}]
 
 
 def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_message(tasks: SentTasks) -> None:

@@ -205,8 +205,8 @@ def test_what_has_ended_or_waits_is_acknowledged(known: dict[str, Value]) -> Non
 # --- while a claim holds a run ---
 
 
-def test_a_success_drops_the_claim_and_keeps_the_ids_of_its_children() -> None:
-    removed = ("claim", "lease_until", "live", "since", "shared", "error", "why", "eta")
+def test_a_success_drops_the_claim_and_the_cursor_and_keeps_the_ids_of_its_children() -> None:
+    removed = (*transitions.LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")
     values: dict[str, Value] = {"status": "SUCCESS", "result": "{}", "ended_at": NOW}
     assert transitions.succeed(RUN, "mine", "{}", NOW) == Write(RUN, set=values, remove=removed, when=HELD)
     assert transitions.succeed(RUN, "mine", "{}", NOW, ("c",)).set == {**values, "children": '["c"]'}
