@@ -161,7 +161,9 @@ class TaskDefinition[A: Arguments, R: Result]:
     """The run history is indexed by the first of these arguments that a run has; the others only filter the results."""
 
     secret: tuple[str, ...] = ()
-    """Arguments whose values no run record shows. They exist only in the message and in its dead letter."""
+    """Arguments whose values no run record and no fault of an argument shows. They exist only in the message and in its
+    dead letter.
+    """
 
     def __post_init__(self) -> None:
         if both := set(self.searchable) & set(self.secret):
@@ -209,7 +211,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         except ValidationError as error:
             wrong = [fault for fault in faults_of(error) if fault["loc"][:1] != (missing,)]
             if wrong:
-                raise InvalidMessage(f"{self.name}: {described(wrong)}", kinds(wrong)) from None
+                raise InvalidMessage(f"{self.name}: {described(wrong, self.secret)}", kinds(wrong)) from None
         return plain(_Given(**arguments), self.name)
 
     def result_to_keep(self, result: R) -> str:
@@ -222,7 +224,8 @@ class TaskDefinition[A: Arguments, R: Result]:
         try:
             return _validator(model)(dict(arguments))
         except ValidationError as error:
-            raise InvalidMessage(f"{self.name}: {described(faults_of(error))}", kinds(faults_of(error))) from None
+            faults = faults_of(error)
+            raise InvalidMessage(f"{self.name}: {described(faults, self.secret)}", kinds(faults)) from None
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.queue or 'every queue'}>"

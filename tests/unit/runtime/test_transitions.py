@@ -31,15 +31,15 @@ HELD = (equals("status", "STARTED"), equals("claim", "mine"))
 
 def envelope(**fields: Any) -> Envelope:
     sent_at = datetime(2026, 11, 27, 9, 0, 0, 123_456, UTC)
-    return Envelope.of(**{"id": RUN, "task": "unheard_of", "args": {"a": 1}, "sent_at": sent_at, **fields})
+    return Envelope.of(**{"id": RUN, "task": "ping", "args": {"a": 1}, "sent_at": sent_at, **fields})
 
 
 DESCRIBED: dict[str, Value] = {
-    "task": "unheard_of",
+    "task": "ping",
     "queue": "default",
     "sent_at": 1_795_770_000.123,
     "args": '{"a":1}',
-    "history": f"unheard_of#{ord('a') % 8}",
+    "history": f"ping#{ord('a') % 8}",
 }
 
 
@@ -93,7 +93,11 @@ def test_a_member_names_its_parent_and_its_place() -> None:
 @pytest.mark.parametrize(("length", "shown"), [(0, True), (1, False)])
 def test_arguments_are_shown_up_to_a_limit(length: int, shown: bool) -> None:
     text = "x" * (transitions.ARGUMENTS_SHOWN - len('{"a":""}') + length)
-    assert ("args" in transitions.pending(envelope(args={"a": text}), "default", 5).set) is shown
+    assert ("args" in transitions.pending(envelope(task="send_note", args={"a": text}), "default", 5).set) is shown
+
+
+def test_arguments_of_an_unknown_task_are_not_shown_because_they_may_be_secret() -> None:
+    assert "args" not in transitions.pending(envelope(task="gone", args={"code": "c-4711"}), "default", 5).set
 
 
 def test_a_known_task_hides_its_secrets_and_indexes_its_searchable_argument() -> None:
