@@ -88,9 +88,10 @@ def release(key: str, run_id: str, started_at: float | None) -> None:
     leave(key, run_id)
     when = (equals("holder", run_id), Condition("started_at", "missing or <=", started_at or 0.0))
     write = Write(key, remove=("holder", "lease_until", "started_at"), when=when)
-    outcome = backend().store.apply(write)
-    if isinstance(outcome, Applied) and "waiter_message" in outcome.item:
-        _wake(decode(payloads.load_text(str(outcome.item["waiter_message"]))))
+    item = backend().store.apply(write).item or {}
+    # Also if the place is already free: the sandbox that gave it up may have died before it woke the waiting run.
+    if "holder" not in item and "waiter_message" in item:
+        _wake(decode(payloads.load_text(str(item["waiter_message"]))))
 
 
 def _wake(envelope: Envelope) -> None:

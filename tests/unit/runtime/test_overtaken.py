@@ -438,6 +438,20 @@ def test_a_waiting_run_that_cannot_be_woken_is_an_error_of_the_holder(
         locks.release("unique/all", holder.id, MORNING)
 
 
+def test_a_waiting_run_is_woken_by_the_holders_message_if_its_sandbox_died_before(tasks: SentTasks) -> None:
+    unique = Unique(on_conflict="coalesce")
+    holder, waiter = (Envelope.of(id=new_id(), task="count_rows") for _ in range(2))
+    locks.acquire("unique/all", unique, holder, MORNING)
+    locks.acquire("unique/all", unique, waiter, MORNING)
+    tasks.store.apply(Write(waiter.id, {"status": "RETRY", "queue": "analytics", "eta": MORNING + unique.lease}))
+    tasks.store.apply(Write("unique/all", remove=("holder", "lease_until", "started_at")))  # and then it died
+
+    locks.release("unique/all", holder.id, MORNING)
+
+    (again,) = tasks.transport.sent
+    assert (again.message.id, again.due) == (waiter.id, MORNING)
+
+
 # --- revoked before it starts ---
 
 
