@@ -265,7 +265,7 @@ def release(run_id: str, token: str, queue: str, attempt: int, since: float, **a
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **_listed(run_id, queue, since), **also}
     if "eta" in also:
         values["expires"] = keep_until(since)
-    removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
+    removed = ("claim", "lease_until", "shared", *(name for name in ("eta", "slot") if name not in also))
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 
 

@@ -153,6 +153,8 @@ class Worker:
                 # A duplicate: a function version that has the task is already running it.
                 self._wait_for_lease(received, record.lease_until)
                 return
+            if record.status == "STARTED" and record.waits:
+                return  # a duplicate, too: its segments run and will end it
             if existing is None or not record.ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
@@ -469,7 +471,8 @@ class Worker:
             return True
         start = _limiter(claimed.task.name, rate).take()
         wait = start - clock.now()
-        if wait > min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit):
+        patience = min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit)
+        if wait > max(0.0, patience):
             self._release(claimed, start, slot=True)
             return False
         if wait > 0:

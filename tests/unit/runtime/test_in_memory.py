@@ -57,7 +57,7 @@ def test_a_message_that_the_queue_gives_up_is_reported(tasks: Tasks, monkeypatch
     chain(catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE)).delay()
     with (
         tasks.sends_failing("no permission"),
-        pytest.raises(AssertionError, match='a message of send_note was received 20 times.*"left for later"'),
+        pytest.raises(AssertionError, match=r'a message of send_note was received 20 times.*"left for later"'),
     ):
         tasks.drain()
 

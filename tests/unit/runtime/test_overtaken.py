@@ -225,6 +225,20 @@ def test_a_function_without_the_task_does_not_fail_a_run_that_has_just_succeeded
     assert handle.status == "SUCCESS"
 
 
+def test_a_function_without_the_task_leaves_a_fan_out_to_its_segments(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT if run.segment else run.fan_out([args] * 2))
+    handle = send()
+    (planning,) = tasks.transport.sent
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert invoke([planning.message.body], {}) == ACKNOWLEDGED
+
+    assert handle.status == "STARTED"
+    assert tasks.dead_letters == []
+
+
 def test_a_dead_letter_moved_back_to_a_function_without_the_task_returns_to_the_dead_letters(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +301,15 @@ def test_a_start_that_is_near_is_waited_for(
     assert deliver(tasks) == ACKNOWLEDGED
     assert [later - MORNING for later in started] == [0.0, 2.0, 4.0]
     assert {handle.status for handle in handles} == {"SUCCESS"}
+
+
+def test_a_start_that_is_due_is_not_put_off_for_lack_of_time(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run of an invocation gets whatever time there is, and another invocation would have no more."""
+    does(monkeypatch, lambda args, run: SENT, rate_limit=RateLimit(per_second=0.5), time_limit=LEASE)
+    handle = send()
+
+    assert deliver(tasks) == ACKNOWLEDGED
+    assert handle.status == "SUCCESS"
 
 
 def test_a_time_limit_reached_while_dynamodb_throttled_names_the_table(

@@ -249,7 +249,7 @@ def test_a_retry_is_listed_for_its_time_and_refused_to_what_was_revoked() -> Non
 def test_a_release_gives_the_attempt_back() -> None:
     write = transitions.release(RUN, "mine", "default", 2, NOW, cursor="{}")
     assert write.set == {"status": "RETRY", "attempts": 1, "live": "default#a", "since": NOW, "cursor": "{}"}
-    assert write.remove == ("claim", "lease_until", "shared", "eta")
+    assert write.remove == ("claim", "lease_until", "shared", "eta", "slot")
     assert write.when == (*HELD, equals("revoke", None))
     assert "expires" not in write.set
 
@@ -264,7 +264,13 @@ def test_a_release_until_a_later_time_keeps_the_record_until_after_it() -> None:
         "eta": NOW + 60,
         "expires": int(NOW) + 60 + 30 * 86_400,
     }
-    assert later.remove == ("claim", "lease_until", "shared")
+    assert later.remove == ("claim", "lease_until", "shared", "slot")
+
+
+def test_a_release_keeps_the_start_that_it_waits_for() -> None:
+    booked = transitions.release(RUN, "mine", "default", 2, NOW + 60, eta=NOW + 60, slot=True)
+    assert booked.set["slot"] is True
+    assert booked.remove == ("claim", "lease_until", "shared")
 
 
 def test_a_record_is_kept_for_longer_and_never_for_less() -> None:
