@@ -166,6 +166,9 @@ class TaskDefinition[A: Arguments, R: Result]:
     """
 
     def __post_init__(self) -> None:
+        named = {*self.secret, *(self.unique.key if self.unique else ())}
+        if named and (unknown := named - self.arguments.model_fields.keys()):
+            raise ValueError(f"{self.name}: {min(unknown)} is secret or unique, but not one of the arguments")
         if both := set(self.searchable) & set(self.secret):
             raise ValueError(
                 f"{self.name}: {min(both)} is both searchable and secret, but searchable values are stored"

@@ -91,13 +91,14 @@ class Received:
         check = task.check_part if envelope.is_part else task.check
         refs = envelope.refs or {}
         given = {**envelope.args, **{name: payloads.load(where) for name, where in refs.items()}}
+        args = check(given)
         return Readable(
             envelope=envelope,
             source=self.source,
             message=self.message,
             task=task,
-            args=check(given),
-            place=None if envelope.is_part else locks.place(task, given),
+            args=args,
+            place=None if envelope.is_part else locks.place(task, args),
         )
 
 

@@ -109,7 +109,7 @@ def test_a_sandbox_that_was_frozen_after_its_claim_does_not_run(
 ) -> None:
     does(monkeypatch, lambda args, run: raises(AssertionError("it ran")), unique=Unique())
     handle = send()
-    place = locks.place(registry.served_by("default")["send_note"], {**catalogue.NOTE, "link": None})
+    place = locks.place(registry.served_by("default")["send_note"], catalogue.SendNote(**catalogue.NOTE))
     before_write(monkeypatch, tasks, str(place), {"holder": handle.id}, lambda: now.sleep(LEASE))
 
     assert deliver(tasks) == AGAIN
@@ -422,7 +422,7 @@ def test_a_run_that_waits_is_woken_by_a_holder_that_leaves_while_it_begins_to_wa
 ) -> None:
     does(monkeypatch, lambda args, run: SENT, unique=Unique(key=("user_id",), on_conflict="coalesce"))
     holder, waiter = send(), send()
-    place = str(locks.place(registry.served_by("default")["send_note"], catalogue.NOTE))
+    place = str(locks.place(registry.served_by("default")["send_note"], catalogue.SendNote(**catalogue.NOTE)))
     unique = registry.served_by("default")["send_note"].unique
     assert unique is not None
     locks.acquire(place, unique, Envelope(id=holder.id, task="send_note"), MORNING)
