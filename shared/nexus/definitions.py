@@ -96,7 +96,11 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `per_second` runs of this task start each second, across all sandboxes."""
+    """At most `per_second` runs of this task start each second, across all sandboxes.
+
+    SQS delivers nothing from a queue with about 120,000 messages in flight, and those of runs that wait for their start
+    are in flight. So a task whose backlog may be larger needs a queue of its own.
+    """
 
     per_second: float
 

@@ -26,6 +26,7 @@ from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import (
     BudgetSpent,
+    ConfigurationError,
     InvalidMessage,
     Reject,
     Retry,
@@ -139,10 +140,11 @@ class Worker:
         for received in deliveries:
             try:
                 yield received.readable(self.task_for(received.envelope))
-            except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
-                self._never_ran(received, RunError.of(error))
-            except Exception as error:  # noqa: BLE001 - S3 lacks what this message refers to: the others are not affected
-                self._leave_for_later(received, error)
+            except Exception as error:  # noqa: BLE001 - a task's own validator may raise anything; others are not affected
+                if sdk.is_of_aws(error) or isinstance(error, ConfigurationError):
+                    self._leave_for_later(received, error)  # S3 did not return what this message refers to
+                else:
+                    self._never_ran(received, RunError.of(error))
 
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
