@@ -58,7 +58,7 @@ def plan(
     could not be sent.
     """
     if next_phase is not None:
-        _next_phase(envelope.id, envelope.task, next_phase)
+        _next_phase(envelope, next_phase)
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(
@@ -73,6 +73,8 @@ def plan(
         values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase, inline=NEXT_PHASE_BYTES)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
+    if envelope.group is not None:
+        values["group"] = envelope.group
     return backend().store.apply(Write(envelope.id, values, when=(*held(token), equals("revoke", None))))
 
 
@@ -105,9 +107,9 @@ def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segme
     return Message.of(Envelope.of(id=run_id, args=args, segment=segment, **inherited))
 
 
-def _next_phase(parent: str, task: str, args: dict[str, Any]) -> Message:
+def _next_phase(parent: Envelope, args: dict[str, Any]) -> Message:
     segment = Segment(index=0, total=1, phase=2, kind="phase")
-    return _message(Envelope(id=parent, task=task), tallies.member(parent, 2, 0), args, segment)
+    return _message(parent, tallies.member(parent.id, 2, 0), args, segment)
 
 
 # --- ending ----------------------------------------------------------------------------------------------------
@@ -356,7 +358,7 @@ def _send_next_phase(item: Item) -> None:
         return  # A late duplicate: the next phase has already ended the run.
     record = RunRecord.of(item)
     args: dict[str, Any] = payloads.load(str(item["next_phase"]))
-    message = _next_phase(record.id, record.task, args)
+    message = _next_phase(Envelope.of(id=record.id, task=record.task, group=item.get("group")), args)
     failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
         raise SendFailed(failures)

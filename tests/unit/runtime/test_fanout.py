@@ -142,6 +142,16 @@ def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentT
     assert job.places == [*(Segment(index=index, total=3) for index in range(3)), None]
 
 
+def test_all_parts_of_a_job_are_in_its_fair_queue_group(tasks: SentTasks, job: Job) -> None:
+    job.phases = 3
+    TASK.apply_async(group="tenant-7")
+    groups = []
+    while tasks.transport.sent:
+        groups += [sent.message.group for sent in tasks.transport.sent]
+        run_next(tasks.transport)
+    assert set(groups) == {"tenant-7"}
+
+
 def test_a_job_is_kept_from_the_beginning_of_its_second_phase(tasks: SentTasks, job: Job) -> None:
     job.phases = 2
     kept = run_settings().run_days * 86_400
