@@ -93,6 +93,10 @@ class Unique:
     on_conflict: Literal["skip", "coalesce"] = "skip"
     lease: int = 6 * 3600
 
+    def __post_init__(self) -> None:
+        if self.lease <= 0:
+            raise ValueError(f"{self}: the lease must be over 0")
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -170,6 +174,8 @@ class TaskDefinition[A: Arguments, R: Result]:
     """
 
     def __post_init__(self) -> None:
+        if not self.time_limit > 0:
+            raise ValueError(f"{self.name}: the time limit is {self.time_limit}: it must be over 0")
         named = {*self.secret, *(self.unique.key if self.unique else ())}
         if named and (unknown := named - self.arguments.model_fields.keys()):
             raise ValueError(f"{self.name}: {min(unknown)} is secret or unique, but not one of the arguments")

@@ -42,8 +42,8 @@ from nexus.registry import Implementation, registry
 from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
 
-DELIVERIES = 10_000
-"""The most that one call runs: stops tasks that send each other endlessly."""
+DELIVERIES = 25_000
+"""The most that one call runs: stops tasks that send each other endlessly. A fan-out may have 10,000 segments."""
 
 SAME = 0.001
 """Differences in seconds to ignore: sums of fractions are not exact."""

@@ -65,7 +65,7 @@ class RateLimiter:
         if late > 0:
             self._left = max(0, self._left - late)
             self._next += late / self.per_second
-        if self._left == 0:
+        if self._left <= 0:  # below 0 if two threads of a development server used the last one
             self._book()
 
     def _use(self) -> None:

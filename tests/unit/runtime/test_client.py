@@ -657,6 +657,17 @@ def test_a_task_that_names_an_argument_it_has_not_cannot_be_declared(fields: dic
         replace(catalogue.send_note, **fields)
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"send_note: the time limit is {seconds}: it must be over 0"):
+        replace(catalogue.send_note, time_limit=seconds)
+
+
+def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match="the lease must be over 0"):
+        Unique(lease=0)
+
+
 def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
