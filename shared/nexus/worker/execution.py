@@ -69,6 +69,11 @@ UNSERVED_AFTER = 600.0
 hours.
 """
 
+ASK_AFTER = 1.0
+"""Seconds that a claimed run may wait, behind others of its batch or for its rate, until it asks before it begins
+whether it has been revoked.
+"""
+
 ATTRIBUTE_LIMIT = 1024
 LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
@@ -400,6 +405,11 @@ class Worker:
             self._release(claimed)  # this sandbox was frozen until the lease expired; another one has the run now
             return
         envelope, task, record = claimed.envelope, claimed.task, claimed.record
+        if clock.now() - (record.started_at or 0.0) > ASK_AFTER:
+            existing = backend().store.get([envelope.id]).get(envelope.id, {})
+            if existing.get("revoke"):
+                self._revoke(claimed, "revoked before it began")
+                return
         limit = min(task.time_limit, self._left - MARGIN)
         run = Run(
             id=envelope.id,

@@ -478,6 +478,28 @@ def test_a_waiting_run_is_woken_by_the_holders_message_if_its_sandbox_died_befor
 # --- revoked before it starts ---
 
 
+@pytest.mark.parametrize("rate", [None, RateLimit(per_second=0.5)], ids=["behind another run", "for its rate"])
+def test_a_run_that_is_revoked_while_it_waits_in_its_batch_does_not_begin(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, rate: RateLimit | None
+) -> None:
+    ran = []
+
+    def work(args: Any, run: Run) -> Any:
+        ran.append(run.id)
+        assert second.revoke() == "STARTED"
+        now.sleep(1.5)
+        return SENT
+
+    does(monkeypatch, work, rate_limit=rate)
+    first, second = send(), send()
+
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert ran == [first.id]
+    assert (first.status, second.status) == ("SUCCESS", "REVOKED")
+    assert str(second.error) == "Revoked: revoked before it began"
+
+
 def test_a_chain_ends_where_a_later_run_was_revoked_before_it_was_sent(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
