@@ -159,9 +159,9 @@ FAULTS = (
     Fault("a revoked run does not start again", Worker._may_start, 'if claimed.item.get("revoke"):', "if False:"),
     Fault(
         "an expired run does not start",
-        Worker._may_start,
-        "envelope.expires_at.timestamp() < clock.now()",
-        "envelope.expires_at.timestamp() < 0",
+        Worker._has_expired,
+        "expiry.timestamp() >= clock.now()",
+        "expiry.timestamp() >= 0",
     ),
     Fault(
         "a revoked run's schedule goes with it",

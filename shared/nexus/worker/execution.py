@@ -459,10 +459,7 @@ class Worker:
         if claimed.item.get("revoke"):
             self._revoke(claimed, "revoked during an earlier attempt")
             return False
-        begun = claimed.record.cursor is not None or claimed.record.fanned_out
-        if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now() and not begun:
-            attempt = f"attempt {claimed.record.attempts}"
-            self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ}, before {attempt} started")
+        if self._has_expired(claimed):
             return False
         if claimed.place:
             assert task.unique is not None
@@ -476,8 +473,21 @@ class Worker:
                 return False
         return task.rate_limit is None or self._starts_in_turn(claimed, task.rate_limit)
 
+    def _has_expired(self, claimed: Claimed) -> bool:
+        """Whether the run has expired, which ends it. One that continues, or that has fanned out, does not expire."""
+        expiry = claimed.envelope.expires_at
+        begun = claimed.record.cursor is not None or claimed.record.fanned_out
+        if expiry is None or expiry.timestamp() >= clock.now() or begun:
+            return False
+        self._revoke(
+            claimed, f"expired at {expiry:%Y-%m-%dT%H:%M:%SZ}, before attempt {claimed.record.attempts} started"
+        )
+        return True
+
     def _starts_in_turn(self, claimed: Claimed, rate: RateLimit) -> bool:
-        """Books the run's start. False if it is too far away to wait for: the run is redelivered then."""
+        """Waits for the run's start. False if it is too far away, so the run is redelivered then, or if the run has
+        expired by then.
+        """
         booked = claimed.record.eta
         if "slot" in claimed.item and booked is not None and clock.now() <= booked + rate_limit.LATEST:
             return True
@@ -490,7 +500,7 @@ class Worker:
         if wait > 0:
             self._settle_before(wait)
             clock.sleep(wait)
-        return True
+        return not self._has_expired(claimed)
 
     def _call(self, claimed: Claimed, run: Run, limit: float) -> Any:
         task = claimed.task

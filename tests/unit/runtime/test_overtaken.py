@@ -303,6 +303,18 @@ def test_a_start_that_is_near_is_waited_for(
     assert {handle.status for handle in handles} == {"SUCCESS"}
 
 
+def test_a_run_that_expires_while_it_waits_for_its_start_does_not_start(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT, rate_limit=RateLimit(per_second=0.5))
+    handles = [catalogue.send_note.apply_async(catalogue.NOTE, expires=3) for _ in range(3)]
+
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert [handle.status for handle in handles] == ["SUCCESS", "SUCCESS", "REVOKED"]
+    assert str(handles[2].error) == "Revoked: expired at 2026-11-27T09:00:03Z, before attempt 1 started"
+
+
 def test_a_start_that_is_due_is_not_put_off_for_lack_of_time(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run of an invocation gets whatever time there is, and another invocation would have no more."""
     does(monkeypatch, lambda args, run: SENT, rate_limit=RateLimit(per_second=0.5), time_limit=LEASE)
