@@ -90,8 +90,8 @@ FAULTS = (
     Fault(
         "a run that has ended is not listed as live",
         transitions.succeed,
-        'remove=(*LEFT_BY_CLAIM, "error", "why", "eta")',
-        'remove=("claim", "lease_until", "error", "why", "eta")',
+        'removed = (*LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")',
+        'removed = ("claim", "lease_until", "error", "why", "eta", "cursor", "continued")',
     ),
     Fault(
         "the run history has a run among those that ended as it did",

@@ -229,7 +229,8 @@ def _failures(record: RunRecord) -> RunError:
     named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
     first = tallies.member(record.id, record.phase, failed[0])
     one = RunRecord.of(backend().store.get([first]).get(first, {}))
-    reason = f" ({one.task} {first} is {one.status}: {one.error})" if one.error else ""
+    # A member that was revoked before it began may have a record without its task.
+    reason = f" ({one.task or 'member'} {first} is {one.status}: {one.error})" if one.error else ""
     what = f"{len(failed)} of {record.total} failed: {named}"
     return RunError("SegmentsFailed", what + reason, fault=what)
 

@@ -236,6 +236,18 @@ def test_twenty_failed_segments_are_named_and_the_first_ones_reason(
     assert handle.error.message == f"{named}{reason}"
 
 
+def test_a_member_that_was_revoked_before_it_began_is_named(tasks: SentTasks, job: Job) -> None:
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    handle.children[0].revoke()
+
+    tasks.run()
+
+    assert handle.error is not None
+    reason = f"member {handle.children[0].id} is REVOKED: Revoked: revoked"
+    assert handle.error.message == f"1 of 3 failed: 0 ({reason})"
+
+
 def test_a_fan_out_stays_failed_until_the_last_failed_segment_succeeds(tasks: SentTasks, job: Job) -> None:
     job.segments, job.faulty = 150, frozenset({1, 120})
     handle = TASK.delay()
