@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nexus.errors import LONGEST_WAIT, InvalidMessage
 from nexus.values import compact, described, faults_of, kinds, plain
 
+MOST_RETRIES = 100
+"""A run's message is replaced after ten receives (`nexus.worker.delivery`), and Lambda ends a loop of messages after
+about sixteen.
+"""
+
 HIDDEN = "(secret)"
 """Replaces a secret argument's value."""
 
@@ -60,8 +65,11 @@ class RetryPolicy:
     give_up_on: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if not (self.max_retries >= 0 and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
-            raise ValueError(f"{self}: numbers must be 0 or more, and the cap at most a year ({LONGEST_WAIT})")
+        if not (0 <= self.max_retries <= MOST_RETRIES and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
+            raise ValueError(
+                f"{self}: numbers must be 0 or more, max_retries at most {MOST_RETRIES}, and the cap at most a year "
+                f"({LONGEST_WAIT})"
+            )
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether another attempt follows attempt number `attempt` (from 1), which ended in `error`."""

@@ -12,6 +12,7 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 
 from nexus.client import AsyncResult, asynchronous, send, send_many
+from nexus.definitions import MOST_RETRIES
 from nexus.django import conf
 from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
 from nexus.errors import ConfigurationError
@@ -54,8 +55,8 @@ class Backend(BaseTaskBackend):
             raise InvalidTask(f"{task.module_path} has over 100 characters.")
         if not isinstance(task, Task):
             return
-        if task.max_attempts < 1 or int(task.max_attempts) != task.max_attempts:
-            raise InvalidTask("max_attempts must be a whole number, 1 or more.")
+        if not 1 <= task.max_attempts <= MOST_RETRIES + 1 or int(task.max_attempts) != task.max_attempts:
+            raise InvalidTask(f"max_attempts must be a whole number from 1 to {MOST_RETRIES + 1}.")
         if not 0 < task.time_limit <= 900:
             raise InvalidTask("time_limit must be over 0 and at most Lambda's 900 seconds.")
         if not 0 <= task.backoff[0] <= task.backoff[1]:

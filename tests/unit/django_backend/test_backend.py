@@ -496,6 +496,7 @@ def test_a_function_within_a_function_is_refused() -> None:
     ("options", "fault"),
     [
         ({"max_attempts": 0}, "max_attempts"),
+        ({"max_attempts": 102}, "from 1 to 101"),
         ({"time_limit": 901.0}, "time_limit"),
         ({"backoff": (10.0, 1.0)}, "backoff"),
         ({"rate_limit": 0.0}, "rate_limit"),

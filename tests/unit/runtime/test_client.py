@@ -663,6 +663,27 @@ def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
         replace(catalogue.send_note, time_limit=seconds)
 
 
+def test_more_retries_than_lambda_lets_a_run_have_cannot_be_declared() -> None:
+    assert RetryPolicy(max_retries=100).max_retries == 100
+    with pytest.raises(ValueError, match="max_retries at most 100"):
+        RetryPolicy(max_retries=101)
+
+
+def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_allows(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(args: Any, run: Run) -> Any:
+        raise OSError("for ever")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+    handle = catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1, base=0))
+    tasks.store.apply(Write(handle.id, {"retry": "[500,0,0,[]]"}))
+
+    tasks.run()
+
+    assert (handle.status, handle.attempts) == ("FAILURE", 101)
+
+
 def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
     with pytest.raises(ValueError, match="the lease must be over 0"):
         Unique(lease=0)
