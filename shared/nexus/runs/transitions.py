@@ -93,10 +93,9 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         **_indexed(envelope),
     }
     task = registry.known(envelope.task)
-    if task is not None or not envelope.args:  # an unknown task's arguments may be secret
-        shown = compact(task.without_secrets(envelope.args) if task else {})
-        if len(shown) <= ARGUMENTS_SHOWN:
-            values["args"] = shown
+    # An unknown task's arguments may be secret.
+    if task is not None and len(shown := compact(task.without_secrets(envelope.args))) <= ARGUMENTS_SHOWN:
+        values["args"] = shown
     if envelope.parent:
         values["parent"] = envelope.parent
     if envelope.segment:
