@@ -279,6 +279,9 @@ class Worker:
         if existing is None and not known_absent:
             existing = store.get([envelope.id]).get(envelope.id)
         while True:
+            if existing is not None and existing.get("claim") == self._token:
+                # The response to this claim was lost, and the record kept for longer before the claim was repeated.
+                return self._held(readable, existing)
             attempts = readable.policy(existing or {}).max_retries + 1
             by, redriven = self._claimant(listed=readable.source == "direct"), readable.redriven
             match transitions.claim(envelope, existing, by, attempts, readable.place, redriven=redriven):

@@ -23,7 +23,7 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write, numbers
 from nexus.backend.transport import Message
 from nexus.envelope import Envelope, Segment
-from nexus.errors import SendFailed
+from nexus.errors import SendFailed, UnknownTask
 from nexus.registry import registry
 from nexus.runs import history, locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
@@ -300,7 +300,7 @@ def _reduced[T](item: Item, keep: Callable[[Any], T]) -> T | None:
     try:
         return keep(_combined(item))
     except Exception as error:
-        if sdk.is_of_aws(error):
+        if sdk.is_of_aws(error) or isinstance(error, UnknownTask):
             raise
         # Any other exception from a task's reducer is that run's failure, with its reason.
         reason = RunError.of(error)

@@ -116,6 +116,29 @@ def test_a_sandbox_that_was_frozen_after_its_claim_does_not_run(
     assert (handle.status, handle.attempts) == ("RETRY", 0)
 
 
+@pytest.mark.parametrize("messages", [1, 2])
+def test_a_claim_whose_response_was_lost_holds_although_the_record_was_changed_since(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    does(monkeypatch, lambda args, run: SENT, retry=RetryPolicy(max_retries=0))
+    handles = [send() for _ in range(messages)]
+    apply = tasks.store.apply
+    refused = []
+
+    def repeated(write: Write) -> Outcome:
+        outcome = apply(write)
+        if write.set.get("status") == "STARTED" and len(refused) < messages:
+            refused.append(write)
+            outcome = apply(transitions.kept(str(write.key), 2_000_000_000))  # a duplicate waits for tomorrow's budget
+            return Refused(outcome.item)
+        return outcome
+
+    monkeypatch.setattr(tasks.store, "apply", repeated)
+
+    assert deliver(tasks) == ACKNOWLEDGED
+    assert [(handle.status, handle.attempts) for handle in handles] == [("SUCCESS", 1)] * messages
+
+
 # --- a revocation while it runs ---
 
 
