@@ -673,7 +673,7 @@ def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_a
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(args: Any, run: Run) -> Any:
-        raise OSError("for ever")
+        raise OSError("forever")
 
     monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
     handle = catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1, base=0))

@@ -123,7 +123,7 @@ def test_a_claim_whose_response_was_lost_holds_although_the_record_was_changed_s
     does(monkeypatch, lambda args, run: SENT, retry=RetryPolicy(max_retries=0))
     handles = [send() for _ in range(messages)]
     apply = tasks.store.apply
-    refused = []
+    refused: list[Write] = []
 
     def repeated(write: Write) -> Outcome:
         outcome = apply(write)
