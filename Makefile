@@ -393,6 +393,7 @@ audit: .venv-check/ready ## Check the pinned packages for known vulnerabilities
 types: .venv/ready .local/pyright/ready ## Check types: mypy --strict, and mypy and pyright on a sample application
 	@echo "Checking types"
 	$(DEV)/mypy
+	$(DEV)/mypy --python-version 3.12 shared/nexus shared/social ops # what a web application imports
 	$(PYTEST) tests/types
 
 .PHONY: unit
