@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.aws.table import Table
 from nexus.backend import transport
 from nexus.client import following
 from nexus.client.handles import AsyncResult
@@ -182,13 +181,6 @@ FAULTS = (
         "if not holder or holder == run_id or until <= now or _has_ended(holder):",
         "if True:",
     ),
-    Fault(
-        "an attempt does not give up the place of the next one",
-        locks.release,
-        'Condition("started_at", "missing or <=", started_at or 0.0)',
-        'equals("holder", run_id)',
-        first=131_319,
-    ),
     Fault("a start is booked once", RateLimiter._book, 'when=(equals("next_at", known),)', "when=()"),
     # waiting runs
     Fault(
@@ -249,7 +241,13 @@ FAULTS = (
         "refs = {}",
     ),
     # lost responses
-    Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),
+    Fault(
+        "a claim whose response was lost holds although the record is kept longer since",
+        Worker._claim_alone,
+        'if existing is not None and existing.get("claim") == self._token:',
+        "if False:",
+        first=94_511,
+    ),
 )
 
 
