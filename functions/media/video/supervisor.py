@@ -35,7 +35,7 @@ _SIGNATURES: Final = {
 }
 """The first bytes of each type: the worker's files are checked against them before publication."""
 
-_REVISION: Final = b"nexus-video 4"
+_REVISION: Final = b"nexus-video 5"
 """Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 

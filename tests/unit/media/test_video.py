@@ -22,6 +22,8 @@ from pictures import rendering
 from pictures.recipes import RECIPES
 from sandbox.supervisor import PROGRESS_STEP
 from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
+from tests.support.footage import with_box
+from tests.support.isobmff import found
 from video import Video
 from video.film import TICK, Upright
 
@@ -607,6 +609,24 @@ def test_sound_of_more_channels_than_can_be_mixed_refuses_no_clip(
 
     with av.open(str(made.renditions["video"].path)) as container:
         assert bool(container.streams.audio) == heard
+
+
+def test_a_clip_of_two_that_were_joined_is_not_copied(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=48)
+    content = clip.read_bytes()
+    table = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+    content = with_box(content, (*table, b"stsd"), found(content, b"stsd")[16:])
+    content = with_box(content, (*table, b"stsc"), struct.pack(">3I", 25, 1, 2))  # from the 25th frame on
+    for name in (b"stsd", b"stsc"):
+        counted = content.index(name) + 8
+        content = content[:counted] + struct.pack(">I", 2) + content[counted + 4 :]
+    clip.write_bytes(content)
+
+    made = render(clip, out)
+
+    assert not made.remuxed
+    assert len(frames_of(made.renditions["video"].path)) == 48
+    assert int.from_bytes(found(mp4_of(made), b"stsd")[12:16]) == 1
 
 
 def test_an_interlaced_clip_that_suits_otherwise_is_not_copied(tmp_path: Path, out: Path) -> None:
