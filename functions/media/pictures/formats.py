@@ -44,7 +44,7 @@ _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"\xff\x4f\xff\x51", Code.JPEG_2000),
     (b"\xff\x0a", Code.JPEG_XL),
     (b"\0\0\0\x0cJXL ", Code.JPEG_XL),
-    (b"\x1aE\xdf\xa3", Code.MATROSKA),
+    (b"\x1aE\xdf\xa3", Code.OTHER_CLIP),
     (b"FLV\1", Code.OTHER_CLIP),
     (b"\0\0\1\xba", Code.OTHER_CLIP),
     (b".RMF", Code.OTHER_CLIP),

@@ -9,7 +9,7 @@ from struct import unpack
 from typing import BinaryIO, Final, Literal
 
 Container = Literal["mov", "matroska", "avi", "asf"]
-"""The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
+"""The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM and Matroska, AVI, WMV."""
 
 _NOT_CLIPS: Final = {
     # pictures
@@ -75,8 +75,8 @@ def container_of(head: bytes) -> Container | None:
         return None if head[8:12] in _NOT_CLIPS else "mov"
     if head[4:8] in _QUICKTIME_ATOMS:
         return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
-        return "matroska"
+    if head[:4] == b"\x1a\x45\xdf\xa3" and (b"webm" in head[:64] or b"matroska" in head[:64]):
+        return "matroska"  # Chrome calls its recordings WebM, also those of H.264, whose file says "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     if head.startswith(_ASF_HEADER):

@@ -135,7 +135,7 @@ def _admit(source: Path, limits: Limits) -> Container:
         head = file.read(4096)
         container = container_of(head)
         if container is None:
-            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, Matroska, AVI or WMV file")
         promised = promised_bytes(file, container)
     if promised > size:
         raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that its header declares")

@@ -108,7 +108,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw"),
         (b"\xff\x0a\x7f\0", "jpeg_xl"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "jpeg_xl"),
-        (b"\x1aE\xdf\xa3\xa3B\x86\x81\1B\x82\x88matroska", "matroska"),
+        (b"\x1aE\xdf\xa3\x88B\x82\x85other", "other_clip"),
         (b"ID3\4\0\0", "sound"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "sound"),
         (b"FLV\1\5\0\0\0\x09", "other_clip"),

@@ -592,6 +592,8 @@ _CODECS: Final = [
     "webm libvpx libopus",
     "webm libvpx-vp9 libopus",
     "webm libsvtav1 libopus",
+    "matroska libx264 libopus",
+    "matroska libx265 aac",
     "avi libx264 mp2",
     "avi mpeg4 mp2",
     "avi msmpeg4v2 mp2",
@@ -604,7 +606,12 @@ _CODECS_TOLD: Final = "H.264, H.265, AV1, MPEG-4, VP9, VP8, MS MPEG-4, H.263, WM
 
 
 @feature(
-    *("MP4, MOV, WebM, AVI, WMV", "codec of the pictures", "becomes H.264; copied where it is that and suits", _CODECS),
+    *(
+        "MP4, MOV, WebM, MKV, AVI, WMV",
+        "codec of the pictures",
+        "becomes H.264; copied where it is that and suits",
+        _CODECS,
+    ),
     detail=_CODECS_TOLD,
     within=20,
 )
@@ -625,11 +632,6 @@ _REFUSED: Final = {
 def other_codecs(of: str) -> bytes:
     kind, _, layout = of.rpartition(" ")
     return shot(made(kind), coded(PICTURE)[: 1 if layout == "gray" else 3], layout)
-
-
-@feature("Matroska", "other than WebM", Code.MATROSKA)
-def matroska() -> bytes:
-    return shot(made("matroska libx264 aac"), coded(PICTURE))
 
 
 @feature(
@@ -661,6 +663,11 @@ def _ended(clip: bytes) -> bytes:
     return clip[: len(clip) * 2 // 3]
 
 
-@feature("MP4, MOV, WebM, AVI, WMV", "file that ends early", Code.TRUNCATED, list(BY_NAME))
-def cut(kind: str) -> bytes:
-    return _ended(shot(BY_NAME[kind], coded(PICTURE), times=range(48)))
+@feature(
+    "MP4, MOV, WebM, MKV, AVI, WMV",
+    "file that ends early",
+    Code.TRUNCATED,
+    {**BY_NAME, "MKV": made("matroska libx264 aac")},
+)
+def cut(kind: Kind) -> bytes:
+    return _ended(shot(kind, coded(PICTURE), times=range(48)))
