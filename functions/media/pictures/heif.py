@@ -146,14 +146,21 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         data = _without(data, meta, {_CROP, _TURN, _MIRROR} if crop else {_CROP})
     if header.format is Format.AVIF and not meta.alphas <= _sized(meta):
         data = _with_alpha_sizes(data, meta)
-    owned = sorted({number for number, _ in meta.owned[meta.primary]})
-    properties = [meta.properties[number - 1] for number in owned]
-    colours = [source[box.body : box.end] for box in properties if box.name == b"colr"]
+    tiles = [part for part in meta.parts.get(meta.primary, []) if part not in meta.alphas]
+    # A grid without colours of its own has those of its tiles, as in libheif.
+    colours = next(filter(None, (_colours(source, meta, item) for item in (meta.primary, *tiles[:1]))), [])
     coded = next((unpack_from(">HH", body, 4) for body in colours if body[:4] == b"nclx"), None)
     stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
     light = coded if coded and coded[1] in HDR else None
     profile = stated or (icc.of_code_points(*coded) if coded else None)
     return Source(header, data, orientation, profile, light or None, crop)
+
+
+def _colours(source: bytes, meta: _Meta, item: int) -> list[bytes]:
+    """The contents of an item's `colr` properties."""
+    owned = sorted({number for number, _ in meta.owned.get(item, [])})
+    properties = [meta.properties[number - 1] for number in owned]
+    return [source[box.body : box.end] for box in properties if box.name == b"colr"]
 
 
 # Boxes
@@ -166,7 +173,7 @@ def _top_level(source: bytes) -> list[_Box]:
         for box in _boxes(source, 0, len(source)):
             boxes.append(box)
             _bound(len(boxes), "boxes in the file")
-    except Rejected:
+    except (Rejected, struct.error):
         if len(boxes) > _MOST or all(box.name != b"meta" for box in boxes):
             raise
     return boxes

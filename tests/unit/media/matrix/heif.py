@@ -322,6 +322,21 @@ def grids(kind: str, case: str) -> File:
     return file(kind, whole, *pieces), wanted
 
 
+@feature(
+    BOTH,
+    "`colr` of the tiles alone",
+    "converted to sRGB",
+    each(KINDS, ("profile", "nclx")),
+    within=5,
+)
+def coloured_tiles(kind: str, case: str) -> File:
+    colours = [prof(rgb_profile()), nclx(1, 13, 6)] if case == "profile" else [nclx(12, 13, 6)]
+    soft = (60 + quarters(128, 128).astype(int) // 2).astype(np.uint8)
+    pieces = [item(kind, soft[y : y + 64, x : x + 64], *colours, hidden=True) for y in (0, 64) for x in (0, 64)]
+    whole = Item(b"grid", grid(2, 2, 128, 128), [ispe(128, 128)], {b"dimg": [2, 3, 4, 5]})
+    return file(kind, whole, *pieces), shown_as(soft, DISPLAY_P3, linear)
+
+
 @feature("HEIC", "`iovl`", "put together")
 def overlays() -> File:
     wanted = np.full((60, 80, 3), (10, 200, 30))
@@ -409,6 +424,7 @@ _BOXES: Final[dict[str, dict[str, Any]]] = {
     "in three pieces": {"extents": 3},
     "unknown boxes": {"meta": box(b"abcd", bytes(9)), "between": box(b"uuid", bytes(99)), "behind": box(b"free", b"x")},
     "bytes behind": {"behind": b"\0\0\0\0<html>"},
+    "half a box behind": {"behind": b"\0\0\0\1free"},
     "64 bits of length": {"between": b"\0\0\0\1free" + bytes(7) + b"\x18" + bytes(8)},
 }
 
