@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -104,6 +105,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe
         (b"\xff", "unknown"),
         (b"II*\0\x10\0\0\0CR\2\0", "raw"),
         (b"II*\0\x08\0\0\0" + bytes(200) + b"NIKON CORPORATION\0", "raw"),
+        (b"II*\0\x08\0\0\0\1\0" + pack("<HHI4B", 50706, 1, 4, 1, 4, 0, 0), "raw"),
+        (b"MM\0*\0\0\0\x08\0\1" + pack(">HHI4B", 50706, 1, 4, 1, 4, 0, 0), "raw"),
         (b"FUJIFILMCCD-RAW 0201", "raw"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw"),
         (b"\xff\x0a\x7f\0", "jpeg_xl"),
