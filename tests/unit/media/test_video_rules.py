@@ -138,6 +138,8 @@ def test_more_elements_than_a_clip_has_are_not_walked_through(monkeypatch: pytes
     monkeypatch.setattr(rules, "_MOST_ELEMENTS", 3)
     assert promised_bytes(BytesIO(b"\xa3\x80" * 2), "matroska") == 4
     assert promised_bytes(BytesIO(b"\xa3\x80" * 3), "matroska") == 0
+    assert promised_bytes(BytesIO(box(8, b"free") * 2), "mov") == 16
+    assert promised_bytes(BytesIO(box(8, b"free") * 3), "mov") == 0
 
 
 def box(size: int, kind: bytes) -> bytes:
