@@ -68,12 +68,14 @@ class Upright:
         self._stored, self._turn, self._crop, self._matrix = stored, turn, crop, str(matrix)
         self._graph: Graph | None = None
         self._input: FilterContext
+        self._interlaced = False
         self._made_for: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """`frame` has its time in ticks of CLOCK, and so have the frames that come out."""
+        self._interlaced = self._interlaced or frame.interlaced_frame  # some of a clip's frames may be
         shape = (
-            *(frame.width, frame.height, frame.format.name),
+            *(frame.width, frame.height, frame.format.name, self._interlaced),
             *(frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries),
         )
         if shape != self._made_for:
@@ -93,8 +95,9 @@ class Upright:
         width, height = self._stored
         self._input = _source(graph, frame)
         nodes = [self._input]
-        if frame.interlaced_frame:
+        if self._interlaced:
             nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
+            nodes.append(graph.add("settb", f"1/{CLOCK}"))  # bwdif halves the time base
         left, top, right, bottom = self._crop
         if any(self._crop):
             nodes.append(graph.add("crop", f"iw-{left + right}:ih-{top + bottom}:{left}:{top}"))

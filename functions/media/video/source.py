@@ -173,7 +173,8 @@ def admit(source: FileIO, container_format: Container, limits: Limits, *, sound:
     a_second = float(rate) * video.width * video.height + min(float(rate), MAX_FRAME_RATE) * frame_work
     check_work((declared or 0) * a_second, limits)
     turn, swapped = turn_of(video.codec_context.coded_side_data.get("display_matrix"))
-    as_it_is = not turn and stored == (video.width, video.height)
+    coded = _fraction(video.codec_context.sample_aspect_ratio) or 1  # Chrome follows this, others the container
+    as_it_is = not turn and stored == (video.width, video.height) and coded == 1
     return Clip(
         container=container,
         video=video,

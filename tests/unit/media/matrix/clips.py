@@ -61,6 +61,8 @@ class Wanted:
             found.append(f"times: {[round(time, 3) for time in seen.times]}")
         if self.seconds is not None and abs(seen.seconds - self.seconds) > 0.06:
             found.append(f"seconds: {seen.seconds}")
+        if abs(seen.lasts - seen.seconds) > 0.06:
+            found.append(f"lasts {seen.lasts}, and says {seen.seconds}")
         if self.copied is not None and seen.copied != self.copied:
             found.append(f"copied: {seen.copied}")
         if self.matrix is not None and seen.matrix != self.matrix:
@@ -334,7 +336,7 @@ _SQUARE: Final = box(b"pasp", struct.pack(">II", 1, 1))
 def two_shapes(name: bytes, high: int) -> File:
     clip = shot(MP4, coded(PICTURE), aspect=Fraction(4, 3))
     at = clip.index(b"pasp")
-    return clip[:at] + name + _SQUARE[8:] + clip[at + 12 :], Wanted(quarters(64, high))
+    return clip[:at] + name + _SQUARE[8:] + clip[at + 12 :], Wanted(quarters(64, high), copied=False)
 
 
 @feature("MP4", "display matrix of the whole movie", "upright", ("turn right", "half turn"))
@@ -398,7 +400,7 @@ def fields(kind: Kind, top_first: bool) -> File:
         return coded(woven)
 
     params = f"{'tff' if top_first else 'bff'}=1:interlaced=1"
-    return shot(kind, frame, options={"x264-params": params}), Wanted(drawn(0), copied=False)
+    return shot(kind, frame, options={"x264-params": params}), Wanted(drawn(0), times=np.arange(6) / RATE, copied=False)
 
 
 # Time
