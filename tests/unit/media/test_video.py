@@ -264,6 +264,15 @@ def test_uneven_times_between_frames_are_kept(tmp_path: Path, out: Path) -> None
     assert shown == times
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
+def test_a_clip_whose_times_begin_late_is_whole(kind: Kind, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip", kind, frames=24, times=range(240, 264), sound=None)
+
+    made = render(clip, out)
+
+    assert len(frames_of(made.renditions["video"].path)) == 24
+
+
 @pytest.mark.parametrize("bf", [0, 2], ids=["in order", "B-frames"])
 def test_the_last_frame_is_shown_as_long_as_in_the_source(bf: int, tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", CODED, frames=5, rate=25, sound=None, options={"bf": str(bf)})
