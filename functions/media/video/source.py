@@ -278,7 +278,10 @@ def _declared(container: InputContainer, video: VideoStream, audio: AudioStream 
     """The shorter of the container's duration and that of the streams used: other streams may be longer."""
     used = [stream for stream in (video, audio) if stream is not None and stream.duration]
     spans = [float((stream.duration or 0) * stream.time_base) for stream in used]
-    whole = [container.duration / 1_000_000] if container.duration else []
+    # A WebM's and a WMV's header counts from zero, also where the first packet comes later.
+    start = max(0, container.start_time or 0) if container.format.name in {"matroska", "asf"} else 0
+    length = (container.duration or 0) - start
+    whole = [length / 1_000_000] if length > 0 else []
     return min([max(spans), *whole] if spans else whole, default=None)
 
 

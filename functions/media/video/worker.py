@@ -253,9 +253,9 @@ class Pass:
         if errors > max(2, 0.05 * packets):
             raise Rejected(Code.DAMAGED, f"{errors} of its {packets} pictures cannot be decoded")
         self._check_sound(at_end=True)
-        declared, end = self._clip.declared, self._end + max(0.0, self._clip.origin)  # WebM and WMV count from zero
-        if declared and end < 0.98 * declared - 0.25:
-            raise Rejected(Code.TRUNCATED, f"it declares {declared:.1f} seconds, but ends at {end:.1f}")
+        declared = self._clip.declared
+        if declared and self._end < 0.98 * declared - 0.25:
+            raise Rejected(Code.TRUNCATED, f"it declares {declared:.1f} seconds, but ends at {self._end:.1f}")
 
     def _check_sound(self, *, at_end: bool = False) -> None:
         if (sound := self._clip.audio) is None:

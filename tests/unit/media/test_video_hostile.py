@@ -280,7 +280,8 @@ def test_a_clip_that_becomes_interlaced_is_deinterlaced_from_then_on(tmp_path: P
         moments = (max(0, 4 * number + 2 * (row % 2)) for row in range(height))
         return b"".join((bytes(3 * at) + b"\xc8" * 24).ljust(3 * width, b"\0") for at in moments)
 
-    upright, made = Upright((64, 48), ()), []
+    upright = Upright((64, 48), ())
+    made: list[av.VideoFrame] = []
     film = frames("whole.mp4", plain((0, 0, 0)), {}) + frames("woven.mp4", woven, {"x264-params": "tff=1:interlaced=1"})
     for number, frame in enumerate(film):
         frame.pts, frame.time_base = 3600 * number, Fraction(1, CLOCK)
