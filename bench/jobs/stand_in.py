@@ -3,13 +3,12 @@
 It hooks botocore's before-send, so requests are built, signed and parsed as usual and no byte leaves the process. Scans
 run at more than 100,000 items a second; capacity is metered by the documented rules (Amazon DynamoDB Developer Guide,
 "DynamoDB item sizes and formats", "Read and write capacity"), indexes included; requests can be throttled and batches
-partly processed. It supports the expressions that social.data sends. Its own CPU time is measured separately.
+partly processed. Its own CPU time is measured separately.
 """
 
 import hashlib
 import math
 import random
-import re
 import threading
 import time
 import zlib
@@ -24,11 +23,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 from botocore.awsrequest import AWSResponse
 
-from nexus.aws import sdk
+from nexus.aws import expressions, sdk
 from nexus.aws.connections import Response
+from nexus.aws.expressions import Given
 from nexus.aws.slim import Client
-from tests.support import partiql
-from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources
 
 type Item = dict[str, Any]
@@ -209,71 +207,6 @@ class Table:
         if before == after:
             return float(write_units(max(sizes)))
         return float(sum(map(write_units, sizes)))
-
-
-# --- expressions -----------------------------------------------------------------------------------------------------
-
-_CLAUSES = re.compile(r"\b(SET|REMOVE|ADD) ")
-
-
-def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
-    existing = (item or {}).get(name)
-    if operator == "missing":
-        return existing is None
-    if operator == "exists":
-        return existing is not None
-    if existing is None or existing.keys() != value.keys():
-        return False
-    if operator == "=":
-        return existing == value or ("N" in value and float(existing["N"]) == float(value["N"]))
-    left, right = _sort_value(existing), _sort_value(value)
-    return bool({"<": left < right, "<=": left <= right, ">": left > right, "<>": left != right}[operator])
-
-
-def _condition(item: Item | None, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-    for conjunct in text.split(" AND "):
-        absent = re.fullmatch(r"\(attribute_not_exists\((#\w+)\) OR (.*)\)", conjunct)
-        if absent and _holds(item, names[absent[1]], "missing", None):
-            continue
-        term = absent[2] if absent else conjunct
-        function = re.fullmatch(r"attribute_(not_exists|exists)\((#\w+)\)", term)
-        if function:
-            if not _holds(item, names[function[2]], "missing" if function[1] == "not_exists" else "exists", None):
-                return False
-            continue
-        alias, operator, placeholder = term.split(" ")
-        if not _holds(item, names[alias], operator, values[placeholder]):
-            return False
-    return True
-
-
-def _matches_filter(item: Item, body: Mapping[str, Any]) -> bool:
-    names, values = body["ExpressionAttributeNames"], body["ExpressionAttributeValues"]
-    for conjunct in body["FilterExpression"].split(" AND "):
-        contains = re.fullmatch(r"contains\((#\w+), (:\w+)\)", conjunct)
-        if contains is None and not _condition(item, conjunct, names, values):
-            return False
-        if contains and values[contains[2]]["S"] not in item.get(names[contains[1]], {"S": ""})["S"]:
-            return False
-    return True
-
-
-def _updated(item: Item, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Item:
-    new = dict(item)
-    parts = _CLAUSES.split(text)[1:]
-    for verb, body in zip(parts[::2], parts[1::2], strict=True):
-        for term in body.strip().split(", "):
-            match verb:
-                case "SET":
-                    alias, placeholder = term.split(" = ")
-                    new[names[alias]] = values[placeholder]
-                case "REMOVE":
-                    new.pop(names[term], None)
-                case _:
-                    alias, placeholder = term.split(" ")
-                    before = int(new.get(names[alias], {"N": "0"})["N"])
-                    new[names[alias]] = {"N": str(before + int(values[placeholder]["N"]))}
-    return new
 
 
 # --- the services ----------------------------------------------------------------------------------------------------
@@ -477,7 +410,7 @@ class StandIn:
             if size + bytes_ > PAGE_BYTES:
                 break
             size, count, place = size + bytes_, count + 1, place + 1
-            if not counting and ("FilterExpression" not in body or _matches_filter(item, body)):
+            if not counting and _holds(body.get("FilterExpression"), item, body):
                 found.append(self._shown(item, names))
         response: dict[str, Any] = {"Count": count if counting else len(found), "ScannedCount": count}
         if not counting:
@@ -548,9 +481,7 @@ class StandIn:
     def _guarded(self, body: Mapping[str, Any], key: Mapping[str, Any]) -> tuple[Table, tuple[str, ...], bool]:
         table = self.tables[body["TableName"]]
         full = table.key_of(key)
-        text = body.get("ConditionExpression")
-        names, values = body.get("ExpressionAttributeNames", {}), body.get("ExpressionAttributeValues", {})
-        return table, full, text is None or _condition(table.items.get(full), text, names, values)
+        return table, full, _holds(body.get("ConditionExpression"), table.items.get(full), body)
 
     def _refused(self, table: Table, key: tuple[str, ...], body: Mapping[str, Any]) -> Mapping[str, Any]:
         existing = table.items.get(key)
@@ -567,8 +498,8 @@ class StandIn:
         table, key, allowed = self._guarded(body, body["Key"])
         if not allowed:
             return self._refused(table, key, body)
-        names, values = body["ExpressionAttributeNames"], body.get("ExpressionAttributeValues", {})
-        new = _updated(table.items.get(key, dict(body["Key"])), body["UpdateExpression"], names, values)
+        update = expressions.update(body["UpdateExpression"])
+        new = update.applied(table.items.get(key, body["Key"]), Given.of(body))
         attributes = {"Attributes": new} if body.get("ReturnValues") == "ALL_NEW" else {}
         return {"ConsumedCapacity": self._wrote(table.write(key, new)), **attributes}
 
@@ -583,32 +514,36 @@ class StandIn:
             if self.throttle and self._chance.random() < self.throttle:
                 responses.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
                 continue
-            spent, response = self._statement(
-                partiql.read(statement["Statement"], statement["Parameters"], self._keys), statement
-            )
+            spent, response = self._execute(statement)
             units += spent
             responses.append(response)
         return {"Responses": responses, "ConsumedCapacity": [self._wrote(units)]}
 
-    def _statement(self, statement: Statement, asked: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
-        table = self.tables[statement.table]
-        if statement.verb == "INSERT":
-            full = table.key_of(statement.set)
-            if full in table.items:
+    def _execute(self, asked: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
+        """Units and response of one PartiQL statement. Its WHERE begins with the table's key."""
+        text, parameters = asked["Statement"], asked["Parameters"]
+        table, statement, given = (
+            self.tables[text.split('"')[1]],
+            expressions.statement(text),
+            Given.positional(parameters),
+        )
+        if statement.insert:
+            new = statement.applied({}, given)
+            key = table.key_of(new)
+            if key in table.items:
                 return 1.0, {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
-            return table.write(full, statement.set), {}
-        full = table.key_of(statement.key)
-        existing = table.items.get(full)
-        if existing is None and statement.verb == "DELETE":
+            return table.write(key, new), {}
+        first = text[: text.index("WHERE")].count("?")
+        key = tuple(value["S"] for value in parameters[first : first + len(table.key)])
+        existing = table.items.get(key)
+        if existing is None and statement.delete:
             return 1.0, {}
-        if existing is None or not all(_holds(existing, *test) for test in statement.when):
+        if existing is None or not statement.when(existing, given):
             units = float(write_units(item_size(existing) if existing else 0))
             error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
             return units, {"Error": error | _conflicting(existing, asked)}
-        if statement.verb == "DELETE":
-            return table.write(full, None), {"Item": existing} if statement.returning else {}
-        new = {name: value for name, value in existing.items() if name not in statement.remove} | statement.set
-        return table.write(full, new), {"Item": new} if statement.returning else {}
+        after = None if statement.delete else statement.applied(existing, given)
+        return table.write(key, after), {"Item": after or existing} if statement.returning else {}
 
     # S3
 
@@ -652,6 +587,11 @@ class StandIn:
             content = content[int(first) : int(end) + 1]
         stored = "Sat, 28 Nov 2026 00:00:00 GMT"
         return 200, {"ETag": _etag(content), "Content-Length": str(len(content)), "Last-Modified": stored}, content
+
+
+def _holds(text: str | None, item: Item | None, body: Mapping[str, Any]) -> bool:
+    """Whether a condition or a filter, if there is one, holds for an item."""
+    return text is None or expressions.condition(text)(item or {}, Given.of(body))
 
 
 def _etag(content: bytes) -> str:
