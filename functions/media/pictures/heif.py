@@ -79,6 +79,7 @@ class _Meta:
     """The items that each is made of, and their alpha planes."""
     needed: set[int] = field(default_factory=set)
     """The items that the picture's pixels depend on: itself, its parts, and their alpha planes."""
+    groups: _Box | None = None
 
 
 def read(source: bytes, kind: Format) -> Source:
@@ -218,8 +219,8 @@ def _inner(source: bytes, box: _Box) -> dict[bytes, _Box]:
 
 
 def _meta(source: bytes, box: _Box) -> _Meta:
-    meta = _Meta(box)
     inner = _inner(source, box)
+    meta = _Meta(box, groups=inner.get(b"grpl"))
     if pitm := inner.get(b"pitm"):
         (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
     if iinf := inner.get(b"iinf"):
@@ -576,12 +577,16 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
     """The file with the type of every unneeded item blanked: EXIF, XMP, thumbnails, gain and depth maps. If those are
-    broken or huge, the picture is still usable.
+    broken or huge, the picture is still usable. So are groups of items, and the brand that promises a gain map.
     """
     data = bytearray(source)
     for item, at in meta.kind_at.items():
         if item not in meta.needed:
             data[at : at + 4] = b"free"
+    if meta.groups:
+        data[meta.groups.start + 4 : meta.groups.start + 8] = b"free"
+    brands = slice(16, unpack_from(">I", source)[0])
+    data[brands] = data[brands].replace(b"tmap", b"mif1")
     if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # brands that neither library recognises
         data[8:12] = b"avif" if kind is Format.AVIF else b"heic"
     return bytes(data)

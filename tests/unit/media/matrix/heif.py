@@ -515,7 +515,8 @@ def notes(kind: str, name: str) -> File:
         if "gain map" in name
         else b""
     )
-    return file(kind, item(kind, PICTURE, SRGB), *others, meta=alternatives), PICTURE
+    brands = (b"mif1", b"miaf", b"tmap") if alternatives else (b"mif1", b"miaf")
+    return file(kind, item(kind, PICTURE, SRGB), *others, meta=alternatives, brands=brands), PICTURE
 
 
 @feature(
