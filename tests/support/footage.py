@@ -213,6 +213,7 @@ def filmed(upload: bytes) -> Seen | Code:
             frames = list(container.decode(video=0))
         with av.open(str(path), options={"ignore_editlist": "1"}) as container:
             held = sum(1 for _ in container.decode(video=0))
+        assert all(kind in (1, 5, 6, 7, 8) for kind in units(path))
         scale, ticks = struct.unpack(">II", found(path.read_bytes(), b"mvhd")[20:28])
         sound, rate = _heard(path)
         first = frames[0]
@@ -240,6 +241,23 @@ def filmed(upload: bytes) -> Seen | Code:
             matrix=first.colorspace,
             held=held,
         )
+
+
+def units(path: Path) -> list[int]:
+    """The types of an MP4's H.264 units. Raises AssertionError if their lengths are not there (ISO/IEC 14496-15)."""
+    types = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        configuration = stream.codec_context.extradata or b""
+        assert configuration[0] == 1
+        size = (configuration[4] & 3) + 1
+        for packet in container.demux(stream):
+            content, at = bytes(packet), 0
+            while at < len(content):
+                types.append(content[at + size] & 31)
+                at += size + int.from_bytes(content[at : at + size])
+            assert at == len(content), f"{at} of {len(content)} bytes"
+    return types
 
 
 def _heard(path: Path) -> tuple[Pixels | None, int]:

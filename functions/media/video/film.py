@@ -235,9 +235,11 @@ class Film:
         self._sound: Sound | None = None
         self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
         if copy:
-            # H.264 carries notes beside the pictures (SEI), where drones and some cameras store their position.
-            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video)
-            self._copies[clip.video.index] = self._out.add_stream_from_template(clip.video, opaque=True), without_notes
+            film = self._out.add_stream_from_template(clip.video, opaque=True)
+            # H.264 carries notes beside the pictures (SEI), where drones and some cameras store their position. What
+            # comes out has start codes, and so has its configuration: from that, the muxer knows to write lengths.
+            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video, film)
+            self._copies[clip.video.index] = film, without_notes
             if clip.audio is not None:
                 self._copies[clip.audio.index] = self._out.add_stream_from_template(clip.audio, opaque=True), None
         else:

@@ -22,7 +22,7 @@ from pictures import rendering
 from pictures.recipes import RECIPES
 from sandbox.supervisor import PROGRESS_STEP
 from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
-from tests.support.footage import with_box
+from tests.support.footage import units, with_box
 from tests.support.isobmff import found
 from video import Video
 from video.film import TICK, Upright
@@ -206,6 +206,8 @@ def test_metadata_is_gone(kind: Kind, tmp_path: Path, out: Path) -> None:
         # libx264 signs its streams in such a note; a drone writes its position there.
         assert b"x264 - core" in clip.read_bytes()
         assert b"x264 - core" not in mp4_of(made)
+        assert 6 in units(clip)
+        assert set(units(made.renditions["video"].path)) <= {1, 5, 7, 8}
 
 
 def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path: Path, out: Path) -> None:
