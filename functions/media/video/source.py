@@ -152,11 +152,13 @@ def admit(source: FileIO, container_format: Container, limits: Limits, *, sound:
     check_size(video.width, video.height, limits)
     rate = _fraction(video.average_rate) or Fraction(0)
     if rate > limits.frame_rate + 1:  # cameras' times jitter, as does the average of them
-        raise Rejected(
-            Code.FRAME_RATE_TOO_HIGH,
-            f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
-            round(limits.frame_rate),
-        )
+        if container_format == "mov":  # its index has every frame; others state a rate, which the frames will show
+            raise Rejected(
+                Code.FRAME_RATE_TOO_HIGH,
+                f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
+                round(limits.frame_rate),
+            )
+        rate = Fraction(0)
     declared = _declared(container, video, audio)
     check_length(declared or 0, limits)
     _check_index(video, audio, source)

@@ -510,6 +510,20 @@ def test_b_frames_in_an_avi_are_all_shown(tmp_path: Path, out: Path) -> None:
         assert sum(abs(a - b) for a, b in zip(shown, wanted[number], strict=True)) / len(shown) < 8
 
 
+def test_a_webm_whose_header_states_too_many_frames_a_second_has_as_many_as_it_has(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.webm", WEBM)
+    content, duration = clip.read_bytes(), b"\x23\xe3\x83\x84"  # DefaultDuration, in nanoseconds
+    at = content.index(duration) + 4
+    clip.write_bytes(content[:at] + struct.pack(">I", 1_000_000) + content[at + 4 :])
+    with av.open(str(clip)) as container:
+        assert container.streams.video[0].average_rate == 1000
+
+    made = render(clip, out)
+
+    assert made.frame_rate == pytest.approx(24, abs=0.1)
+    assert len(frames_of(made.renditions["video"].path)) == 24
+
+
 def test_slow_motion_whose_times_jitter_is_not_too_fast(tmp_path: Path, out: Path) -> None:
     """240 frames, of which the last comes a little late: 240.02 a second by the header, where its length is unknown."""
     times = [*range(0, 23_900, 100), 23_997]
