@@ -176,8 +176,9 @@ def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus:
 
     def well() -> bool:
         left[:] = nexus.findings(command)
-        for words in {words for one in left for words in re.findall(r"`nexus (inspect ping \w+)`", one["do"])}:
-            nexus(*words.split())
+        advice = {words for one in left for words in re.findall(r"`nexus (inspect ping \w+|dlq retry \w+)`", one["do"])}
+        for words in advice:  # on a busy machine, runs may have used their last attempt before the remedy
+            nexus(*words.split(), *(["--yes"] if words.startswith("dlq") else []))
         return not left
 
     try:

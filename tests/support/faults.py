@@ -607,7 +607,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "every attempt of a task fails",
             failing_task,
-            [("users", "the last 3 attempts of refresh_user_statistics failed: ")],
+            [("users", "attempts of refresh_user_statistics failed: ")],
             also=[("send", "refresh_user_statistics", "user_id=chaos", "--wait")],
         ),
         Fault(
