@@ -39,6 +39,8 @@ ENCODER: Final = {
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
+_UNITS: Final = "1-5|7|8|10|11"
+"""Of a copied clip's H.264: pictures, parameter sets, and the ends of sequences (ITU-T H.264, table 7-1)."""
 _CUBE_LEVEL: Final = 6
 """A side of 36 colours."""
 _MAPPED, _CUBE = "gbrpf32le", "rgb48le"
@@ -236,9 +238,10 @@ class Film:
         self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
         if copy:
             film = self._out.add_stream_from_template(clip.video, opaque=True)
-            # H.264 carries notes beside the pictures (SEI), where drones and some cameras store their position. What
-            # comes out has start codes, and so has its configuration: from that, the muxer knows to write lengths.
-            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video, film)
+            # H.264 carries notes beside the pictures (SEI, and types for any purpose), where drones and some cameras
+            # store their position. What comes out has start codes, and so has its configuration: from that, the muxer
+            # knows to write lengths.
+            without_notes = BitStreamFilterContext(f"filter_units=pass_types={_UNITS}", clip.video, film)
             self._copies[clip.video.index] = film, without_notes
             if clip.audio is not None:
                 self._copies[clip.audio.index] = self._out.add_stream_from_template(clip.audio, opaque=True), None

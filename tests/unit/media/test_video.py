@@ -210,6 +210,29 @@ def test_metadata_is_gone(kind: Kind, tmp_path: Path, out: Path) -> None:
         assert set(units(made.renditions["video"].path)) <= {1, 5, 7, 8}
 
 
+def test_no_unit_of_unknown_purpose_is_copied(tmp_path: Path, out: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(make_clip(tmp_path / "plain.mp4", sound=None))) as plain_clip, av.open(str(clip), "w") as noted:
+        stream = noted.add_stream_from_template(plain_clip.streams.video[0], opaque=True)
+        for packet in plain_clip.demux(video=0):
+            if packet.size:
+                with_note = av.Packet(bytes(packet) + struct.pack(">I", 7) + b"\x1esecret")
+                with_note.pts, with_note.dts, with_note.duration = packet.pts, packet.dts, packet.duration
+                with_note.time_base, with_note.is_keyframe, with_note.stream = (
+                    packet.time_base,
+                    packet.is_keyframe,
+                    stream,
+                )
+                noted.mux(with_note)
+    assert clip.read_bytes().count(b"secret") == 24
+
+    made = render(clip, out)
+
+    assert made.remuxed
+    assert b"secret" not in mp4_of(made)
+    assert len(frames_of(made.renditions["video"].path)) == 24
+
+
 def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path: Path, out: Path) -> None:
     noise = Image.effect_noise((192, 128), 200).convert("RGB").tobytes()
 
