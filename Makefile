@@ -8,10 +8,21 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 DEV := .venv/bin
 CLOUD := PYTHONPATH=shared $(DEV)/python -m dev.local_cloud
+POSTGRES := PYTHONPATH=shared $(DEV)/python -m dev.postgres
+
+# environment(command): runs what the command prints. It ends the recipe if the command fails, as `eval "$(...)"` does not:
+# without the local cloud's variables, SAM would deploy to AWS with the user's own credentials.
+environment = exports="$$($(1) env)"; eval "$$exports"
 export NEXUS_CLOUD_FOLDER ?= cloud
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
+
+# A virtual environment works only where it was made, with the Python that made it: in a copy of the checkout, `nexus`
+# would run the original's code.
+ifneq ($(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -vF ' $(CURDIR)/.venv' || test -e .venv/bin/python || test ! -L .venv/bin/python || echo gone),)
+$(error .venv was made in another folder, or by a Python that is gone. To set it up here: rm -rf .venv* .local/python, then run this again)
+endif
 
 ENV ?= local
 # SAM leaves empty folders among its temporary files, so they go to .local/tmp, which is deleted after a deployment.
@@ -33,7 +44,7 @@ help: ## List these commands
 
 .PHONY: run
 run: up ## Start the local cloud, deploy, upload the sample media and show the results
-	@eval "$$($(CLOUD) env)"
+	@$(call environment,$(CLOUD))
 	PYTHONPATH=shared $(DEV)/python -m dev.demo
 
 .PHONY: up
@@ -43,7 +54,7 @@ up: setup ## Start the local cloud and deploy what has changed to it
 
 .PHONY: web
 web: up ## Serve the deployment's pages, `nexus web`, for the local cloud
-	@eval "$$($(CLOUD) env)"
+	@$(call environment,$(CLOUD))
 	$(DEV)/nexus web
 
 .PHONY: example
@@ -52,19 +63,19 @@ example: up ## Serve the example application on http://localhost:8000, on the lo
 		echo "Another program has port 8000: end it and run this again. Another port does not work: the upload bucket accepts" >&2
 		echo "uploads only from pages of http://localhost:8000 (BaseUrl in samconfig.toml)." >&2; exit 1
 	fi
-	eval "$$($(CLOUD) env)"
+	$(call environment,$(CLOUD))
 	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
 
 .PHONY: example-own-tasks
 example-own-tasks: up ## Deploy an example application with its own tasks to the local cloud, beside the network
-	@$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/own-tasks
+	@$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/own-tasks
 
 OWN := examples/own_tasks
 OWN_CONFIG := --config-env local --config-file "$(CURDIR)/$(OWN)/samconfig.toml"
 OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
 .local/$(NEXUS_CLOUD_FOLDER)/own-tasks: .local/$(NEXUS_CLOUD_FOLDER)/deployed $(OWN)/template.yaml $(wildcard $(OWN)/functions/own_tasks/*.py)
 	@echo "Deploying $(OWN) to the local cloud"
-	eval "$$($(CLOUD) env)"
+	$(call environment,$(CLOUD))
 	$(call quiet,own-tasks,$(SAM) build $(OWN_CONFIG) --template $(OWN)/template.yaml --build-dir .aws-sam/own-tasks --parameter-overrides $(OWN_ARCHITECTURE) \
 		&& $(SAM) deploy $(OWN_CONFIG) --template-file .aws-sam/own-tasks/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE))
 	rm -rf .local/tmp
@@ -74,12 +85,12 @@ DJANGO := examples/django
 DJANGO_CONFIG := --config-env local --config-file "$(CURDIR)/$(DJANGO)/samconfig.toml"
 .PHONY: django-network
 django-network: up .local/postgresql # Deploy the Django example beside the network, with its own PostgreSQL
-	@PYTHONPATH=shared $(DEV)/python -m dev.postgres start
-	$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
+	@$(POSTGRES) start
+	$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
 
 .local/$(NEXUS_CLOUD_FOLDER)/django-network: .local/$(NEXUS_CLOUD_FOLDER)/deployed .local/$(NEXUS_CLOUD_FOLDER)/postgres.json $(DJANGO)/template.yaml $(DJANGO)/requirements.txt $(wildcard $(DJANGO)/*/*.py)
 	@echo "Deploying $(DJANGO) to the local cloud"
-	eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	$(call environment,$(CLOUD)); $(call environment,$(POSTGRES))
 	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK PYTHONPATH=../../shared ../../$(DEV)/python manage.py migrate --verbosity 0 && cd ../..
 	$(call quiet,django-network,$(SAM) build $(DJANGO_CONFIG) --template $(DJANGO)/template.yaml --build-dir .aws-sam/django-network --parameter-overrides $(OWN_ARCHITECTURE) \
 		&& $(SAM) deploy $(DJANGO_CONFIG) --template-file .aws-sam/django-network/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE) \
@@ -89,18 +100,18 @@ django-network: up .local/postgresql # Deploy the Django example beside the netw
 
 .PHONY: example-django
 example-django: django-network ## Serve a Django project whose @task functions run on the local cloud, on http://localhost:8001
-	@eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	@$(call environment,$(CLOUD)); $(call environment,$(POSTGRES))
 	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
 
 .PHONY: stop
 stop: ## Stop the local cloud and the example's PostgreSQL, and delete their data
-	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
+	@test ! -x $(DEV)/python || { $(CLOUD) stop; $(POSTGRES) stop; }
 
 .PHONY: invoke
 invoke: ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
 	$(MAKE) up
-	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
+	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(if $(EVENT),'$(EVENT)')
 
 # ---- Prerequisites of the commands ---------------------------------------------------------------------------------
 
@@ -243,7 +254,7 @@ endef
 
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
-SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
+SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' -not -name '.*' -not -name '*~' 2> /dev/null)
 
 # `sam build` calls this for each function and the layer: compiled, and cut to what is used.
 build-%:
@@ -254,7 +265,13 @@ build: .aws-sam/local/finished ## Build the functions and the layer for this mac
 
 LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 
-.aws-sam/local/finished: template.yaml dev/build.py $(SOURCES) samconfig.toml | .venv/ready .venv-sam/ready
+# A source that was deleted or renamed makes no file newer, so the list of their names is a file too.
+.PHONY: always
+.aws-sam/sources: always
+	@mkdir -p $(@D)
+	echo '$(sort $(SOURCES))' | cmp -s - $@ || echo '$(sort $(SOURCES))' > $@
+
+.aws-sam/local/finished: template.yaml dev/build.py $(SOURCES) .aws-sam/sources samconfig.toml | .venv/ready .venv-sam/ready
 	@echo "Building the functions and the layer"
 	export NEXUS_ARCHITECTURE=$(LOCAL_ARCHITECTURE)
 	$(call quiet,build,$(SAM) build --config-env local --build-dir .aws-sam/local)
@@ -264,7 +281,7 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 # table's keys) fail here too. The local cloud has no data to keep, so the second try uses an empty one.
 .local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator_stack.yaml dev/emulator_stack.py
 	@echo "Deploying to the local cloud"
-	eval "$$($(CLOUD) env)"
+	$(call environment,$(CLOUD))
 	deploy() {
 		$(SAM) deploy --config-env local --config-file "$(CURDIR)/samconfig.toml" --template-file .aws-sam/local/template.yaml \
 			&& PYTHONPATH=shared $(DEV)/python -m dev.emulator_stack
@@ -273,7 +290,7 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	if ! $(call quiet,deploy,deploy); then
 		echo "  The existing stack cannot be updated with this change (.local/log/deploy.log): deploying to an empty cloud"
 		$(CLOUD) stop; $(CLOUD) start
-		eval "$$($(CLOUD) env)"
+		$(call environment,$(CLOUD))
 		$(call quiet,deploy,deploy)
 	fi
 	rm -rf .local/tmp
@@ -311,14 +328,24 @@ OUR_UNITS := tests/unit tests/security --ignore tests/unit/runtime --ignore test
 OLDER_DJANGO := PYTHONPATH="$(CURDIR)/.local/django-6.0"
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a separate local cloud
+test: setup .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a separate local cloud
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
 	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
+	$(MAKE) -s stop > /dev/null # a local cloud that a killed run has left records nothing for the last two checks
 	trap '$(MAKE) -s stop > /dev/null' EXIT
 	for check in lint types; do $(MAKE) $$check; done
 	export NEXUS_COVERAGE="$(CURDIR)"
-	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
+	echo "Running the integration and end-to-end tests beside the others (.local/log/deployed.log)"
+	set -m # gives them a process group, which can be ended as a whole
+	$(MAKE) integration e2e > .local/log/deployed.log 2>&1 &
+	deployed=$$!
+	set +m
+	trap 'kill -- -$$deployed 2> /dev/null || true; $(MAKE) -s stop > /dev/null' EXIT
+	for check in unit programs simulation; do $(MAKE) $$check; done
+	wait $$deployed || { cat .local/log/deployed.log; exit 1; }
+	cat .local/log/deployed.log
+	$(MAKE) rights
 	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
@@ -358,7 +385,7 @@ audit: .venv-check/ready ## Check the pinned packages for known vulnerabilities
 		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file > .local/log/audit.log 2>&1 && continue
 		grep -qE "could not be audited|Connection" .local/log/audit.log || { cat .local/log/audit.log; exit 1; }
 		echo "   advisories cannot be reached from here: checking only for withdrawn releases"
-		$(DEV)/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
+		.venv-check/bin/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
 		! grep -i yanked .local/log/audit.log
 	done
 
@@ -366,6 +393,7 @@ audit: .venv-check/ready ## Check the pinned packages for known vulnerabilities
 types: .venv/ready .local/pyright/ready ## Check types: mypy --strict, and mypy and pyright on a sample application
 	@echo "Checking types"
 	$(DEV)/mypy
+	$(DEV)/mypy --python-version 3.12 shared/nexus shared/social ops # what a web application imports
 	$(PYTEST) tests/types
 
 .PHONY: unit
@@ -418,16 +446,16 @@ simulate: .venv/ready ## Simulate a million schedules: SCHEDULES=n, starting at 
 .PHONY: integration
 integration: up .local/chromium ## Integration tests against the local cloud
 	@echo "Running the integration tests"
-	eval "$$($(CLOUD) env)"
+	$(call environment,$(CLOUD))
 	$(PYTEST) tests/integration
 
 # The tests of the examples' own stacks run beside those of the network's stack, whose tests take turns.
 EXAMPLES := tests/e2e/test_django.py tests/e2e/test_own_tasks.py
 
 .PHONY: e2e
-e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
+e2e: up example-own-tasks django-network .local/chromium .local/axe/ready ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
-	eval "$$($(CLOUD) env)"
+	$(call environment,$(CLOUD))
 	mkdir -p .local/log
 	$(PYTEST) $(EXAMPLES) > .local/log/e2e-examples.log 2>&1 &
 	examples=$$!
@@ -437,7 +465,7 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	tail -n 1 .local/log/e2e-examples.log
 
 .PHONY: second
-second: .venv/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire
+second: .venv/ready .venv-sam/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire
 	@echo "Running the tests of the second emulator"
 	$(PYTEST) tests/second
 
@@ -475,7 +503,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 
 .PHONY: compile
 compile: | .local/python ## Pin requirements/*.in with hashes; UPGRADE=1 upgrades to the newest versions
-	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
+	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
 	compile() {

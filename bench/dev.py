@@ -22,7 +22,7 @@ from ops.figures import percentile
 
 ROUNDS = 30
 ROOT = tables.ROOT
-GUARD = "    if not users.exists(args.user_id):\n"
+GUARD = "    if not _exists(args.user_id, run):\n"
 NEXUS = "import sys; from ops.main import main; sys.exit(main())"
 RESTARTED = """
 from nexus.eager import Context

@@ -82,7 +82,9 @@ def build(name: str, folder: Path) -> None:
 
 
 def _not_source(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in ("__pycache__", "requirements.txt") or name.endswith(".md")}
+    """Also leaves out what editors and file managers keep beside the sources: .task.py.swp, task.py~, .DS_Store."""
+    left_out = ("__pycache__", "requirements.txt")
+    return {name for name in names if name in left_out or name.startswith(".") or name.endswith((".md", "~"))}
 
 
 def source_of(name: str) -> Path:

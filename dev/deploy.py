@@ -59,14 +59,17 @@ def faults_of_state(status: str | None, stack: str) -> list[str]:
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
         do = 'it has to be deleted first (docs/deploy.md, "When the first deployment fails")'
         return [f"the stack {stack} is {status}: {do}"]
+    if status == "UPDATE_ROLLBACK_FAILED":
+        do = f"end the rollback first with `aws cloudformation continue-update-rollback --stack-name {stack}`"
+        return [f"the stack {stack} is {status}: {do}"]
     if status and status.endswith("_IN_PROGRESS"):
         return [f"the stack {stack} is {status}: wait until the operation has ended"]
     return []
 
 
-def options(status: str | None) -> list[str]:
-    """SAM's options for a stack in that state."""
-    return ["--disable-rollback"] if status in (None, "REVIEW_IN_PROGRESS", "CREATE_FAILED") else []
+def options(deployed: Mapping[str, Any]) -> list[str]:
+    """SAM's options for a stack as CloudFormation describes it. One that no deployment has completed has no outputs."""
+    return [] if deployed.get("Outputs") else ["--disable-rollback"]
 
 
 def protect(cloudformation: Any, stack: str) -> None:
@@ -108,6 +111,12 @@ def main(arguments: list[str]) -> int:
     import boto3
     from botocore.exceptions import ClientError
 
+    if "//127.0.0.1:" in (endpoint := os.environ.get("AWS_ENDPOINT_URL", "")):
+        do = "use another shell, or `unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY`"
+        print(
+            f"Nothing was deployed: AWS_ENDPOINT_URL is {endpoint}, an emulator on this machine: {do}.", file=sys.stderr
+        )
+        return 1
     given = dict(one.split("=", 1) for one in settings["deploy"]["parameters"]["parameter_overrides"])
     cloudformation: Any = boto3.client("cloudformation", region_name=region)
     if "--protect" in flags:
@@ -129,7 +138,7 @@ def main(arguments: list[str]) -> int:
         faults += faults_of_concurrency(free, concurrency(), reserved)
     for fault in faults:
         print(f"Nothing was deployed: {fault}.", file=sys.stderr)
-    print(*options(status))
+    print(*options(deployed))
     return 1 if faults else 0
 
 

@@ -8,6 +8,7 @@ the next `make up` deploys again. `ops.checkout` finds it when it runs.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -16,11 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -50,12 +52,15 @@ SANDBOX_BYTES: Final = 250 * 1024**2
 """Disk space of a sandbox: its function's code and the layer, unpacked."""
 
 
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks no proxy of the environment for an address of this machine."""
+
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """The clouds started by this process: children that it must reap."""
 
 
 class CloudError(Exception):
-    """The local cloud cannot be started; the message says why."""
+    """The local cloud cannot be started or stopped; the message says why."""
 
 
 def start(port: int | None = None) -> Cloud:
@@ -64,8 +69,21 @@ def start(port: int | None = None) -> Cloud:
     Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port if 4566 is taken. Raises CloudError if it
     is not installed, does not come up, or a setting is invalid.
     """
-    if cloud := running():
+    if (cloud := running()) and _is_up(cloud):
         return cloud
+    with _turn():
+        return running() or _launched(port)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One start at a time: two checkouts that start together would choose one port, and take one cloud for both."""
+    with (Path(tempfile.gettempdir()) / f"nexus-cloud-{os.getuid()}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _launched(port: int | None) -> Cloud:
     if not INTERPRETER.exists():
         raise CloudError("the local cloud is not installed: run `make setup`")
     value = os.environ.get("NEXUS_CLOUD_PORT", "")
@@ -80,9 +98,13 @@ def start(port: int | None = None) -> Cloud:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (folder / "deployed").unlink(missing_ok=True)  # make's record of the last deployment: a new cloud is empty
-    with lock_file().open("w+") as lock, log_file.open("wb") as log:
-        if not take_lock(lock.fileno()):
-            raise CloudError("another start is in progress")
+    with lock_file().open("a") as lock, log_file.open("wb") as log:
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        while not take_lock(lock.fileno()):  # a process that asks whether the cloud runs holds it for a moment
+            if time.monotonic() > deadline:
+                raise CloudError(f"another process holds {lock.name}: end it")
+            time.sleep(0.01)
+        lock.truncate(0)
         process = subprocess.Popen(
             [INTERPRETER, "-P", ROOT / "dev" / "emulator.py"],
             env=_environment(chosen, folder),
@@ -128,7 +150,7 @@ def short_of_disk() -> str | None:
 
 
 def stop() -> bool:
-    """Ends the cloud and its functions. False if none was running."""
+    """Ends the cloud and its functions. False if none was running. Raises CloudError if it does not end."""
     cloud = running()
     if cloud is None:
         return False
@@ -140,6 +162,8 @@ def stop() -> bool:
             time.sleep(0.05)
         if running() is None:
             break
+    else:
+        raise CloudError(f"process {cloud.pid} has not ended {SECONDS_TO_STOP} s after it was killed")
     if child := _started.pop(cloud.pid, None):
         child.wait()
     shutil.rmtree(cloud_folder() / "tmp", ignore_errors=True)
@@ -181,7 +205,7 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
 
 def _is_up(cloud: Cloud) -> bool:
     try:
-        with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:  # noqa: S310 - our own address
+        with _DIRECT.open(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -218,7 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"The local cloud does not start: {error}", file=sys.stderr)
             return 1
     elif command == "stop":
-        print("The local cloud has stopped" if stop() else "No local cloud was running")
+        try:
+            print("The local cloud has stopped" if stop() else "No local cloud was running")
+        except CloudError as error:
+            print(f"The local cloud does not stop: {error}", file=sys.stderr)
+            return 1
         return 0
     else:
         cloud = running()

@@ -39,16 +39,21 @@ class Server:
         return f"{where} user=postgres dbname=postgres"
 
 
-def begin(folder: Path, *, tcp: bool = False) -> Server:
-    """Creates a cluster in an empty folder and starts it. Raises FileNotFoundError if PostgreSQL is missing."""
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    port = _free_port() if tcp else 0
-    listen = f"-c listen_addresses='{HOST}' -p {port}" if tcp else "-c listen_addresses=''"
-    _run("initdb", folder, "--no-sync", "-A", "trust", "-U", "postgres", "-D", str(folder / "data"))
-    options = f"{listen} -c unix_socket_directories='{folder}' -c fsync=off"
-    _run("pg_ctl", folder, "-w", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options, "start")
+def begin(*, tcp: bool = False) -> Server:
+    """Creates a cluster in a temporary folder and starts it. Raises FileNotFoundError if PostgreSQL is missing."""
+    folder = Path(tempfile.mkdtemp(prefix="nexus-pg-"))
+    try:
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            owner = pwd.getpwnam("postgres")
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        port = _free_port() if tcp else 0
+        listen = f"-c listen_addresses='{HOST}' -p {port}" if tcp else "-c listen_addresses=''"
+        _run("initdb", folder, "--no-sync", "-A", "trust", "-U", "postgres", "-D", str(folder / "data"))
+        options = f"{listen} -c unix_socket_directories='{folder}' -c fsync=off"
+        _run("pg_ctl", folder, "-w", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options, "start")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Server(str(folder), port)
 
 
@@ -62,7 +67,7 @@ def end(server: Server) -> None:
 @contextmanager
 def temporary(*, tcp: bool = False) -> Iterator[Server]:
     """A server that runs for the duration of the block."""
-    server = begin(Path(tempfile.mkdtemp(prefix="nexus-pg-")), tcp=tcp)
+    server = begin(tcp=tcp)
     try:
         yield server
     finally:
@@ -73,28 +78,39 @@ def start() -> Server:
     """Starts the checkout's server; returns the running one, if any."""
     found = running()
     if found is None:
-        found = begin(Path(tempfile.mkdtemp(prefix="nexus-pg-")), tcp=True)
+        found = begin(tcp=True)
         cloud_folder().mkdir(parents=True, exist_ok=True)
         _note().write_text(json.dumps(asdict(found)))
     return found
 
 
 def stop() -> bool:
-    """Stops the checkout's server; False if none was running."""
-    found = running()
-    _note().unlink(missing_ok=True)
-    if found is None:
+    """Stops the checkout's server and removes its folder; False if none was running."""
+    noted = _noted()
+    if noted is None:
         return False
-    end(found)
-    return True
+    found = running()
+    if found is None:
+        shutil.rmtree(noted.folder, ignore_errors=True)
+    else:
+        end(found)
+    _note().unlink()
+    return found is not None
 
 
 def running() -> Server | None:
-    """The checkout's server, if it runs."""
+    """The checkout's server, if it runs. Another program may have taken the port of one that has ended."""
+    noted = _noted()
+    with suppress(OSError):
+        if noted is not None:
+            _run("pg_ctl", Path(noted.folder), "-D", str(Path(noted.folder) / "data"), "status")
+            return noted
+    return None
+
+
+def _noted() -> Server | None:
     with suppress(FileNotFoundError, ValueError):
-        server = Server(**json.loads(_note().read_text()))
-        with suppress(OSError), socket.create_connection((HOST, server.port), timeout=2):
-            return server
+        return Server(**json.loads(_note().read_text()))
     return None
 
 

@@ -51,4 +51,6 @@ def last_words(log: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), sys.argv[2:]))
+    with suppress(KeyboardInterrupt):  # make says that it was interrupted
+        sys.exit(run(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(130)

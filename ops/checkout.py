@@ -45,7 +45,14 @@ class Cloud:
             # An emulator on a busy machine is slower than AWS.
             "NEXUS_READ_TIMEOUT": "30",
             "NEXUS_SEND_TIMEOUT": "60",
+            "no_proxy": _without_proxy(HOST),
         }
+
+
+def _without_proxy(host: str) -> str:
+    """The hosts for which programs ask no proxy: the environment's, and this one. `no_proxy` precedes `NO_PROXY`."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return hosts if host in hosts.split(",") else ",".join(filter(None, (hosts, host)))
 
 
 def cloud_folder() -> Path:
@@ -60,10 +67,10 @@ def lock_file() -> Path:
     return cloud_folder() / "cloud.json"
 
 
-def take_lock(descriptor: int) -> bool:
+def take_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Takes the lock; False when a running cloud holds it. It is released when the last process closes the file."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -72,8 +79,8 @@ def take_lock(descriptor: int) -> bool:
 def running() -> Cloud | None:
     """The running cloud that this checkout started, or None."""
     try:
-        with lock_file().open("r+") as file:
-            if take_lock(file.fileno()):
+        with lock_file().open() as file:
+            if take_lock(file.fileno(), fcntl.LOCK_SH):  # shared: another process that asks is not the cloud
                 return None
             return Cloud(**json.loads(file.read()))
     except (FileNotFoundError, json.JSONDecodeError):

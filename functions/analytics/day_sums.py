@@ -12,6 +12,7 @@ from typing import Any
 from nexus import clock
 from nexus.aws.dynamodb import Value, from_item
 from nexus.aws.table import Meter
+from nexus.errors import Reject
 from social.data.analytics import TABLE
 from social.data.days import DAY_SECONDS
 
@@ -58,10 +59,10 @@ def keep(work: str, part: str, sums: DaySums, *, meter: Meter | None = None) -> 
 
 
 def total(work: str, parts: int, *, meter: Meter | None = None) -> DaySums:
-    """The sums of all segments. Raises LookupError if one is missing."""
+    """The sums of all segments. Raises Reject if one has expired, as when a dead letter was sent again late."""
     found = [item for page in TABLE.query(_kind(work), consistent=True, meter=meter) for item in page.items]
     if len(found) != parts:
-        raise LookupError(f"run {work}: found only {len(found)} of {parts} partial sums")
+        raise Reject(f"{parts - len(found)} of {parts} partial sums have expired: send the task again for this day")
     whole = DaySums()
     for item in found:
         whole.add(DaySums.of(from_item(item)))

@@ -51,7 +51,7 @@ def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> Anal
     """Plans the counts, and then the publication."""
     total = segments(users.TABLE)
     now = int(clock.now())
-    day = args.day or add_days(day_of(now), -1)
+    day = args.day or add_days(day_of(run.sent_at), -1)
     buckets = buckets_of(day)
     totals, rows = analytics.totals(), list[ScanPart]()
     if totals is None or totals.counted_at <= now - TOTALS_KEPT:

@@ -4,12 +4,14 @@ hashtags/hour/<2026-11-22T07>.json   {tag: votes}                    one vote a 
 hashtags/day/<2026-11-22>.json       {tag: [votes, moment]}          moment: the sum of votes x the hour's number
 
 An hour is stored once it is over and GRACE has passed, so that the index by day has caught up; until then every run
-counts it again. Hours are numbered from 1970. Stored counts expire after 14 days.
+counts it again. Hours are numbered from 1970. Stored counts expire after 14 days. Of each hour and day, the KEPT_TAGS
+most used tags count: a network with fewer tags loses none.
 """
 
+import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from nexus.aws.dynamodb import Row
@@ -21,8 +23,9 @@ from social.data.hashtags import DAYS, HOURS, hour_name
 from social.tags import normalise
 
 GRACE = 900
-TOGETHER = 6
-"""Hours read at once: two million posts at a hundred million users."""
+KEPT_TAGS = 20_000
+"""The most tags kept of an hour or a day, those with most votes. A hundred million users use hundreds of thousands in
+an hour, and a week of them all does not fit into a sandbox."""
 
 
 def hours_of(day: str) -> range:
@@ -36,36 +39,25 @@ def is_final(hour: int, now: float) -> bool:
     return now >= (hour + 1) * HOUR_SECONDS + GRACE
 
 
-def stretches(hours: Iterable[int]) -> list[tuple[int, ...]]:
-    """Sorts hours into groups for one query per bucket: consecutive, within one day, at most TOGETHER."""
-    found: list[tuple[int, ...]] = []
-    for hour in sorted(hours):
-        last = found[-1] if found else ()
-        if last and hour == last[-1] + 1 and len(last) < TOGETHER and hour_name(hour)[:10] == hour_name(last[-1])[:10]:
-            found[-1] = (*last, hour)
-        else:
-            found.append((hour,))
-    return found
+def count(hour: int, bad: Callable[[BadRow], None], meter: Meter) -> tuple[dict[str, int], int]:
+    """Returns an hour's votes, and the number of posts read. Only public posts vote.
 
-
-def count(hours: Sequence[int], bad: Callable[[BadRow], None], meter: Meter) -> tuple[dict[int, Counter[str]], int]:
-    """Returns the votes of each hour of a stretch, and the number of posts read.
-
-    Only public posts vote. Calls `bad` for an unusable tag or row.
+    Calls `bad` for an unusable tag or row.
     """
-    voted: set[tuple[int, str, str]] = set()
-    read = 0
-    since, until = hours[0] * HOUR_SECONDS, (hours[-1] + 1) * HOUR_SECONDS
-    for bucket in buckets_of(hour_name(hours[0])[:10]):
-        for page in posts.made_on(bucket, since, until, meter=meter):
+    voted: set[tuple[str, str]] = set()
+    read, since = 0, hour * HOUR_SECONDS
+    for bucket in buckets_of(hour_name(hour)[:10]):
+        for page in posts.made_on(bucket, since, since + HOUR_SECONDS, meter=meter):
             read += len(page.items)
             for item in page.items:
-                hour = int(item["created_at"]["N"]) // HOUR_SECONDS
-                voted.update((hour, author, tag) for author, tag in _votes(item, bad))
-    votes: dict[int, Counter[str]] = {hour: Counter() for hour in hours}
-    for hour, _, tag in voted:
-        votes[hour][tag] += 1
-    return votes, read
+                voted.update(_votes(item, bad))
+    votes = Counter(tag for _, tag in voted)
+    return most_used(votes, lambda tag: votes[tag]), read
+
+
+def most_used[V](sums: Mapping[str, V], votes_of: Callable[[str], int]) -> dict[str, V]:
+    """The sums of the KEPT_TAGS tags with most votes, those first; ties by name."""
+    return {tag: sums[tag] for tag in heapq.nsmallest(KEPT_TAGS, sums, key=lambda tag: (-votes_of(tag), tag))}
 
 
 def _votes(item: Row, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]]:
@@ -112,14 +104,15 @@ def read_day(day: str) -> dict[str, tuple[int, int]]:
 
 
 def keep_day(day: str) -> dict[str, tuple[int, int]]:
-    """Adds up a day's stored hours and stores the sum."""
+    """Adds up a day's stored hours and stores the sums."""
     total: dict[str, tuple[int, int]] = {}
     for hour in hours_of(day):
         for tag, votes in read_hour(hour).items():
             before = total.get(tag, (0, 0))
             total[tag] = (before[0] + votes, before[1] + votes * hour)
-    _write(f"{DAYS}{day}.json", total)
-    return total
+    sums = most_used(total, lambda tag: total[tag][0])
+    _write(f"{DAYS}{day}.json", sums)
+    return sums
 
 
 def _write(key: str, value: object) -> None:

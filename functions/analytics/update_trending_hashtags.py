@@ -21,10 +21,10 @@ in the archive bucket is emptied.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import batched
 
 import hashtag_counts
 from nexus import clock
-from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
@@ -34,11 +34,10 @@ from social.data.hashtags import WINDOW, Trend
 from social.parts import CountHours, Rank
 from social.sweep import Tally
 
-CLOCKS_DIFFER = 60
-"""The most seconds by which the planning sandbox's clock may be ahead of the ranking one's."""
+HOURS_ALONE = 12
+"""The most uncounted hours that one invocation counts itself; more become segments."""
 
-STRETCHES_ALONE = 2
-"""The most stretches of uncounted hours that one invocation counts itself; more become segments."""
+HOURS_A_SEGMENT = 6
 
 
 def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
@@ -48,7 +47,7 @@ def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
 
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
-    """Counts the uncounted hours, then ranks. Raises Reject for a time in the future."""
+    """Counts the uncounted hours, then ranks."""
     return count_and_rank(Rank(top=args.top, at=int(clock.now() if args.at is None else args.at)), run)
 
 
@@ -63,15 +62,13 @@ def part(args: CountHours | Rank, run: Run) -> TrendingReport | Continuation:
 def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     """Counts missing hours, here if they are few, else in segments, and ranks."""
     tally, at = Tally.resumed(run), args.at
-    if at > clock.now() + CLOCKS_DIFFER:
-        raise Reject(f"at: {at} is in the future: its hours would be stored as final")
     present = at // HOUR_SECONDS
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)
     final = [hour for hour in window if hashtag_counts.is_final(hour, at)]
     missing = [hour for hour in final if hashtags.hour_name(hour) not in hours]
-    shares = hashtag_counts.stretches(missing)
-    if len(shares) > STRETCHES_ALONE:
+    if len(missing) > HOURS_ALONE:
+        shares = batched(missing, HOURS_A_SEGMENT, strict=False)
         return run.fan_out([CountHours(**dict(args), hours=share) for share in shares], then=args)
     outcome = count_hours(missing, run, tally)
     if not isinstance(outcome, TrendingReport):
@@ -84,19 +81,17 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
 def count_hours(hours: Sequence[int], run: Run, tally: Tally) -> TrendingReport | Continuation:
     """Counts and stores hours that are over. Stored hours stay, so a continuation handles the rest."""
     done = set((run.cursor or {}).get("done", ()))
-    left = hashtag_counts.stretches(set(hours) - done)
-    for stretch in left:
-        votes = _count(stretch, tally)
-        for hour in stretch:
-            hashtag_counts.keep_hour(hour, votes[hour])
-        done |= set(stretch)
-        if run.short_of_time and stretch != left[-1]:
+    left = [hour for hour in hours if hour not in done]
+    for hour in left:
+        hashtag_counts.keep_hour(hour, _count(hour, tally))
+        done.add(hour)
+        if run.short_of_time and hour != left[-1]:
             return run.continue_from(tally.cursor(done=sorted(done)))
     return TrendingReport(**tally.numbers())
 
 
-def _count(stretch: Sequence[int], tally: Tally) -> dict[int, Counter[str]]:
-    votes, read = hashtag_counts.count(stretch, tally.bad, tally.meter)
+def _count(hour: int, tally: Tally) -> dict[str, int]:
+    votes, read = hashtag_counts.count(hour, tally.bad, tally.meter)
     tally.rows_read += read
     return votes
 
@@ -114,7 +109,7 @@ def _counted(window: range, final: Sequence[int], days: set[str], tally: Tally) 
         for hour in hours:
             if hour not in window:
                 continue
-            hourly = hashtag_counts.read_hour(hour) if hour in over else _count([hour], tally)[hour]
+            hourly = hashtag_counts.read_hour(hour) if hour in over else _count(hour, tally)
             for tag, votes in hourly.items():
                 yield hour, tag, votes, votes * hour
 

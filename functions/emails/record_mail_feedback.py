@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from mail.address import BadAddress, checked_address
+from mail.address import BadAddress, as_entered, checked_address
 from nexus.errors import Reject
 from nexus.values import described, faults_of
 from nexus.worker import Run, handler_for, implements
@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class Recipient(_Part):
-    """One address in the notification."""
+    """One address in the notification. It may not be the one that was mailed, but one to which that forwards."""
 
     email_address: str
 
@@ -45,8 +45,9 @@ class Complaint(_Part):
 
 
 class SentMail(_Part):
-    """The mail, with the tags that we set."""
+    """The mail, with the tags that we set, and the address that it was sent to."""
 
+    destination: Sequence[str] = ()
     tags: Mapping[str, Sequence[str]] = Field(default_factory=dict)
 
 
@@ -103,12 +104,14 @@ def verdict(notification: Notification) -> tuple[bool, str, Sequence[str]]:
 
 
 def _users(notification: Notification, addresses: Sequence[str]) -> set[tuple[str, str]]:
-    """(user, address) of those affected: by the mail's user tag, else by the address."""
-    bare = [address.rpartition("<")[2].rstrip("> ") for address in addresses]
+    """(user, mailed address) of those affected: by the mail's user tag, else by the address."""
+    destination = notification.mail.destination
+    given = destination if len(destination) == 1 else addresses
+    mailed = [address.rpartition("<")[2].rstrip("> ") for address in given]
     tagged = notification.mail.tags.get("user_id", ())
-    if len(tagged) == 1 and len(bare) == 1:
-        return {(tagged[0], bare[0])}
-    return {(user_id, address) for address in bare for user_id in users.by_email(address)}
+    if len(tagged) == 1 and len(mailed) == 1:
+        return {(tagged[0], mailed[0])}
+    return {(user_id, one) for one in mailed for form in as_entered(one) for user_id in users.by_email(form)}
 
 
 def _same(stored: str, mailed: str) -> bool:

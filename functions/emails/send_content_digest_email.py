@@ -131,7 +131,7 @@ def make_edition(args: DigestEdition, run: Run) -> Continuation:
         edition=key,
         since=args.since,
         until=args.until,
-        overlaps=overlapping(args.week, args.since),
+        overlaps=overlapping(args.week, args.since, args.until),
         segment=0,
         total=total,
         per_second=args.per_second,
@@ -164,14 +164,18 @@ def _in_progress(run: Run) -> Path:
     return path
 
 
-def overlapping(week: str, since: int) -> str | None:
-    """The previous week, if one of its editions overlaps this one, so that a post may be in both.
+def overlapping(week: str, since: int, until: int) -> str | None:
+    """The previous and the next week, if one of their editions overlaps this one, so that a post may be in both.
 
-    On the weekly schedule none does, and no previous mails need to be looked up.
+    On the weekly schedule none does, and no other mails need to be looked up.
     """
-    before = weeks_before(week)
-    ends = [_until_of(key) for key in objects.keys("archive", f"{digest.edition.FOLDER}/{before}/")]
-    return before if max(ends, default=0) > since + OVERLAP else None
+    weeks = [other for other in (weeks_before(week), weeks_before(week, -1)) if _shares_days(other, since, until)]
+    return " ".join(weeks) or None
+
+
+def _shares_days(week: str, since: int, until: int) -> bool:
+    ends = [_until_of(key) for key in objects.keys("archive", f"{digest.edition.FOLDER}/{week}/")]
+    return any(since + OVERLAP < end < until - OVERLAP + DAYS * days.DAY_SECONDS for end in ends)
 
 
 def _until_of(key: str) -> int:
@@ -333,10 +337,14 @@ class Segment:
         return self._run.short_of_time or self._trouble is not None or self._cannot is not None
 
     def _already_sent(self, some: Sequence[User]) -> Mapping[str, frozenset[str]]:
-        if self._part.overlaps is None:
-            return {}
-        before = mail_ledger.digest(self._part.overlaps)
-        return mail_ledger.posts_sent(before, [user.user_id for user in some], meter=self._tally.meter)
+        found: dict[str, frozenset[str]] = {}
+        for week in (self._part.overlaps or "").split():
+            sent = mail_ledger.posts_sent(
+                mail_ledger.digest(week), [user.user_id for user in some], meter=self._tally.meter
+            )
+            for user_id, post_ids in sent.items():
+                found[user_id] = found.get(user_id, frozenset()) | post_ids
+        return found
 
     def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Addressee | Outcome:
         """The mail to send, or the reason not to."""

@@ -1,6 +1,7 @@
 """send_welcome_email: a personal welcome mail to a newly registered user, at most once per user.
 
-A user who does not exist, is suppressed or has an unmailable address is skipped with the reason. A fault that only an
+A user who does not exist, is suppressed or has an unmailable address is skipped with the reason. A new user may arrive
+after the message, as a mirrored row does, so an unknown one is looked up again a minute later. A fault that only an
 operator can fix (the sender, the account, a template) goes to the dead-letter queue, for a redrive after the fix.
 """
 
@@ -21,6 +22,8 @@ def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
     """Sends the mail, or returns why not."""
     # A consistent read: the web application sends this task right after it writes the user.
     user = users.get(args.user_id, consistent=True)
+    if user is None and run.attempt == 1:
+        raise Retry(f"no user {args.user_id} yet", after=users.LATE)
     if user is None:
         return _skipped(args, "no such user")
     if user.suppressed:

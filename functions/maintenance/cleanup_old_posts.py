@@ -297,8 +297,10 @@ def _copy(keys: Iterable[str], source: objects.Bucket, target: objects.Bucket) -
 # --- restoring -------------------------------------------------------------------------------------------------------
 
 
-def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
+def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport | Continuation:
     """Restores posts with their comments and renditions; existing rows stay unchanged.
+
+    A continuation finds what was restored before, and counts it.
 
     The review treats a restored post as new: it is not checked for another year.
     """
@@ -306,11 +308,15 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
     restored: list[str] = []
     held = archive.find(post_ids, meter=tally.meter)
     now = int(clock.now())
-    for key in sorted(set(held.values())):
-        inside = archive.read(key)
-        wanted = sorted(post_id for post_id, where in held.items() if where == key)
-        restored += [post_id for post_id in wanted if _bring_back(inside[post_id], now, tally)]
-        run.progress(len(restored), len(post_ids), "posts restored")
+    inside: dict[str, ArchivedPost] = {}
+    for place, (key, post_id) in enumerate(sorted((key, post_id) for post_id, key in held.items()), 1):
+        if post_id not in inside:
+            inside = archive.read(key)
+        if _bring_back(inside[post_id], now, tally):
+            restored.append(post_id)
+        run.progress(place, len(held), "posts restored")
+        if run.short_of_time and place < len(held):
+            return run.continue_from(tally.cursor())
     tally.rows_read += len(post_ids)
     tally.changed += len(restored)
     tally.skipped += len(set(post_ids)) - len(restored)
@@ -318,8 +324,13 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
 
 
 def _bring_back(one: ArchivedPost, now: int, tally: Tally) -> bool:
-    """Restores comments and renditions, then the post, which makes them visible. False if the post was not deleted."""
+    """Restores comments and renditions, then the post, which makes them visible.
+
+    False if the post was not deleted, or if it is being erased.
+    """
     existing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
+    if existing is not None and posts.is_erased(existing):
+        return False
     if existing is not None and "archived_as" not in existing:
         return "restored_at" in existing
     comments.TABLE.put_items(one.comments, meter=tally.meter)

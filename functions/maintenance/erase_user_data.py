@@ -11,7 +11,8 @@ another user's post is deleted in one transaction with that post's count. The ni
 and posts.
 
 A second pass 15 minutes later finds what was written meanwhile (an upload with an issued form, a comment in flight):
-no form and no sandbox lives longer. A user with many rows is split into segments, one for each kind of row.
+no form and no sandbox lives longer. It leaves a user or post alone that was made again under the same id, as by a
+mirror whose row was hidden for a moment. A user with many rows is split into segments, one for each kind of row.
 """
 
 from collections import Counter
@@ -86,6 +87,8 @@ def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
 def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuation:
     """Erases one post, or all of a user's rows, in segments if there are many. Rejects another user's post."""
     tally = Tally.resumed(run)
+    if args.remains and _made_again(args, tally.meter):
+        return ErasureReport(**tally.numbers(), reason=f"the {'post' if args.post_id else 'user'} exists again")
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
         try:
@@ -129,9 +132,15 @@ def _erase(erasing: Erasing, stores: Sequence[str], run: Run, *, look_again: boo
     return ErasureReport(**tally.numbers(), erased=numbers, kept=KEPT_AFTER_ERASURE)
 
 
+def _made_again(args: EraseUserData, meter: Meter) -> bool:
+    if args.post_id is None:
+        return users.exists(args.user_id, meter=meter)
+    return posts.is_new(args.post_id, meter=meter)
+
+
 def _look_again(user_id: str, post_id: str | None = None) -> None:
     """Sends the second pass. Idempotent: a duplicate finds nothing."""
-    args = {"user_id": user_id, "post_id": post_id, "again": False}
+    args = {"user_id": user_id, "post_id": post_id, "again": False, "remains": True}
     catalogue.erase_user_data.apply_async(args, countdown=SECOND_LOOK)
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.db.models import JSONField, QuerySet, TextField
 from django.http import HttpRequest, HttpResponse
@@ -171,6 +172,7 @@ class ScheduleAdmin(Pages):
 
     def rule_page(self, request: HttpRequest, task: str) -> HttpResponse:
         """One rule, its next times, and its firings of the last days."""
+        task = unquote(task)  # the admin's history quotes the underscores of a name
 
         def make() -> dict[str, Any]:
             rule = next((one for one in site().schedules() if one.task == task), None)

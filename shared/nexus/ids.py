@@ -11,7 +11,19 @@ _NAMESPACE = uuid.UUID("6f9b5a52-3c1e-5d0a-9d55-8a1f6c0e7b11")
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits, so ids sort by creation time."""
-    value = int(clock.now() * 1000) << 80 | int.from_bytes(os.urandom(10))
+    return _version_7(clock.now(), int.from_bytes(os.urandom(10)))
+
+
+def sortable_id(run_id: str, sent_at: float) -> str:
+    """A UUIDv7 for a run, by which what runs have made sorts by the time of sending: the run's own id if it is one.
+
+    Runs that are untracked, or members or links of a canvas, have UUIDv5 ids, which sort at random.
+    """
+    return run_id if made_at(run_id) is not None else _version_7(sent_at, uuid.UUID(run_id).int)
+
+
+def _version_7(seconds: float, bits: int) -> str:
+    value = int(seconds * 1000) << 80 | bits & (1 << 80) - 1
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))

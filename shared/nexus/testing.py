@@ -488,6 +488,7 @@ def _run(
             "deadline": clock.monotonic() + seconds,
             "limit": seconds,
             "token": "test",
+            "sent_at": clock.now(),
             "segment": segment,
             "cursor": cursor,
         }

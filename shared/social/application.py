@@ -123,7 +123,10 @@ def sign_out(user_id: str, session_id: str) -> None:
 
 
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
-    """Replaces the old refresh token by the new one in one transaction; False if the old one may not be used."""
+    """Replaces the old refresh token by the new one in one transaction; False if the old one may not be used.
+
+    The transaction checks `tokens_valid_from` too: no token survives its revocation by being replaced at that moment.
+    """
     now = int(clock.now() if at is None else at)
     old = sessions.token(user_id, old_token_id, now)
     if old is None:
@@ -134,6 +137,7 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
     there = Condition("expires_at", "=", old.expires_at)
     return transact(
         [
+            {"ConditionCheck": users.TABLE.check_request(user_id, when=users.accepts_tokens_of(old.issued_at))},
             {"Delete": sessions.TOKENS.delete_request({"user_id": user_id, "token_id": old_token_id}, when=(there,))},
             {"Put": sessions.TOKENS.put_request(asdict(new), new=True)},
         ]
@@ -244,7 +248,7 @@ def delete_post(post_id: str, *, author_id: str | None = None) -> AsyncResult[Er
     if post is None:
         if author_id is None or not archive.may_hold(author_id, post_id):
             return None
-        return catalogue.erase_user_data.delay(user_id=author_id, post_id=post_id)
+        return catalogue.erase_user_data.delay(user_id=author_id, post_id=post_id, remains=True)
     erasing = catalogue.erase_user_data.delay(user_id=post.author_id, post_id=post_id)
     posts.hide(post_id)
     return erasing
@@ -269,10 +273,13 @@ def set_counters(
 ) -> bool:
     """Sets the given counters, for an application that counts by itself, and marks the post for scoring; one write.
 
-    False if the post does not exist, or is being archived.
+    False if the post does not exist, or is being archived. Raises ValueError for a number below zero.
     """
     given = zip(posts.COUNTERS, (likes, comments, shares, views), strict=True)
-    return posts.set_counters(post_id, {name: number for name, number in given if number is not None})
+    counters = {name: number for name, number in given if number is not None}
+    if negative := [f"{name} is {number}" for name, number in counters.items() if number < 0]:
+        raise ValueError(f"{negative[0]}: a counter is 0 or more")
+    return posts.set_counters(post_id, counters)
 
 
 def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> dict[str, object]:

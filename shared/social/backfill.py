@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import batched, islice
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nexus import clock
 from nexus.aws.dynamodb import Value, Write
@@ -25,7 +25,7 @@ from social import application
 from social.data import follows as edges
 from social.data import posts as articles
 from social.data import users as people
-from social.data.days import day_of
+from social.data.days import DAY_SECONDS, day_of
 from social.data.posts import Counters, Post, Visibility
 from social.data.users import User
 
@@ -36,6 +36,16 @@ THREADS = 8
 def seconds_of(moment: datetime) -> int:
     """Seconds since 1970; a time without a time zone is UTC."""
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _plausible(moment: datetime) -> datetime:
+    if not 0 <= seconds_of(moment) <= clock.now() + DAY_SECONDS:
+        raise ValueError("it is before 1970 or in the future")  # no job reads the one, and the other tops the feed
+    return moment
+
+
+Moment = Annotated[datetime, AfterValidator(_plausible)]
+"""A time from 1970 on. A day is left for times without an offset that are not in UTC."""
 
 
 def _words(text: object) -> object:
@@ -64,8 +74,8 @@ class UserRow(Row):
     locale: str = Field(default="en", max_length=35)
     digest: bool = True
     suppressed: str | None = None
-    created_at: datetime
-    last_active_at: datetime | None = None
+    created_at: Moment
+    last_active_at: Moment | None = None
 
 
 class PostRow(Row):
@@ -73,7 +83,7 @@ class PostRow(Row):
 
     post_id: Id
     author_id: Id
-    created_at: datetime
+    created_at: Moment
     text: str = Field(default="", max_length=100_000)
     visibility: Visibility = "public"
     hashtags: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
@@ -88,7 +98,7 @@ class FollowRow(Row):
 
     follower_id: Id
     followed_id: Id
-    created_at: datetime
+    created_at: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +155,7 @@ def _fill(
     on_fault: OnFault,
 ) -> Report:
     done, written, present, faulty = start, 0, 0, 0
-    for some in batched(islice(rows, start, None), AT_ONCE, strict=False):
+    for some in batched(islice(rows, start, None), AT_ONCE):
         writes: dict[tuple[str, ...], Write] = {}
         for number, row in enumerate(some, done + 1):
             try:

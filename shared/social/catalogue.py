@@ -18,7 +18,7 @@ from pydantic import Field
 from nexus.registry import register
 from nexus.tasks import Arguments, Budget, Result, RetryPolicy, Schedule, Task, Unique
 from social import parts
-from social.types import Day, Link, Week
+from social.types import Day, Link, Past, Week
 
 QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3, "default": 2}
 """The priority queues and their weights: the event source's MaximumConcurrency, and the order in every list."""
@@ -237,7 +237,7 @@ class RevokeUserTokens(Arguments):
     """
 
     user_id: str = Field(min_length=1, max_length=128)
-    issued_before: int | None = Field(default=None, ge=0)
+    issued_before: Past | None = None
 
 
 class RevokedTokens(Result):
@@ -276,10 +276,13 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
-    """`top` tags trend. `at` is the time to use as now (seconds since 1970), by default the current time."""
+    """`top` tags trend. `at` is the time to use as now (seconds since 1970), by default the current time.
+
+    It is not in the future, whose hours would be stored as final.
+    """
 
     top: int = Field(default=10, ge=1, le=100)
-    at: int | None = Field(default=None, ge=0)
+    at: Past | None = None
 
 
 class TrendingReport(SweepReport):
@@ -302,7 +305,7 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` defaults to yesterday."""
+    """`day` defaults to the day before the one on which the task was sent, however late it runs."""
 
     day: Day | None = None
 
@@ -322,8 +325,7 @@ generate_content_analytics = Task(
     result=AnalyticsReport,
     summary="A day's posts, comments, active users, totals and most popular posts, kept per day.",
     time_limit=840,
-    schedule=Schedule("cron(0 4 * * ? *)", "daily 04:00"),
-    unique=Unique(key=("day",)),
+    schedule=Schedule("cron(0 4 * * ? *)", "daily 04:00"),  # not unique: two firings that were held up count two days
 )
 
 
@@ -409,25 +411,31 @@ cleanup_old_posts = Task(
 )
 
 
+NO_SLASH = "^[^/]+$"
+"""Ids are folders of the buckets: one with a slash would be a place in another user's or post's."""
+
+
 class EraseUserData(Arguments):
     """The user whose data to erase; with `post_id`, only that post of theirs.
 
-    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended.
+    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended. With `remains`, as
+    in that second pass, a user or post that exists (it was made again under the same id) is left alone.
     """
 
-    user_id: str = Field(min_length=1, max_length=128)
-    post_id: str | None = Field(default=None, min_length=1, max_length=128)
+    user_id: str = Field(min_length=1, max_length=128, pattern=NO_SLASH)
+    post_id: str | None = Field(default=None, min_length=1, max_length=128, pattern=NO_SLASH)
     again: bool = True
+    remains: bool = False
 
 
 KEPT_AFTER_ERASURE = (
     "counters: likes, shares, views and the days' figures are numbers that identify no one",
     "hashtags: votes name no user and expire after 14 days; a tag that has trended stays in its table",
     "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
-    "logs: expire (LogRetentionDays), and contain ids but no address and no text",
+    "logs: expire (LogRetentionDays; S3's access logs: their bucket's rules), and have ids but no mail address or text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 17 days after their week",
-    "the mail ledger of others: names deleted posts, and expires after 90 days",
+    "the mail ledger and notifications of others: name deleted posts, and expire after 90 days",
     "SES's suppression list: addresses that bounced or complained, so that they get no more mail",
     "backups: point-in-time recovery keeps 35 days; after a restore, erase again",
 )
@@ -435,10 +443,18 @@ KEPT_AFTER_ERASURE = (
 
 
 class ErasureReport(SweepReport):
-    """`erased` counts rows and objects (each version separately) by kind; `kept` lists what remains, and why."""
+    """`erased` counts rows and objects (each version separately) by kind; `kept` lists what remains, and why.
+
+    `reason` says why nothing was erased.
+    """
 
     erased: Mapping[str, int] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
+    reason: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.reason
 
 
 erase_user_data = Task(
@@ -457,7 +473,7 @@ erase_user_data = Task(
 class SendNotification(Arguments):
     """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it.
 
-    An `actor_id` must be a user: nothing is written if there is no such user on the first attempt and a minute later.
+    An `actor_id` must be a user. Nothing is written if either user is missing on the first attempt and a minute later.
     """
 
     user_id: str = Field(min_length=1, max_length=128)

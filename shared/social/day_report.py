@@ -199,8 +199,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
 
 
 def _cell(value: str | int) -> str | int:
-    """A spreadsheet treats text that begins with one of these as a formula, and posts may contain anything."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """A spreadsheet treats text that begins with one of these as a formula, and posts may contain anything.
+
+    The full-width forms too, in the languages that have them.
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
+
+
+_FORMULAS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

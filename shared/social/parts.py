@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from nexus.definitions import Arguments
-from social.types import Day, Week
+from social.types import Day, Past, Week
 
 
 class ScanPart(Arguments):
@@ -50,7 +50,7 @@ class DigestShard(DigestEdition):
 
 
 class DigestPart(_Edition):
-    """One segment of the users. `overlaps` is the week whose mails may have shown the same posts."""
+    """One segment of the users. `overlaps` has the weeks whose mails may have shown the same posts, with spaces."""
 
     overlaps: str | None = None
     segment: int = Field(ge=0)
@@ -130,7 +130,7 @@ class Rank(Arguments):
     """The second phase: ranks the counted hours. `at` is the time to use as now (seconds)."""
 
     top: int = Field(default=10, ge=1, le=100)
-    at: int = Field(ge=0)
+    at: Past
 
 
 class CountHours(Rank):

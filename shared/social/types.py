@@ -1,4 +1,4 @@
-"""Types of the tasks' arguments: an ISO week, a UTC day, a link."""
+"""Types of the tasks' arguments: an ISO week, a UTC day, a second that has passed, a link."""
 
 import re
 from datetime import UTC, date, datetime
@@ -28,6 +28,20 @@ def _has_begun(day: str) -> str:
 
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_begun)]
 """A UTC day up to today, as 2026-11-22."""
+
+
+CLOCKS_DIFFER = 60
+"""The most seconds by which the sender's clock may be ahead of the reader's."""
+
+
+def _has_passed(second: int) -> int:
+    if second > clock.now() + CLOCKS_DIFFER:
+        raise ValueError("it is in the future: give seconds since 1970, not milliseconds")
+    return second
+
+
+Past = Annotated[int, Field(ge=0), AfterValidator(_has_passed)]
+"""A time up to now, in seconds since 1970."""
 
 
 def _leads_to_a_page(link: str) -> str:

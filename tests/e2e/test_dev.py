@@ -22,7 +22,7 @@ from tests.support.terminal import Terminal
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = "default"
 READY = "Ctrl-C gives them back"
-GUARD = "    if not users.exists(args.user_id):\n"
+GUARD = "    if not _exists(args.user_id, run):\n"
 NEXUS = "import sys; from ops.main import main; sys.exit(main())"
 
 

@@ -1,5 +1,6 @@
 """The local cloud: only on the loopback interface, closed to unknown credentials, and deleted when it is stopped."""
 
+import fcntl
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,46 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
 def test_it_listens_on_one_address_of_the_loopback_interface(cloud: checkout.Cloud) -> None:
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", cloud.port), timeout=2):
         pass  # a server on all interfaces would answer here too
+
+
+def test_a_start_waits_for_a_process_that_asks_whether_the_cloud_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLOUD_PORT", raising=False)
+    (tmp_path / "cloud.json").write_text("what an earlier cloud has left, and more of it")
+    refused = []
+    with (tmp_path / "cloud.json").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+
+        def take_lock(descriptor: int) -> bool:
+            if taken := checkout.take_lock(descriptor):
+                return taken
+            refused.append(descriptor)
+            fcntl.flock(asking, fcntl.LOCK_UN)
+            return False
+
+        monkeypatch.setattr(local_cloud, "take_lock", take_lock)
+        try:
+            assert local_cloud.start() == checkout.running()
+        finally:
+            local_cloud.stop()
+    assert len(refused) == 1
+
+
+def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLOUD_PORT", raising=False)
+    try:
+        for name, value in local_cloud.start().exports().items():
+            monkeypatch.setenv(name, value)
+        assert boto3.client("sts").get_caller_identity()["Account"] == checkout.ACCOUNT_ID
+    finally:
+        local_cloud.stop()
 
 
 def test_a_stranger_is_refused(cloud: checkout.Cloud) -> None:

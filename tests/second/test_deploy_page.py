@@ -89,14 +89,15 @@ def deployed(folder: Path, template: dict[str, Any], *options: str) -> "subproce
 
 def test_a_first_deployment_that_stopped_continues_once_the_fault_is_fixed(cloud: Any, tmp_path: Path) -> None:
     """localemu rolls back what sam deploys whatever it is asked, so the API makes the stack that stopped."""
-    assert deploy.options(None) == ["--disable-rollback"]
+    assert deploy.options({}) == ["--disable-rollback"]
     cloud.create_stack(
         StackName=STACK, TemplateBody=json.dumps(a_first_deployment_of(sound=False)), DisableRollback=True
     )
     eventually(lambda: state(cloud) == "CREATE_FAILED")
     assert deploy.faults_of_state("CREATE_FAILED", STACK) == []
 
-    done = deployed(tmp_path, a_first_deployment_of(sound=True), *deploy.options("CREATE_FAILED"))
+    stopped = cloud.describe_stacks(StackName=STACK)["Stacks"][0]
+    done = deployed(tmp_path, a_first_deployment_of(sound=True), *deploy.options(stopped))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(cloud) == "UPDATE_COMPLETE"

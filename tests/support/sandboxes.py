@@ -145,6 +145,7 @@ class Queue:
             deadline=time.monotonic() + limit,
             limit=900.0,
             token="t",
+            sent_at=time.time(),
             segment=segment,
             cursor=cursor,
         )

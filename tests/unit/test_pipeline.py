@@ -80,6 +80,36 @@ def test_prod_comes_after_dev_and_dev_after_the_checks() -> None:
     assert one["environment"] == "${{ inputs.environment }}", "the environment is what asks for approval"
 
 
+def test_a_run_that_waits_for_an_approval_holds_up_no_other_run() -> None:
+    """A run that waits counts as in progress, and keeps its concurrency group for up to 30 days."""
+    approved = ROOT / ".github" / "workflows" / "deploy-one.yml"
+    assert jobs(approved)["deploy"]["concurrency"] == "deploy-${{ inputs.environment }}"
+    assert [path.name for path in WORKFLOWS if "concurrency" in loaded(path)] == ["pages.yml"]
+
+
+ON_A_RUNNER = {"chromium", "postgresql"}
+"""Packages of the tests' programs that GitHub's image of Ubuntu 24.04 has."""
+
+
+def test_a_workflow_installs_the_programs_that_make_would_only_install_as_root() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (needed,) = re.findall(r"^programs: (.*) ##", makefile, re.MULTILINE)
+    rules = re.findall(r"^(\S+):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    asked = {
+        package
+        for name, recipe in rules
+        if name in needed.split()
+        for package in re.findall(r"apt-get install -y --no-install-recommends (\S+?)\)", recipe)
+    }
+    assert asked > ON_A_RUNNER
+    for path in WORKFLOWS:
+        for name, job in jobs(path).items():
+            script = "\n".join(step.get("run", "") for step in job.get("steps", []))
+            if re.search(r"make (test|unit programs)\b", script):
+                installed = re.findall(r"apt-get install -y --no-install-recommends (.+)", script)
+                assert asked - ON_A_RUNNER <= set(" ".join(installed).split()), f"{path.name}: {name}"
+
+
 def test_only_the_repository_and_its_environment_may_be_the_deploy_role() -> None:
     role = PIPELINE.body["Resources"]["DeployRole"]["Properties"]
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]

@@ -246,3 +246,15 @@ def test_a_request_is_the_callers_of_the_code_that_makes_it(cloud: None) -> None
         assert (asked.used, asked.denied) == (set(), [])
         presigned_post("u-1", "p-1", "a.jpg", content_type="image/jpeg")
     assert {right[:3] for right in asked.used} == {("application", "LetBrowsersUpload", "s3:PutObject")}
+
+
+def test_the_django_examples_function_and_its_web_server_may_send_a_task_for_tomorrow() -> None:
+    template = iam.Templates((PATH.parent / "examples" / "django" / "template.yaml").read_text(), {"AWS::StackId": "*"})
+    role = template.body["Resources"]["DefaultRole"]["Properties"]
+    function = template.statements(policy["PolicyDocument"] for policy in role["Policies"])
+    target = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{STACK}-scheduler"}
+    asked = {"GroupName": STACK, "Name": "a-runs-id", "Target": target}
+    for holder in (function, template.of_policy("WebServerPolicy")):
+        for operation in ("CreateSchedule", "DeleteSchedule"):
+            for request in requests("scheduler", operation, asked):
+                assert iam.allowed(holder, request), request

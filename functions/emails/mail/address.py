@@ -6,6 +6,7 @@ internationalised local part cannot be mailed. Everything that could end a heade
 
 import re
 import unicodedata
+from contextlib import suppress
 
 import idna
 
@@ -40,6 +41,14 @@ def checked_address(raw: str) -> str:
     if len(checked) > _TOTAL_LIMIT:
         raise BadAddress(f"is longer than {_TOTAL_LIMIT} characters")
     return checked
+
+
+def as_entered(address: str) -> set[str]:
+    """The forms in which a user may have entered a checked address: as it is, and with an internationalised domain."""
+    local, _, domain = address.rpartition("@")
+    with suppress(idna.IDNAError):
+        return {address, f"{local}@{idna.decode(domain)}"}
+    return {address}
 
 
 def _ascii_domain(domain: str) -> str:

@@ -201,7 +201,7 @@ def _render(
         html = environment.get_template(f"{template}.html").render(shared, t=marked)
         text = environment.get_template(f"{template}.txt").render(shared, t=plain)
         return Mail(heading, html=_folded(html), text=text.strip() + "\n")
-    except (jinja2.TemplateError, KeyError, IndexError) as error:
+    except (jinja2.TemplateError, LookupError, ValueError) as error:
         raise TemplateFault(f"{template} in {language.code}: {type(error).__name__}: {error}") from error
 
 

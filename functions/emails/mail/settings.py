@@ -4,6 +4,7 @@ template.yaml sets these variables from parameters and refuses to deploy to prod
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,6 +89,8 @@ def _address(environment: Mapping[str, str], variable: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(f"{variable} is {value!r}: it must be an http(s) address without query or fragment")
+    if not re.fullmatch(r"[a-zA-Z0-9.:\[\]-]+", parts.netloc):  # SES would refuse List-Unsubscribe, mail by mail
+        raise ConfigurationError(f"{variable} is {value!r}: write its host in ASCII, as xn--mnchen-3ya.example")
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
         raise ConfigurationError(f"{variable} is {value!r}: it must be https, except on this machine")
     return value

@@ -73,7 +73,7 @@ def env() -> int:
     from ops import checkout
 
     deployment = common.connect()
-    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
+    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "no_proxy")
     # Keys are printed only for the local cloud: they give access to nothing else.
     kept = names if deployment.stage == "local" and deployment.endpoint else ("AWS_ENDPOINT_URL", "AWS_PROFILE")
     variables = {name: os.environ[name] for name in kept if os.environ.get(name)}

@@ -298,7 +298,7 @@ class Table:
 
     def update_request(self, write: Write, *, create: bool = False) -> dict[str, Any]:
         """The write as UpdateItem parameters, which are also valid for an Update in TransactWriteItems."""
-        there_is_one = () if create else (Condition(self.key[0], "exists"),)
+        there_is_one = () if create else (self._exists,)
         return update_request(self.name, self._key(write.key), replace(write, when=(*there_is_one, *write.when)))
 
     def delete(self, key: Key, *, when: tuple[Condition, ...] = (), meter: Meter | None = None) -> bool:
@@ -309,6 +309,10 @@ class Table:
     def delete_request(self, key: Key, *, when: tuple[Condition, ...] = ()) -> dict[str, Any]:
         """The removal as DeleteItem parameters, which are also valid for a Delete in TransactWriteItems."""
         return {"TableName": self.name, "Key": to_item(self._key(key)), **conditions(when)}
+
+    def check_request(self, key: Key, *, when: tuple[Condition, ...]) -> dict[str, Any]:
+        """The conditions as a ConditionCheck of TransactWriteItems, for an existing item."""
+        return {"TableName": self.name, "Key": to_item(self._key(key)), **conditions((self._exists, *when))}
 
     def _apply(self, operation: str, write: Write, request: Mapping[str, Any], meter: Meter | None) -> Outcome:
         from botocore.exceptions import ClientError
@@ -332,6 +336,10 @@ class Table:
             if write.is_result(existing):
                 return Applied(from_item(existing or {}))
         return Refused(None if existing is None else from_item(existing))
+
+    @property
+    def _exists(self) -> Condition:
+        return Condition(self.key[0], "exists")
 
     def _key(self, key: Key) -> Mapping[str, str]:
         return {self.key[0]: key} if isinstance(key, str) else key

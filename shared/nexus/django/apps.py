@@ -1,10 +1,13 @@
 """The Django application: reads and checks the setting NEXUS at start-up."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
 from django.core import checks
+
+from nexus.errors import ConfigurationError
 
 
 class NexusConfig(AppConfig):
@@ -16,8 +19,13 @@ class NexusConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Registers the system checks. They report a wrong setting, and so does the first use of the backend."""
+        """Applies the settings, and registers the system checks. They report a wrong setting, and so does the first use
+        of the backend."""
+        from nexus.django import conf
+
         checks.register(_check)
+        with suppress(ConfigurationError):
+            conf.apply()
 
 
 def _check(**_: Any) -> Sequence[checks.CheckMessage]:

@@ -1,6 +1,8 @@
 """The backend for `django.tasks`: checks and enqueues tasks, and reads results."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -14,12 +16,38 @@ from django.tasks.signals import task_enqueued
 from nexus.client import AsyncResult, asynchronous, send, send_many
 from nexus.django import conf
 from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
-from nexus.errors import ConfigurationError
+from nexus.errors import LONGEST_WAIT, ConfigurationError
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
 
 WORKER_PACKAGE = "aws_lambda_powertools"
 """What running a task imports and sending one does not; it comes with the `worker` extra."""
+
+
+def _are_waits(base: float, cap: float) -> bool:
+    return 0 <= base <= cap <= LONGEST_WAIT
+
+
+_RULES: Sequence[tuple[Callable[[Task], bool], str]] = (
+    (
+        lambda task: task.max_attempts >= 1 and int(task.max_attempts) == task.max_attempts,
+        "max_attempts must be a whole number, 1 or more.",
+    ),
+    (lambda task: 0 < task.time_limit <= 900, "time_limit must be over 0 and at most Lambda's 900 seconds."),
+    (lambda task: _are_waits(*task.backoff), "backoff must be (base, cap) in seconds, such as (10, 600)."),
+    (
+        lambda task: task.rate_limit is None or 0 < task.rate_limit < inf,
+        "rate_limit must be a number over 0, of runs a second.",
+    ),
+    (
+        lambda task: (
+            not task.secret
+            or {*task.secret} <= {one.name for one in task.parameters if one.kind is not one.VAR_KEYWORD}
+        ),
+        "secret must be a tuple of names of the task's parameters.",
+    ),
+)
+"""What must hold for a task's policies, and what says so."""
 
 
 class Backend(BaseTaskBackend):
@@ -50,21 +78,17 @@ class Backend(BaseTaskBackend):
         super().validate_task(task)
         if not task.func.__qualname__.isidentifier():  # a lambda's or a class's function has no importable path
             raise InvalidTask("Task function must be defined at a module level.")
-        if len(task.module_path) > 100:
-            raise InvalidTask(f"{task.module_path} has over 100 characters.")
+        if len(task.module_path) > 100 or not task.module_path.isascii():
+            raise InvalidTask(f"{task.module_path} must be ASCII, and at most 100 characters.")
         if not isinstance(task, Task):
             return
-        if task.max_attempts < 1 or int(task.max_attempts) != task.max_attempts:
-            raise InvalidTask("max_attempts must be a whole number, 1 or more.")
-        if not 0 < task.time_limit <= 900:
-            raise InvalidTask("time_limit must be over 0 and at most Lambda's 900 seconds.")
-        if not 0 <= task.backoff[0] <= task.backoff[1]:
-            raise InvalidTask("backoff must be (base, cap) in seconds.")
-        if task.rate_limit is not None and task.rate_limit <= 0:
-            raise InvalidTask("rate_limit must be over 0 runs a second.")
-        names = {one.name for one in task.parameters if one.kind is not one.VAR_KEYWORD} if task.secret else set()
-        if not set(task.secret) <= names:
-            raise InvalidTask("secret must be a tuple of names of the task's parameters.")
+        for holds, rule in _RULES:
+            try:
+                kept = holds(task)
+            except (TypeError, ValueError, OverflowError):  # of another type, or not a number
+                kept = False
+            if not kept:
+                raise InvalidTask(rule)
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Sends the task.
@@ -114,7 +138,7 @@ class Backend(BaseTaskBackend):
         """The messages of `manage.py check` about TASKS."""
         found: list[checks.CheckMessage] = []
         for queue in sorted(self.queues):
-            if not queue or len(queue) > 40 or not all(c.isalnum() or c in "-_" for c in queue):
+            if not queue or len(queue) > 40 or not all((c.isascii() and c.isalnum()) or c in "-_" for c in queue):
                 hint = "SQS allows letters, digits, hyphens and underscores. The stack's name is put in front."
                 fault = f"QUEUES of {self.alias}: {queue!r} is not a valid queue name"
                 found.append(checks.Error(fault, hint, id="nexus.E004"))
@@ -131,9 +155,13 @@ class Backend(BaseTaskBackend):
         is invalid."""
         self._require_settings()
         self.validate_task(task)
-        if isinstance(task, Task):
-            return task
-        raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+        if not isinstance(task, Task):
+            raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+        if not conf.allows(task.module_path):
+            raise InvalidTask(f"{task.module_path} is in no module that may contain tasks: see NEXUS and its MODULES.")
+        if not isinstance(getattr(sys.modules.get(task.func.__module__), task.name, None), Task):
+            raise InvalidTask(f"{task.module_path} is not a task: a task must have the name of its function.")
+        return task
 
     def _require_settings(self) -> None:
         if self._fault is not None:

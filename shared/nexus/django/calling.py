@@ -1,6 +1,7 @@
 """Calling a Django task's function: an asynchronous one on an event loop, and clean-up after its time limit."""
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction
@@ -28,12 +29,12 @@ def called(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mapping[str, An
         if iscoroutinefunction(task.func):
             return _asynchronously(task, run, args, kwargs)
         return task.func(*args, **kwargs)
-    except TimeLimitExceeded:
-        # A connection may still be running a query whose result nothing will read.
-        for connection in connections.all(initialized_only=True):
-            if not connection.in_atomic_block:
-                connection.close()
-        raise
+    finally:
+        # The limit may have interrupted a query, even if the task caught it: nothing will read the query's result.
+        if isinstance(sys.exception(), TimeLimitExceeded) or clock.monotonic() >= run.deadline:
+            for connection in connections.all(initialized_only=True):
+                if not connection.in_atomic_block:
+                    connection.close()
 
 
 def _asynchronously(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -9,11 +9,14 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import django
 from django.apps import apps
+from django.core.cache import caches
 from django.db import connections
 from django.tasks import TaskContext, task_backends
 from django.tasks.signals import task_finished, task_started
@@ -41,14 +44,14 @@ def backends() -> dict[str, Backend]:
 
 
 def discovered() -> Iterator[Task]:
-    """The tasks in the modules that may contain them. Raises ConfigurationError if a module cannot be imported."""
-    seen = set()
-    for name in conf.modules():
-        for module in _with_submodules(name):
-            for value in list(vars(importlib.import_module(module)).values()):
-                if isinstance(value, Task) and conf.allows(value.module_path) and value.module_path not in seen:
-                    seen.add(value.module_path)
-                    yield value
+    """The tasks in the modules that may contain them, each at its own path: another name is for a changed one.
+
+    Raises ConfigurationError if a module cannot be imported.
+    """
+    for module in dict.fromkeys(chain.from_iterable(map(_with_submodules, conf.modules()))):
+        for name, value in list(vars(importlib.import_module(module)).items()):
+            if isinstance(value, Task) and value.module_path == f"{module}.{name}":
+                yield value
 
 
 def _with_submodules(name: str) -> Iterator[str]:
@@ -64,9 +67,10 @@ def _with_submodules(name: str) -> Iterator[str]:
 def perform(call: Call, run: Run) -> Returned:
     """Calls a Django task's function. The worker runs this.
 
-    Closes connections before and after, as Django does around a request, so that a connection that the database closed
+    Closes connections before and after, as Django does around a request, so that one that a database or cache closed
     while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
-    task_started, and task_finished if no further attempt follows.
+    task_started, and task_finished if no further attempt follows. What a receiver of task_finished raises is only
+    logged: the task's work is done, and would be done again.
     """
     task = find(run.task)
     record = RunRecord(
@@ -81,19 +85,23 @@ def perform(call: Call, run: Run) -> Returned:
     sender = type(task.get_backend())
     callers = _callers_connections()
     _close_old_connections(callers)
+    if not settings().backend:
+        caches.close_all()
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
-        value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
+        args = (*before, *call.args)
+        # In a context of its own: a language or time zone that the task activates is not the next one's.
+        value = normalize_json(copy_context().run(called, task, run, args, call.kwargs))
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=clock.now())
-            task_finished.send(sender, task_result=result_of(task, failed, task.backend))
+            task_finished.send_robust(sender, task_result=result_of(task, failed, task.backend))
         raise
     else:
         ended = result_of(task, replace(record, status="SUCCESS", ended_at=clock.now()), task.backend)
         object.__setattr__(ended, "_return_value", value)
-        task_finished.send(sender, task_result=ended)
+        task_finished.send_robust(sender, task_result=ended)
         return Returned(value=value)
     finally:
         _close_old_connections(callers)

@@ -10,13 +10,14 @@ NEXUS = {
     "RUN_DAYS": 7, "CONNECT_TIMEOUT": 1, "READ_TIMEOUT": 2, "ATTEMPTS": 2, "SEND_TIMEOUT": 4.5,
 }
 
-An environment variable overrides the setting: a function's variables say which stack and queue it serves.
+None is the same as leaving a name out. An environment variable overrides the setting: a function's variables say which
+stack and queue it serves.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -24,6 +25,7 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.tasks import task_backends
+from django.utils.module_loading import module_has_submodule
 
 from nexus import backend
 from nexus import settings as runtime
@@ -46,14 +48,19 @@ EAGER = "nexus.eager"
 
 
 def given() -> Mapping[str, Any]:
-    """The setting NEXUS. Raises ConfigurationError if it is not a mapping of the names above."""
+    """The setting NEXUS, without the names whose value is None.
+
+    Raises ConfigurationError if it is not a mapping of the names above, or MODULES is not a list.
+    """
     value = getattr(django_settings, "NEXUS", {})
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"NEXUS is a {type(value).__name__}: it must be a dictionary")
     known = {*VARIABLES, *OTHERS}
     if unknown := sorted(set(value) - known):
         raise ConfigurationError(f"NEXUS has no {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
-    return value
+    if isinstance(value.get("MODULES"), str):
+        raise ConfigurationError(f"NEXUS: MODULES is {value['MODULES']!r}: it must be a list of modules")
+    return {name: one for name, one in value.items() if one is not None}
 
 
 def apply() -> None:
@@ -75,6 +82,7 @@ def _follow(*, setting: str, **_: Any) -> None:
 
     An invalid setting does not end the test here: Django makes its backends again, which report it, as does the check.
     """
+    modules.cache_clear()
     if setting != "NEXUS":
         return
     for made in task_backends.all(initialized_only=True):
@@ -83,15 +91,15 @@ def _follow(*, setting: str, **_: Any) -> None:
         apply()
 
 
+@cache
 def modules() -> Sequence[str]:
     """The modules that may contain tasks: NEXUS["MODULES"], or the module `tasks` of each installed app."""
     named = given().get("MODULES")
     if named is not None:
         return tuple(named)
-    candidates = [f"{app.name}.tasks" for app in apps.get_app_configs()]
-    return tuple(name for name in candidates if find_spec(name) is not None)
+    return tuple(f"{app.name}.tasks" for app in apps.get_app_configs() if module_has_submodule(app.module, "tasks"))
 
 
 def allows(path: str) -> bool:
     """Whether the dotted path of a task is in one of those modules or their submodules."""
-    return any(path.startswith(f"{module}.") for module in modules())
+    return path.startswith(tuple(f"{module}." for module in modules()))

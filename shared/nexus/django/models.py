@@ -39,7 +39,7 @@ class Outbox(models.Model):
         return f"{self.task} {self.id}"
 
     @classmethod
-    def add(cls, task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> str:
+    def add(cls, task: AnyTask, /, *args: Any, using: str | None = None, **kwargs: Any) -> str:
         """Writes the task into the outbox of the database `using`. Returns the id that its result will have.
 
         Raises TypeError for arguments that are not JSON, InvalidTask for a task of another backend.
@@ -52,6 +52,13 @@ class Outbox(models.Model):
         return handle.id
 
 
+class _NoRows(models.Manager[Any]):
+    """Of a model without a table: `dumpdata`, and whatever else goes through all models, finds no rows."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        return super().get_queryset().none()
+
+
 class Run(models.Model):
     """A run, stored in the run table instead of the database: for the admin's menu and permissions.
 
@@ -59,6 +66,7 @@ class Run(models.Model):
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
+    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""
@@ -76,6 +84,7 @@ class DeadLetter(models.Model):
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
+    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""
@@ -91,6 +100,7 @@ class Schedule(models.Model):
     """A rule of the stack's template that sends a task: for the admin's menu and permissions."""
 
     task: Any = models.CharField(primary_key=True, max_length=100)
+    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""

@@ -75,8 +75,9 @@ class Task(_Base):
 
     `max_attempts` counts all attempts: 1 by default, because only an idempotent task may be retried. `backoff` is
     (base, cap) in seconds of the waits between attempts. `time_limit` is in seconds per attempt. `unique` allows one
-    live run with the same arguments. `rate_limit` is how many runs start per second, across all workers. `secret` lists
-    parameters whose values no run record, command or page shows; they exist only in the message.
+    live run with the same arguments; those by position and by name are not the same. `rate_limit` is how many runs
+    start per second, across all workers. `secret` lists parameters whose values no run record, command or page shows;
+    they exist only in the message.
     """
 
     max_attempts: int = 1
@@ -159,6 +160,7 @@ def _definition(  # noqa: PLR0917 - the parameters are the cache key
         rate_limit=rate_limit,
         hidden=hidden,
         positional=positional,
+        module=conf.CATALOGUE,
     )
 
 
@@ -195,8 +197,11 @@ def policy[T: AnyTask](
     }
 
     def set_policy(task: T) -> T:
+        if not isinstance(task, DjangoTask):
+            raise TypeError(f"{task!r} is not a task: @policy goes above @task")
         if not isinstance(task, Task):
-            raise TypeError(f"{task!r} is not a task of nexus.django.Backend: @policy goes above @task")
+            backend = type(task.get_backend()).__name__
+            raise TypeError(f"{task.module_path}: {backend} has no policies: TASKS must name nexus.django.Backend")
         return replace(task, **{name: value for name, value in given.items() if value is not None})
 
     return set_policy

@@ -12,10 +12,13 @@ import os
 from typing import Any
 from unittest import mock
 
+from django.db import connections, router
 from django.test import TestCase
 
+from nexus import outbox
 from nexus.django import conf
 from nexus.django.backend import runtime_task
+from nexus.django.models import Outbox
 from nexus.django.tasks import AnyTask, TaskResult
 from nexus.testing import SentTask, TasksMixin, in_memory
 
@@ -30,6 +33,13 @@ class NexusTestCase(TasksMixin, TestCase):
         cls.enterClassContext(mock.patch.dict(os.environ, {"NEXUS_CATALOGUE": conf.CATALOGUE}))
         cls.enterClassContext(in_memory())
         super().setUpClass()
+
+    def send_outbox(self) -> int:
+        """Sends the tasks in the outbox, as `manage.py nexus_outbox` does after the commit, which a TestCase never
+        makes. Returns how many."""
+        connection = connections[router.db_for_write(Outbox)]
+        with mock.patch.object(connection, "commit"), mock.patch.object(connection, "close"):
+            return outbox.send_pending(lambda: connection).sent
 
     def enqueued(self, task: AnyTask) -> list[SentTask]:
         """All enqueued runs of a task, run or not, in order: each with `args`, `queue`, `due` and `id`."""

@@ -398,6 +398,7 @@ class Worker:
             deadline=clock.monotonic() + limit,
             limit=limit,
             token=self._token,
+            sent_at=envelope.sent_at.timestamp() if record.sent_at is None else record.sent_at,
             parent=envelope.parent,
             segment=envelope.own_segment,
             cursor=record.cursor,

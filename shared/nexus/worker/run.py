@@ -51,6 +51,9 @@ class Run:
     """Seconds that the run was given."""
 
     token: str
+    sent_at: float
+    """Seconds since 1970: when it was first sent, or its schedule fired. The same for every attempt."""
+
     parent: str | None = None
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None

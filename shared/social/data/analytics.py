@@ -1,8 +1,8 @@
 """The jobs' data about days: each day's figures, the network's totals, and the last day that a job has finished."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from nexus.aws.dynamodb import Condition, Row, Write, from_item
 from nexus.aws.table import Meter, Table
@@ -144,6 +144,10 @@ def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
 
 def _read_day(item: Row) -> ContentDay:
     values = from_item(item)
-    del values["kind"]
-    popular = tuple(PopularPost(**post) for post in values.pop("popular", ()))
-    return ContentDay(day=values.pop("period"), popular=popular, **values)
+    popular = tuple(PopularPost(**_known(PopularPost, post)) for post in values.pop("popular", ()))
+    return ContentDay(day=values["period"], popular=popular, **_known(ContentDay, values))
+
+
+def _known(kind: type[ContentDay | PopularPost], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a newer version has added, which stays in the table after a roll-back."""
+    return {name.name: values[name.name] for name in fields(kind) if name.name in values}

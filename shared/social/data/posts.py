@@ -214,6 +214,13 @@ def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -
     return None if item is None or is_erased(item) else read(item)
 
 
+def is_new(post_id: str, *, meter: Meter | None = None) -> bool:
+    """Whether the post exists, unless it is being erased, or was brought back from the archive."""
+    attributes = ("post_id", "archived_as", "restored_at")
+    item = TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)
+    return item is not None and not is_erased(item) and "restored_at" not in item
+
+
 def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
     """The existing posts among these, in no particular order; a row that cannot be read becomes its BadRow."""
     keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]
@@ -320,33 +327,24 @@ def ranked(
         meter=meter,
     )
     for page in pages:
-        found = []
-        for item in page.items:
-            try:
-                created_at = int(item["created_at"]["N"])
-                if since <= created_at < until:
-                    rank = float(item["feed_rank"]["N"])
-                    found.append(Ranked(item["post_id"]["S"], item["author_id"]["S"], created_at, rank))
-            except (KeyError, ValueError):
-                continue
-        yield RankedPage(found, page.next_key)
+        yield RankedPage([one for one in _readable(page.items) if since <= one.created_at < until], page.next_key)
+
+
+def _readable(items: Sequence[Row]) -> Iterator[Ranked]:
+    for item in items:
+        try:
+            created_at, rank = int(item["created_at"]["N"]), float(item["feed_rank"]["N"])
+            yield Ranked(item["post_id"]["S"], item["author_id"]["S"], created_at, rank)
+        except (KeyError, ValueError):
+            continue
 
 
 def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
-    """The first page of the public feed: the highest feed_rank of all shards."""
+    """The first page of the public feed: the highest feed_rank of all shards. Left out are rows as in `ranked`."""
     found: list[Ranked] = []
     for shard in range(FEED_SHARDS):
         pages = TABLE.query(feed_shard(shard), index=FEED, newest_first=True, limit=limit, meter=meter)
-        for item in next(pages).items:
-            key = key_of(item, "post_id")
-            found.append(
-                Ranked(
-                    read_text(item, "post_id", key),
-                    read_text(item, "author_id", key),
-                    read_count(item, "created_at", key),
-                    float(item["feed_rank"]["N"]),
-                )
-            )
+        found += _readable(next(pages).items)
     return heapq.nlargest(limit, found, key=lambda post: (post.feed_rank, post.post_id))
 
 
@@ -376,7 +374,7 @@ def moved(shard: int, *, start: Row | None = None, meter: Meter | None = None) -
     yield from TABLE.query(moved_shard(shard), index=MOVED, attributes=("post_id",), start=start, meter=meter)
 
 
-_FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", *COUNTERS)
+_FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", "archived_as", *COUNTERS)
 SCORED = (*_FOR_SCORE, "engagement_score", "feed_rank", "feed", "review")
 
 
@@ -392,12 +390,12 @@ def scored(item: Row, now: int) -> Write:
     """The write that scores a post from what was read of it, if its counters have not changed since.
 
     It removes the post from the `moved` index; if a like since then refuses it, the post stays there. A post that is
-    old and quiet (again) is marked for review. The feed key is corrected if it does not match the visibility.
-    Raises BadRow.
+    old and quiet (again) is marked for review. The feed key is corrected if it does not match the visibility; a post
+    that is being archived has none. Raises BadRow.
     """
     key = key_of(item, "post_id")
     counters, created_at = read_counters(item, key), read_count(item, "created_at", key)
-    public = read_text(item, "visibility", key) == "public"
+    public = read_text(item, "visibility", key) == "public" and "archived_as" not in item
     score = engagement_score(counters)
     rank = feed_rank(score, created_at)
     values: dict[str, Value] = {}

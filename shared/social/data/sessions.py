@@ -72,9 +72,13 @@ def session(user_id: str, session_id: str, now: float, *, meter: Meter | None = 
 def end_session(user_id: str, session_id: str, *, meter: Meter | None = None) -> None:
     """Removes a session and its refresh tokens."""
     SESSIONS.delete({"user_id": user_id, "session_id": session_id}, meter=meter)
+    while its := _tokens_of_session(user_id, session_id, meter):  # until none was rotated in the meantime
+        TOKENS.delete_many([{"user_id": user_id, "token_id": token_id} for token_id in its], meter=meter)
+
+
+def _tokens_of_session(user_id: str, session_id: str, meter: Meter | None) -> list[str]:
     pages = TOKENS.query(user_id, attributes=("token_id", "session_id"), consistent=True, meter=meter)
-    its = [item["token_id"]["S"] for page in pages for item in page.items if _is_of(item, session_id)]
-    TOKENS.delete_many([{"user_id": user_id, "token_id": token_id} for token_id in its], meter=meter)
+    return [item["token_id"]["S"] for page in pages for item in page.items if _is_of(item, session_id)]
 
 
 def _is_of(token: Row, session_id: str) -> bool:

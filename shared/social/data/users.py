@@ -17,6 +17,8 @@ BY_EMAIL = "by-email"
 TABLE = Table("users", ("user_id",), {BY_EMAIL: ("email",)})
 ACTIVITY_DAYS = 36
 NEVER_COUNTED = 0
+LATE = 60.0
+"""Seconds after which a task looks an unknown user up again: a mirrored row may arrive after a message about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,11 @@ def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = Non
     behind = Condition("tokens_valid_from", "missing or <", second)
     change = Write(user_id, set={"tokens_valid_from": second}, when=(behind,))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
+
+
+def accepts_tokens_of(second: int) -> tuple[Condition, ...]:
+    """The conditions on a user that a token issued in that second has not been revoked."""
+    return (Condition("tokens_valid_from", "missing or <=", second),)
 
 
 def tokens_valid_from(user_id: str, *, meter: Meter | None = None) -> int | None:

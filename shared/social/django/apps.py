@@ -7,8 +7,14 @@ from typing import Any
 from django.apps import AppConfig
 from django.core import checks
 from django.core.exceptions import FieldDoesNotExist, FieldError
+from django.db.models import deletion
 
 from nexus.errors import ConfigurationError
+
+_BY_THE_DATABASE: tuple[type, ...] = tuple(
+    kind for kind in (getattr(deletion, "DatabaseOnDelete", None),) if kind is not None
+)
+"""What Django 6.1's DB_CASCADE and its like are. Django 6.0 has none."""
 
 
 class SocialConfig(AppConfig):
@@ -41,6 +47,14 @@ def _check(**_: Any) -> Sequence[checks.CheckMessage]:
         except (FieldDoesNotExist, FieldError) as error:
             found.append(checks.Error(f"{kind}: {mirror.label}: {error}", obj=mirror.model, id="social.E001"))
             continue
+        if replaced := mirror.model._meta.swapped:
+            fault = f"{kind}: {mirror.label} has no rows: {replaced} has taken its place"
+            found.append(checks.Error(fault, obj=mirror.model, id="social.E006"))
+        for field in mirror.model._meta.concrete_fields:
+            if isinstance(getattr(field.remote_field, "on_delete", None), _BY_THE_DATABASE):
+                fault = f"{kind}: the database deletes or changes {mirror.label} by {field.name}, without a signal"
+                hint = "Use models.CASCADE, or report the rows with social.django.mirrored() before the deletion."
+                found.append(checks.Warning(fault, hint, obj=mirror.model, id="social.W001"))
         if mirror.changed_at is not None and mirror.changed_at not in names:
             fault = f"{kind}: changed_at: {mirror.label} has no field {mirror.changed_at}"
             found.append(checks.Error(fault, obj=mirror.model, id="social.E002"))

@@ -31,17 +31,21 @@ def fill(
     *,
     since: datetime | None = None,
     again: bool = False,
-    on_page: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
     on_fault: Callable[[str], None] = lambda _: None,
 ) -> Filled:
     """Writes every row that the network lacks, and compares each with its row afterwards, as `Mirror.sync` does.
 
     With `since`, only rows changed since that time are updated, and with `again` all rows, to apply changes made
-    without signals: a few requests per row. The end of each page is saved, and the next call continues after it.
+    without signals: a few requests per row. The end of each page is saved, and the next call continues after it, which
+    it says.
     """
     exact = again or since is not None
     name = f"{mirror.kind} {'again' if again else since.isoformat() if since else 'new'}"
     progress = Progress.objects.filter(name=name).first() or Progress(name=name, after=None)
+    if progress.rows:
+        again_from = f"to begin with the first, delete {name!r} from social_progress"
+        say(f"{mirror.kind}: continues an interrupted run after {progress.rows} rows ({again_from})")
     rows, faulty = mirror.query(), 0
     if since is not None:
         rows = rows.filter(**{f"{mirror.changed_at}__gte": since})
@@ -53,7 +57,7 @@ def fill(
         progress.after = json.loads(json.dumps(page[-1]["mirrored_pk"], cls=DjangoJSONEncoder))
         progress.rows += len(page)
         progress.save()
-        on_page(progress.rows)
+        say(f"{mirror.kind}: {progress.rows} rows")
     Progress.objects.filter(name=name).delete()
     return Filled(progress.rows - faulty, faulty)
 

@@ -13,6 +13,7 @@ from django.db.models.expressions import Combinable
 from django.utils import timezone
 from pydantic import BaseModel, ValidationError
 
+from nexus.django.tasks import aware
 from nexus.errors import Reject, Retry
 from nexus.values import described, faults_of
 from social.data import posts
@@ -54,6 +55,10 @@ class Mirror[R: BaseModel](ABC):
     def model(self) -> type[Model]:
         return apps.get_model(self.label)
 
+    def is_of(self, model: type[Model]) -> bool:
+        """Whether rows of a model are rows of this mirror's: those of its subclasses and proxies are."""
+        return issubclass(model, self.model._meta.concrete_model or self.model)
+
     @property
     def database(self) -> str:
         """The database that rows are read from: a replica might lack the latest change."""
@@ -65,15 +70,22 @@ class Mirror[R: BaseModel](ABC):
         return [self._attribute(self.fields[name]) for name in self.key]
 
     def _attribute(self, source: Source) -> str:
-        if source == "pk":
+        if source == "pk" and len(self.model._meta.pk_fields) == 1:
             return "pk"
+        if source == "pk":
+            raise FieldDoesNotExist(f"{self.label} has a composite primary key, but an id must be one field")
         if not isinstance(source, str):
             raise FieldDoesNotExist(f"{self.label}: {source} is an expression, but a key must be a field")
         return str(getattr(self.model._meta.get_field(source), "attname", source))
 
     def key_of(self, instance: Any) -> Key | None:
         """The key of a row; None if a part of it is NULL."""
-        return key_in(getattr(instance, name) for name in self.attributes)
+        return key_in(self._as_read(name, getattr(instance, name)) for name in self.attributes)
+
+    def _as_read(self, name: str, value: Any) -> Any:
+        """A value of an instance as the database gives it: an instance may have a UUID as text, for example."""
+        field: Any = self.model._meta.pk if name == "pk" else self.model._meta.get_field(name)
+        return field.to_python(value)
 
     @property
     def owner_attribute(self) -> str | None:
@@ -87,8 +99,10 @@ class Mirror[R: BaseModel](ABC):
 
     def sent_of(self, instance: Any) -> Key | None:
         """The key of a row as a message has it: followed by the owner, if the instance has it loaded."""
-        key, owner = self.key_of(instance), vars(instance).get(self.owner_attribute or "")
-        return key if key is None or owner is None else (*key, str(owner))
+        key, owner = self.key_of(instance), self.owner_attribute
+        if key is None or owner is None or vars(instance).get(owner) is None:
+            return key
+        return (*key, str(self._as_read(owner, vars(instance)[owner])))
 
     def read(self, key: Key) -> Any:
         """What the network should have at this key now; None for nothing. Raises Reject for an invalid row."""
@@ -149,7 +163,7 @@ def key_in(values: Iterable[Any]) -> Key | None:
 
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, datetime) and timezone.is_naive(value):
-        return timezone.make_aware(value)
+        return aware(value)
     return str(value) if name.endswith("_id") and value is not None else value
 
 

@@ -3,7 +3,7 @@
 from django.tasks import task
 
 from nexus.django import policy
-from nexus.errors import Reject
+from nexus.errors import Reject, Retry
 from social.django import conf
 
 
@@ -14,13 +14,17 @@ def mirror(kind: str, keys: list[list[str]]) -> int:
     mirrors = conf.mirrors()
     if kind not in mirrors:
         raise Reject(f"{kind}: {conf.given()['MIRRORS']} has no such mirror")
-    faults = []
+    faults, later = [], list[Retry]()
     with conf.network():
         for key in keys:
             try:
                 mirrors[kind].sync(tuple(key))
             except Reject as error:
                 faults.append(str(error))
+            except Retry as error:
+                later.append(error)
+    if later:
+        raise later[0]
     if faults:
         raise Reject("; ".join(faults))
     return len(keys)

@@ -1,5 +1,6 @@
 """Models of the test project, which tests/support/django_project/mirrors.py maps to the network's rows."""
 
+import uuid
 from typing import Any, ClassVar
 
 from django.db import models
@@ -70,6 +71,31 @@ class Refresh(models.Model):
     jti: Any = models.CharField(max_length=64)
     made: Any = models.DateTimeField(auto_now_add=True)
     until: Any = models.DateTimeField()
+
+    class Meta:
+        app_label = "project"
+
+
+class Member(models.Model):
+    id: Any = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    email: Any = models.EmailField()
+    made: Any = models.DateTimeField(auto_now_add=True)
+    friends: Any = models.ManyToManyField("self")
+
+    class Meta:
+        app_label = "project"
+
+
+class MemberByAnotherName(Member):
+    class Meta:
+        app_label = "project"
+        proxy = True
+
+
+class Pair(models.Model):
+    pk: Any = models.CompositePrimaryKey("one_id", "other_id")
+    one: Any = models.ForeignKey(Member, models.CASCADE, related_name="+")
+    other: Any = models.ForeignKey(Member, models.CASCADE, related_name="+")
 
     class Meta:
         app_label = "project"

@@ -8,9 +8,10 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.tasks import TaskContext, task
+from django.utils import timezone, translation
 
 from nexus.django import policy
-from nexus.errors import Reject
+from nexus.errors import Reject, TimeLimitExceeded
 
 calls: list[Any] = []
 held, over = threading.Event(), threading.Event()
@@ -80,6 +81,17 @@ def slow_query() -> None:
 
 @policy(time_limit=1.0)
 @task
+def slow_query_given_up() -> str:
+    """Ends with a result of its own when its time is over."""
+    try:
+        slow_query.func()
+    except TimeLimitExceeded:
+        return "given up"
+    return "done"
+
+
+@policy(time_limit=1.0)
+@task
 async def slow_query_on_a_loop() -> None:
     """The same from a coroutine."""
     await sync_to_async(slow_query.func)()
@@ -91,6 +103,22 @@ def one_query() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
+
+
+@task
+def speak(language: str = "") -> str:
+    """Activates a language and a time zone, as for a user's mail. Those in which it began."""
+    before = f"{translation.get_language()} {timezone.get_current_timezone_name()}"
+    if language:
+        translation.activate(language)
+        timezone.activate("Asia/Tokyo")
+    return before
+
+
+@task
+async def speak_on_a_loop(language: str = "") -> str:
+    """The same from a coroutine."""
+    return str(speak.func(language))
 
 
 @task
@@ -167,3 +195,10 @@ def no_json() -> object:
 
 def plain() -> None:
     """No task."""
+
+
+by_another_name = task(plain)
+
+
+def café() -> None:  # noqa: PLC2401
+    """No task, because SQS does not take its name."""

@@ -84,6 +84,8 @@ def test_counters_that_a_database_counts_are_set_and_a_comment_is_edited(databas
     assert found is not None
     assert found.counters == Counters(likes=5, comments=1, shares=2)
     assert not application.set_counters("nothing", likes=5)
+    with pytest.raises(ValueError, match="shares_count is -1"):
+        application.set_counters("p", likes=1, shares=-1)
     assert application.edit_comment("p", "c", "Hello")
     assert comments.items_of_post("p")[0]["text"] == {"S": "Hello"}
     assert application.delete_comment("p", "c", at=NOW)
@@ -106,6 +108,12 @@ def test_rotating_a_token_works_once(database: None) -> None:
     assert not application.rotate_token("a", "one", "three", at=NOW + DAY)
     assert sessions.tokens_of("a") == ["two"]
     assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
+
+
+def test_a_row_that_cannot_be_read_takes_no_feed_down(database: None) -> None:
+    made = application.new_post("a", "Tea", post_id="p", at=NOW)
+    posts.TABLE.put({"post_id": "q", "author_id": "a", "feed": posts.feed_of("q"), "feed_rank": made.feed_rank + 1.0})
+    assert [one.post_id for one in posts.feed(10)] == ["p"]
 
 
 def test_a_new_post_is_where_its_readers_look(database: None) -> None:
@@ -244,7 +252,7 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         (lambda: application.rotate_token("a", "t", "u", at=NOW + 2 * DAY), 4),
         (lambda: application.rotate_token("a", "u", "v", at=NOW + 3 * DAY), 5),
         (lambda: application.is_signed_in("a", "s", at=NOW + 3 * DAY), 2),
-        (lambda: application.sign_out("a", "s"), 3),
+        (lambda: application.sign_out("a", "s"), 4),
         (lambda: application.sign_out("a", "s"), 2),
         (lambda: application.new_post("a", "one"), 1),
         (lambda: application.edit_post(post.post_id, "two"), 1),

@@ -26,6 +26,11 @@ from tests.support.sandboxes import requests
 NOW = 1_800_000_000
 
 
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW)
+
+
 def people(number: int, first: int = 0) -> Iterator[Mapping[str, Any]]:
     for n in range(first, first + number):
         yield {"user_id": n, "email": f"U{n}@Example.com", "name": f"User {n}", "created_at": NOW - n}
@@ -75,6 +80,18 @@ def test_what_is_there_stays_and_faulty_rows_are_named(database: None) -> None:
 
 class Cut(BaseException):
     """The process is killed."""
+
+
+@pytest.mark.parametrize("wrong", ["0001-01-01T00:00:00", -1, NOW + 86_401, NOW * 1_000_000, "2262-04-11"])
+def test_times_that_no_job_could_read_or_that_would_top_the_feed_are_faults(database: None, wrong: object) -> None:
+    faults: list[str] = []
+    post = {"post_id": "p", "author_id": "a", "created_at": wrong}
+    user = {"user_id": "a", "email": "a@b.c", "created_at": NOW, "last_active_at": wrong}
+    backfill.posts([post], check=True, on_fault=lambda _, reason: faults.append(reason))
+    backfill.users([user], check=True, on_fault=lambda _, reason: faults.append(reason))
+    assert [fault.partition(":")[0] for fault in faults] == ["created_at", "last_active_at"]
+    soon = {**post, "created_at": NOW + 3_600}
+    assert backfill.posts([soon]).written == 1, "one hour ahead: a time of another zone without its offset"
 
 
 def test_an_interrupted_backfill_continues_where_it_stopped(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +188,32 @@ def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest
     assert nexus("backfill", "users", str(tmp_path)) == ExitCode.USAGE
     (tmp_path / "users.txt").write_text("")
     assert nexus("backfill", "users", str(tmp_path / "users.txt")) == ExitCode.USAGE
+
+
+@pytest.mark.usefixtures("command")
+def test_text_that_is_not_utf_8_is_a_fault_and_not_written_with_other_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "users.csv"
+    table.write_bytes("user_id,email,name,created_at\na,a@x,Grüße,1\n".encode("latin-1"))
+    assert nexus("backfill", "users", str(table)) == ExitCode.WRONG
+    assert "row 1: name" in capsys.readouterr().err
+    lines = tmp_path / "users.jsonl"
+    lines.write_bytes('{"user_id": "a", "email": "a@x", "name": "Grüße", "created_at": 1}\n'.encode("latin-1"))
+    assert nexus("backfill", "users", str(lines)) == ExitCode.WRONG
+    assert "row 1: name" in capsys.readouterr().err
+    assert stored(users.TABLE) == {}
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("text", ['"' + "x" * 200_000, "one\rtwo"])
+def test_a_file_that_cannot_be_csv_is_said_with_its_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "users.csv"
+    table.write_text(f"user_id,email,created_at,name\na,a@x,1,Ada\nb,b@x,1,{text}\n", newline="")
+    assert nexus("backfill", "users", str(table)) == ExitCode.WRONG
+    assert "users.csv is not CSV near line" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("command")

@@ -251,7 +251,7 @@ def commented() -> None:
 
 
 def erased_comment() -> int:
-    run = Run(id=RUN, task="erase_user_data", attempt=1, deadline=0.0, limit=0.0, token="t")
+    run = Run(id=RUN, task="erase_user_data", attempt=1, deadline=0.0, limit=0.0, token="t", sent_at=NOW)
     keys = {"post_id": {"S": "p"}, "comment_id": {"S": "c"}}
     return erasing._erase_comment(erasing.Erasing("a", False, Tally(run)), keys)
 

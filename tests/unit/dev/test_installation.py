@@ -55,6 +55,27 @@ def test_debian_s_python_without_its_venv_package_is_named_in_one_line(tmp_path:
     assert all(line.startswith("make") for line in make)
 
 
+@pytest.mark.parametrize("name", ["plain", "with a space"])
+def test_a_virtual_environment_that_cannot_work_is_not_used(name: str, tmp_path: Path) -> None:
+    original, copy = tmp_path / name, tmp_path / f"{name}-2"
+    original.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", ".venv"], cwd=original, check=True)
+    shutil.copytree(original, copy, symlinks=True)
+
+    def make(folder: Path) -> tuple[int, bool]:
+        command = ["make", "-f", str(ROOT / "Makefile"), "help"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.returncode, "rm -rf .venv* .local/python" in done.stderr
+
+    assert make(tmp_path) == (0, False)
+    assert make(original) == (0, False)
+    assert make(copy) == (2, True)
+    python = original / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to(tmp_path / "uninstalled/python3.13")
+    assert make(original) == (2, True)
+
+
 @pytest.mark.parametrize("folder", ["plain", "with a space", "long" * 40])
 def test_the_command_starts_wherever_the_checkout_is(folder: str, tmp_path: Path) -> None:
     place = tmp_path / folder

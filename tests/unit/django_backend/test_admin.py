@@ -368,7 +368,7 @@ def test_secret_arguments_are_on_no_page(world: World) -> None:
 
 def test_rules_are_listed_switched_run_and_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     nightly = Task(
-        name="nightly",
+        name="clean_up",
         queue="default",
         arguments=NoArguments,
         result=Result,
@@ -376,9 +376,9 @@ def test_rules_are_listed_switched_run_and_changed(world: World, monkeypatch: py
         schedule=Schedule("cron(0 3 * * ? *)", "every night"),
     )
     calls: list[Any] = []
-    rule = RuleState("nightly", "cron(0 3 * * ? *)", on=True)
+    rule = RuleState("clean_up", "cron(0 3 * * ? *)", on=True)
     run_id = project.add.enqueue(1).id
-    monkeypatch.setattr(catalogue, "tasks", lambda: {"nightly": nightly})
+    monkeypatch.setattr(catalogue, "tasks", lambda: {"clean_up": nightly})
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
     monkeypatch.setattr(schedules, "history", lambda *_: [(run_id, 1.8e9)])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
@@ -386,16 +386,19 @@ def test_rules_are_listed_switched_run_and_changed(world: World, monkeypatch: py
     monkeypatch.setattr(schedules, "change", lambda task, to: calls.append((task, to)))
     person = browser()
     assert "every night" in text(person.get(RULES))
-    page = text(person.get(f"{RULES}nightly/change/"))
+    page = text(person.get(f"{RULES}clean_up/change/"))
     assert run_id in page
     assert "has no schedule" in text(person.get(f"{RULES}weekly/change/"))
 
-    person.post(f"{RULES}do/disable/", {"task": "nightly", "confirmed": "1"})
-    change = {"task": "nightly", "expression": "cron(0 4 * * ? *)"}
+    person.post(f"{RULES}do/disable/", {"task": "clean_up", "confirmed": "1"})
+    change = {"task": "clean_up", "expression": "cron(0 4 * * ? *)"}
     assert "04:00 UTC" in text(person.post(f"{RULES}do/change/", change))
     person.post(f"{RULES}do/change/", {**change, "confirmed": "1"})
-    assert calls == [("nightly", False), ("nightly", "cron(0 4 * * ? *)")]
-    done = text(person.post(f"{RULES}do/run/", {"task": "nightly", "confirmed": "1"}, follow=True))
+    assert calls == [("clean_up", False), ("clean_up", "cron(0 4 * * ? *)")]
+    entry = LogEntry.objects.latest("pk")
+    assert entry.object_id == "clean_up"
+    assert run_id in text(person.get(str(entry.get_admin_url()))), "the link of the history"
+    done = text(person.post(f"{RULES}do/run/", {"task": "clean_up", "confirmed": "1"}, follow=True))
     assert "Sent: " in done
 
 

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import django
 import pytest
+from django.apps import apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
@@ -22,10 +24,13 @@ from django.test.utils import override_settings
 from django.utils import timezone
 
 from nexus import clock
+from nexus import settings as runtime
 from nexus.backend.transport import Message
 from nexus.builtin import ping
 from nexus.client import AsyncResult, send
-from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
+from nexus.django import Backend, conf, enqueue_many, enqueue_on_commit, policy
+from nexus.django.catalogue import discovered
+from nexus.django.models import Outbox
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
@@ -249,6 +254,27 @@ def test_a_task_is_sent_within_a_transaction_and_not_after_it(sent: SentTasks, d
         assert len(sent.calls) == 1
 
 
+def test_what_the_function_would_not_find_is_refused_when_it_is_enqueued(sent: SentTasks, database: None) -> None:
+    with pytest.raises(InvalidTask, match=r"tasks\.plain is not a task: a task must have the name of its function"):
+        project.by_another_name.enqueue()
+    with override_settings(NEXUS={"STACK": "s", "MODULES": ["users.tasks"]}):
+        for refused in (project.add.enqueue, lambda n: Outbox.add(project.add, n)):
+            with pytest.raises(InvalidTask, match=r"tasks\.add is in no module that may contain tasks"):
+                refused(1)
+    assert sent.calls == []
+    assert not Outbox.objects.exists()
+
+
+def test_a_module_that_changes_anothers_task_changes_it_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"from {project.__name__} import flaky\nflaky = flaky.using(queue_name='emails')\n"
+    (tmp_path / "earlier_tasks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with override_settings(NEXUS={"STACK": "s", "MODULES": ["earlier_tasks", project.__name__]}):
+        assert [one.queue_name for one in discovered() if one.name == "flaky"] == ["default"]
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_the_settings_no_longer_allow_is_refused_when_it_is_enqueued(asynchronous: bool, sent: SentTasks) -> None:
     changed = project.add.using(queue_name="emails")
@@ -461,6 +487,29 @@ def test_signals_of_a_failure(sent: SentTasks, signals: list[Any]) -> None:
     ]
 
 
+def test_a_receiver_that_fails_after_the_task_changes_nothing_for_it(
+    sent: SentTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        seen.append(task_result.status)
+        raise OSError("the metrics server is away")
+
+    task_finished.connect(receive)
+    try:
+        results: list[Any] = [project.flaky.enqueue(0), project.fail.enqueue()]
+        sent.run()
+    finally:
+        task_finished.disconnect(receive)
+    for result in results:
+        result.refresh()
+    assert seen == ["SUCCESSFUL", "FAILED"], "flaky would have four attempts"
+    assert results[0].return_value == "at last"
+    assert results[1].errors[0].exception_class is project.Broken
+    assert caplog.text.count("send_robust() (the metrics server is away)") == 2
+
+
 def test_what_is_not_sent_is_not_signalled(
     sent: SentTasks, signals: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,15 +544,32 @@ def test_a_function_within_a_function_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"max_attempts": 0}, "max_attempts"),
-        ({"time_limit": 901.0}, "time_limit"),
-        ({"backoff": (10.0, 1.0)}, "backoff"),
-        ({"rate_limit": 0.0}, "rate_limit"),
+        ({"max_attempts": 0}, "max_attempts must be"),
+        ({"max_attempts": "4"}, "max_attempts must be"),
+        ({"max_attempts": float("nan")}, "max_attempts must be"),
+        ({"time_limit": 901.0}, "time_limit must be"),
+        ({"time_limit": "60"}, "time_limit must be"),
+        ({"backoff": (10.0, 1.0)}, "backoff must be"),
+        ({"backoff": 10}, "backoff must be"),
+        ({"backoff": (10,)}, "backoff must be"),
+        ({"backoff": (10.0, float("inf"))}, "backoff must be"),
+        ({"rate_limit": 0.0}, "rate_limit must be"),
+        ({"rate_limit": "5/s"}, "rate_limit must be"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidTask, match=fault):
         policy(**options)(project.add)
+
+
+def test_a_policy_for_what_has_none_says_where_it_belongs() -> None:
+    wrong: Any = project.plain
+    with pytest.raises(TypeError, match="is not a task: @policy goes above @task"):
+        policy(max_attempts=2)(wrong)
+    with override_settings(TASKS={"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}):
+        made = task(project.plain)
+        with pytest.raises(TypeError, match=r"tasks\.plain: ImmediateBackend has no policies: TASKS must name nexus"):
+            policy(max_attempts=2)(made)
 
 
 def test_what_the_backend_supports() -> None:
@@ -538,6 +604,16 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
     assert [json.dumps(args) for _, args in sent.calls] == ['{"args": [1], "kwargs": {"b": 2}}']
 
 
+def test_on_commit_refuses_a_wrong_call_before_the_commit(sent: SentTasks, database: None) -> None:
+    with pytest.raises(TypeError, match="argument 1 is not JSON"), transaction.atomic():
+        enqueue_on_commit(project.add, object())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"), transaction.atomic():
+        enqueue_on_commit(project.add, 1, task=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"):
+        Outbox.add(project.add, 1, task=2)
+    assert sent.calls == []
+
+
 def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_one(
     sent: SentTasks, database: None
 ) -> None:
@@ -558,9 +634,12 @@ def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_o
     [
         ({"NEXUS": {"STACK": "s", "COLOUR": "red"}}, "nexus.E001"),
         ({"NEXUS": {"STACK": "s", "RUN_DAYS": "soon"}}, "nexus.E001"),
+        ({"NEXUS": {"STACK": "s", "MODULES": "users.tasks"}}, "nexus.E001"),
         ({"NEXUS": {}}, "nexus.E002"),
+        ({"NEXUS": {"STACK": None}}, "nexus.E002"),
         ({"NEXUS": {"STACK": "s", "MODULES": ["no.such.module"]}}, "nexus.E003"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["not a queue"]}}}, "nexus.E004"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["café"]}}}, "nexus.E004"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": []}}}, "nexus.E005"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "OPTIONS": {"x": 1}}}}, "nexus.W001"),
     ],
@@ -581,6 +660,38 @@ def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call()
             project.add.enqueue(1)
         with pytest.raises(ConfigurationError, match="NEXUS has no STAK"):
             default_task_backend.get_result("x")
+
+
+@pytest.mark.parametrize(("settings", "stack"), [({"STACK": "s"}, "s"), ({"STAK": "s"}, "")])
+def test_the_settings_apply_before_any_task_is_imported(
+    settings: dict[str, Any], stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For `AsyncResult`, `nexus.periodic` and `social.django.network`, which use no backend of Django's."""
+    monkeypatch.delenv("NEXUS_STACK", raising=False)
+    with override_settings(NEXUS=settings):
+        runtime.configure({})  # as in a new process
+        apps.get_app_config("nexus").ready()
+        assert runtime_settings().stack == stack
+
+
+def test_a_setting_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of `os.environ.get("SOME_VARIABLE")`."""
+    monkeypatch.delenv("NEXUS_STACK", raising=False)
+    with override_settings(NEXUS={"STACK": "s", "RUN_DAYS": None, "REGION": None, "MODULES": None}):
+        assert checks.run_checks() == []
+        assert (runtime_settings().run_days, "None" in str(runtime_settings())) == (7, False)
+
+
+def test_tasks_are_looked_for_in_apps_that_are_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "module_app.py").write_text("")
+    (tmp_path / "package_app").mkdir()
+    for name in ("__init__", "tasks"):
+        (tmp_path / "package_app" / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    installed = ["nexus.django", "module_app", "package_app"]
+    with override_settings(NEXUS={"STACK": "s"}, INSTALLED_APPS=installed):
+        assert conf.allows("package_app.tasks.add")
+        assert not conf.allows("module_app.tasks.add")
 
 
 def test_eager_mode_is_refused_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:

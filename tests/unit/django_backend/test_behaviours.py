@@ -66,6 +66,11 @@ def test_only_a_modules_own_function_is_a_task(function: Any) -> None:
         task(function)
 
 
+def test_a_task_has_a_name_that_a_message_can_have() -> None:
+    with pytest.raises(InvalidTask, match="café must be ASCII"):
+        task(project.café)
+
+
 def test_a_task_that_takes_its_context_must_have_the_argument() -> None:
     for function in (project.plain, project.add.func):
         with pytest.raises(InvalidTask, match="does not have a first argument of 'context'"):

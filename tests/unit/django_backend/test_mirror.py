@@ -5,17 +5,21 @@ Whatever the order in which changes arrive, and whatever fails on the way, the n
 
 import json
 import random
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
+import django
 import pytest
+from django.contrib.auth.models import User
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models import Count, F, Q
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
@@ -25,7 +29,7 @@ from nexus.aws import sdk
 from nexus.aws.dynamodb import Write
 from nexus.django import conf
 from nexus.django.models import Outbox
-from nexus.errors import Reject
+from nexus.errors import Reject, Retry
 from nexus.registry import registry
 from nexus.settings import another_stack, settings
 from nexus.testing import Tasks, in_memory
@@ -37,7 +41,17 @@ from social.data.users import Counts
 from social.django import filling, reading, signals
 from social.django import tasks as mirroring
 from social.django.models import Progress
-from tests.support.django_project.models import Comment, Device, Follow, Person, Post, Refresh, Tag
+from tests.support.django_project.models import (
+    Comment,
+    Device,
+    Follow,
+    Member,
+    MemberByAnotherName,
+    Person,
+    Post,
+    Refresh,
+    Tag,
+)
 
 CATALOGUES = f"social.catalogue,{conf.CATALOGUE}"
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
@@ -120,7 +134,7 @@ def differing() -> list[str]:
 
 
 def test_every_kind_of_row_becomes_what_the_jobs_read(network: Tasks) -> None:
-    seen = timezone.now() + timedelta(days=3)
+    seen = timezone.now() - timedelta(days=3)
     ada, bob = person("Ada", last="L", wants_digest=False, seen=seen), person("Bob")
     Follow.objects.create(follower=ada, followed=bob)
     post = Post.objects.create(author=ada, words="From the #train", for_followers=True, views=7, picture=b"x" * 100)
@@ -377,6 +391,33 @@ def test_a_row_that_cannot_be_is_a_dead_letter_with_the_reason_and_holds_up_no_o
     assert users.get("2") is not None
 
 
+def test_rows_of_a_bulk_creation_that_leaves_out_their_keys_are_refused(network: Tasks) -> None:
+    people = Person.objects.bulk_create([Person(first="A", email="a@example.com")], ignore_conflicts=True)
+    with pytest.raises(ValueError, match=r"project\.Person: a row has no primary key"):
+        mirrors.mirrored(people)
+    assert mirrors.mirrored(Person.objects.all()) == 1
+
+
+def test_a_row_that_cannot_be_written_now_holds_up_no_other(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror, seen, refused = mirrors.conf.mirrors()["users"], list[Any](), [True]
+    sync = mirror.sync
+
+    def later(key: Any) -> None:
+        seen.append(key)
+        if key == ("1",) and refused:
+            refused.pop()
+            raise Retry("it is being archived", after=60.0)
+        sync(key)
+
+    monkeypatch.setattr(mirror, "sync", later)
+    with transaction.atomic():
+        people = Person.objects.bulk_create([Person(first=name, email=f"{name}@example.com") for name in "AB"])
+        mirrors.mirrored(people)
+    deliver(network)
+    assert seen == [("1",), ("2",)] * 2
+    assert users.get("1") is not None
+
+
 def test_a_comment_or_like_that_comes_before_its_post_brings_it(network: Tasks) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     Outbox.objects.all().delete()
@@ -428,6 +469,15 @@ def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
     assert differing() == []
 
 
+def test_an_edge_that_is_saved_over_another_by_its_key_leaves_nothing_of_that(network: Tasks) -> None:
+    ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
+    edge = Follow.objects.create(follower=ada, followed=bob)
+    deliver(network)
+    Follow(pk=edge.pk, follower=bob, followed=cy).save()
+    deliver(network)
+    assert differing() == []
+
+
 def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None:
     ada, bob = person("Ada"), person("Bob")
     one, two = (Post.objects.create(author=ada, words=str(n)) for n in range(2))
@@ -462,6 +512,80 @@ class ReadingFromAReplica:
 
     def db_for_write(self, model: Any, **_: Any) -> str | None:
         return "default" if model._meta.app_label == "project" else None
+
+
+@pytest.fixture(params=["project.Member", "project.MemberByAnotherName"])
+def members(request: pytest.FixtureRequest, network: Tasks, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tasks]:
+    """Members in place of people: with a UUID, a symmetrical many-to-many field, and a proxy class."""
+    found: list[Any] = [
+        mirrors.Users(request.param, email="email", created_at="made"),
+        mirrors.Follows("project.Member_friends", follower_id="from_member", followed_id="to_member"),
+    ]
+    monkeypatch.setattr(mirrors.conf, "mirrors", lambda: {mirror.kind: mirror for mirror in found})
+    kept = [(signal, signal.receivers[:]) for signal in (pre_save, post_save, pre_delete, post_delete, m2m_changed)]
+    signals.connect()
+    yield network
+    for signal, receivers in kept:
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
+
+
+def member(name: str) -> Any:
+    return Member.objects.create(email=f"{name}@example.com")
+
+
+def friends(one: Any) -> set[str]:
+    """The friends of a member in the network."""
+    return set(follows.followed_by(str(one.pk)))
+
+
+def test_both_rows_of_a_symmetrical_field_are_mirrored(members: Tasks) -> None:
+    ada, bob, cy = map(member, ("ada", "bob", "cy"))
+    ada.friends.add(bob, cy)
+    deliver(members)
+    assert [friends(one) for one in (ada, bob, cy)] == [{str(bob.pk), str(cy.pk)}, {str(ada.pk)}, {str(ada.pk)}]
+    bob.friends.remove(ada)
+    deliver(members)
+    assert [friends(one) for one in (ada, bob, cy)] == [{str(cy.pk)}, set(), {str(ada.pk)}]
+    cy.friends.clear()
+    deliver(members)
+    assert [friends(one) for one in (ada, bob, cy)] == [set(), set(), set()]
+
+
+@pytest.mark.parametrize("model", [Member, MemberByAnotherName])
+def test_who_is_deleted_by_any_name_of_the_class_leaves_nothing(members: Tasks, model: Any) -> None:
+    ada, bob = map(member, ("ada", "bob"))
+    ada.friends.add(bob)
+    deliver(members)
+    assert friends(bob) == {str(ada.pk)}
+    model.objects.get(pk=ada.pk).delete()
+    deliver(members)
+    assert users.get(str(ada.pk)) is None
+    assert friends(bob) == friends(ada) == set()
+
+
+def test_an_id_that_is_given_as_text_is_the_same_id(members: Tasks) -> None:
+    ada = Member.objects.create(id=uuid.uuid4().hex, email="ada@example.com")
+    user_id = str(uuid.UUID(ada.id))
+    deliver(members)
+    assert users.get(user_id) is not None
+    ada.delete()
+    deliver(members)
+    members.assert_sent(catalogue.erase_user_data, user_id=user_id)
+    assert users.get(user_id) is None
+
+
+def test_no_message_has_more_rows_than_a_run_has_time_for(members: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "KEYS", 3)
+    ada, *others = map(member, ("ada", "bob", "cy", "dan", "eve", "fay"))
+    ada.friends.add(*others)
+    deliver(members)
+    assert len(friends(ada)) == 5
+    ada.delete()
+    numbers = [len(json.loads(args)["args"][1]) for args in Outbox.objects.values_list("args", flat=True)]
+    assert max(numbers) == 3
+    deliver(members)
+    assert [friends(one) for one in (ada, *others)] == [set()] * 6
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # the settings' replica is a read-only SQLite file
@@ -550,8 +674,11 @@ def test_a_back_fill_that_was_killed_continues_after_its_last_page(
     with pytest.raises(KeyboardInterrupt):
         backfill("posts")
     assert Progress.objects.get().rows == 10
-    assert "posts: 25 rows done" in backfill("posts")
-    assert len(written) == 35, "the page that was not known to be done comes again, and no other"
+    said = backfill("posts")
+    assert "posts: continues an interrupted run after 10 rows" in said
+    assert "posts: 25 rows done" in said
+    assert "continues" not in backfill("posts")
+    assert len(written) == 35 + 25, "the page that was not known to be done comes again, and no other"
     backfill()
     assert differing() == []
 
@@ -647,6 +774,7 @@ def test_right_mirrors_have_no_fault() -> None:
         (lambda: mirrors.Follows("project.Follow", follower_id="nobody", followed_id="followed"), "social.E001"),
         (lambda: mirrors.Follows("project.Follow", follower_id=F("follower"), followed_id="followed"), "social.E001"),
         (lambda: mirrors.Likes("project.Post_likers", post_id="post", where=Q(colour=1)), "social.E001"),
+        (lambda: mirrors.Users("project.Pair", email="one__email", created_at="one__made"), "social.E001"),
         (lambda: mirrors.Likes("project.Post_likers", post_id="post", changed_at="never"), "social.E002"),
         (lambda: mirrors.UserCounts("project.Person", "pk", posts_count="nothing"), "social.E003"),
     ],
@@ -658,6 +786,25 @@ def test_a_wrong_mapping_is_found_at_start_up(made: Any, code: str, monkeypatch:
     else:
         monkeypatch.setattr(mirrors.conf, "mirrors", lambda: {wrong.kind: wrong})
     assert code in [found.id for found in checks.run_checks()]
+
+
+def test_a_replaced_user_model_is_found_at_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = mirrors.Users("auth.User", email="email", created_at="date_joined")
+    monkeypatch.setattr(mirrors.conf, "mirrors", lambda: {wrong.kind: wrong})
+    assert checks.run_checks() == []
+    monkeypatch.setattr(User._meta, "swappable", "ANOTHER_USER_MODEL")
+    with override_settings(ANOTHER_USER_MODEL="project.Person"):
+        (found,) = [one for one in checks.run_checks() if one.id == "social.E006"]
+    assert found.msg == "users: auth.User has no rows: project.Person has taken its place"
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="Django has it from 6.1 on")
+def test_a_deletion_by_the_database_is_found_at_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    author = Comment._meta.get_field("author").remote_field
+    monkeypatch.setattr(author, "on_delete", models.DB_CASCADE)
+    assert [found.msg for found in checks.run_checks() if found.id == "social.W001"] == [
+        "comments: the database deletes or changes project.Comment by author, without a signal"
+    ]
 
 
 def test_the_task_must_be_served() -> None:

@@ -72,10 +72,12 @@ def test_the_sender_continues_after_the_database_was_out_of_reach(
     monkeypatch.setattr(outbox, "send_pending", Mock(side_effect=results))
     monkeypatch.setattr("time.sleep", lambda _: None)
     out, err = StringIO(), StringIO()
+    monkeypatch.setattr(out, "flush", flushed := Mock())
     with pytest.raises(ValueError, match="a fault"):
         call_command("nexus_outbox", "--every=5", stdout=out, stderr=err)
 
     assert out.getvalue() == "sent 1, kept 0\n"
+    assert flushed.called, "a container's log shows each line at once"
     assert err.getvalue() == "the database: OperationalError: the database is restarting\n"
 
 
@@ -102,6 +104,13 @@ def test_a_corrected_row_is_sent_once_its_fault_is_cleared_in_the_admin(sent: Se
 def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:
     columns = re.findall(r"^    (\w+) ", outbox.DDL, re.MULTILINE)
     assert [field.name for field in Outbox._meta.get_fields()] == columns
+
+
+def test_all_of_the_database_can_be_dumped(database: None) -> None:
+    """Some of this application's models have no table."""
+    out = StringIO()
+    call_command("dumpdata", "nexus", stdout=out)
+    assert out.getvalue() == "[]\n"
 
 
 def test_no_migration_is_missing(database: None) -> None:

@@ -1,5 +1,7 @@
 """NexusTestCase as a project's own tests use it. The cases are run by unittest, as `manage.py test` runs them."""
 
+import importlib
+import sys
 import unittest
 from datetime import timedelta
 from typing import Any
@@ -8,8 +10,11 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from nexus.django import NexusTestCase, enqueue_on_commit
+import nexus.django
+from nexus.django import NexusTestCase, conf, enqueue_on_commit
 from nexus.django.models import Outbox, PeriodicTask
+from nexus.registry import registry
+from nexus.testing import in_memory
 from tests.support.django_project import tasks as project
 
 
@@ -64,7 +69,11 @@ class Cases(NexusTestCase):
 
     def test_the_outbox_is_in_the_tests_transaction(self) -> None:
         Outbox.add(project.add, 1)
+        self.assertNotEnqueued(project.add)
         assert Outbox.objects.count() == 1
+        assert self.send_outbox() == 1
+        self.assertEnqueued(project.add, 1)
+        assert not Outbox.objects.exists()
 
 
 class Failures(NexusTestCase):
@@ -98,6 +107,21 @@ def test_the_assertions_hold_and_the_tasks_run() -> None:
     assert (outcome.testsRun, outcome.errors, outcome.failures) == (6, [], [])
     assert not Outbox.objects.exists()
     assert not PeriodicTask.objects.exists()
+
+
+def test_a_task_runs_in_any_other_test_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `TasksMixin` on another class, or pytest's `nexus_tasks`: nothing names or has imported the catalogue."""
+    monkeypatch.delenv("NEXUS_CATALOGUE", raising=False)
+    monkeypatch.setattr(nexus.django, "catalogue", importlib.import_module(conf.CATALOGUE))
+    monkeypatch.delitem(sys.modules, conf.CATALOGUE)
+    for name in ("_declared", "_implementations"):
+        monkeypatch.setattr(registry, name, {})
+    monkeypatch.setattr(registry, "_loaded", set())
+    with in_memory() as tasks:
+        result = project.add.enqueue(2, b=3)
+        tasks.drain()
+        result.refresh()
+    assert result.return_value == 5
 
 
 @pytest.mark.usefixtures("database")

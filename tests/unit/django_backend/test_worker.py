@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.db import connections
 from django.tasks import TaskResultStatus
 
@@ -61,6 +62,23 @@ def test_an_asynchronous_task_is_ended_at_its_limit_and_cleans_up(sent: SentTask
     assert project.calls.count("ended") == 1
 
 
+def test_a_caches_connection_of_before_the_freeze_is_not_used(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(caches["default"], "close", lambda: closed.append(bool(project.calls)))
+    project.add.enqueue(1)
+    sent.run()
+    assert closed == [False], "before the task"
+
+
+@pytest.mark.parametrize("speak", [project.speak, project.speak_on_a_loop])
+def test_a_language_that_a_task_activates_is_not_the_next_tasks(speak: Any, sent: SentTasks) -> None:
+    results = [speak.enqueue("de"), speak.enqueue()]
+    sent.run()
+    for result in results:
+        result.refresh()
+        assert result.return_value == "en-us UTC"
+
+
 def test_an_asynchronous_task_that_blocks_its_loop_is_given_up_and_goes_no_further(sent: SentTasks) -> None:
     result = ended(sent, project.blocking)
     assert result.errors[0].exception_class is TimeLimitExceeded
@@ -77,6 +95,12 @@ def test_a_query_that_the_limit_cut_off_does_not_spoil_the_connection_for_the_ne
 ) -> None:
     result = ended(sent, slow)
     assert result.errors[0].exception_class is TimeLimitExceeded
+    assert ended(sent, project.one_query).return_value == 42
+
+
+@pytest.mark.programs
+def test_a_task_that_catches_its_limit_does_not_spoil_the_connection_either(sent: SentTasks, postgresql: Any) -> None:
+    assert ended(sent, project.slow_query_given_up).return_value == "given up"
     assert ended(sent, project.one_query).return_value == 42
 
 

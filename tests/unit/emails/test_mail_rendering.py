@@ -208,9 +208,10 @@ def test_a_text_that_is_missing_is_a_fault_of_ours_and_says_which() -> None:
     texts = {key: text for key, text in load("en").texts.items() if key != "welcome.intro"}
     with pytest.raises(TemplateFault, match=r"welcome in en: KeyError: 'welcome\.intro'"):
         welcome(language=replace(load("en"), texts=texts))
-    broken = {**load("en").texts, "digest.why": "{nobody}"}
-    with pytest.raises(TemplateFault, match="nobody"):
-        digest(language=replace(load("en"), texts=broken))
+    for text, fault in (("{nobody}", "nobody"), ("{count", "ValueError"), ("100}", "ValueError")):
+        broken = {**load("en").texts, "digest.why": text}
+        with pytest.raises(TemplateFault, match=fault):
+            digest(language=replace(load("en"), texts=broken))
 
 
 class Asked(dict[str, Any]):
@@ -354,6 +355,9 @@ def test_an_incomplete_deployment_gets_an_error_that_names_what_is_missing() -> 
         ("http://nexus.example", False),
         ("http://localhost.evil.example", False),
         ("ftp://nexus.example", False),
+        ("https://xn--mnchen-3ya.example", True),
+        ("https://münchen.example", False),
+        ("https://nexus .example", False),
     ],
 )
 def test_the_template_takes_the_origins_that_the_function_takes(origin: str, accepted: bool) -> None:

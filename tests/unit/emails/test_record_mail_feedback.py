@@ -103,17 +103,29 @@ def test_a_user_with_a_new_address_is_not_punished_for_the_old_one(ses: Ses) -> 
 
 def test_a_user_whose_domain_was_mailed_in_its_ascii_form_is_found(ses: Ses) -> None:
     person("ada", email="ada@münchen.example")
-    recipients = [{"emailAddress": "ada@xn--mnchen-3ya.example"}]
+    mail = {**BOUNCE["mail"], "destination": ["ada@xn--mnchen-3ya.example"]}
+    assert record({**BOUNCE, "mail": mail}).suppressed == 1
+
+
+def test_an_address_that_forwards_to_one_that_bounces_gets_no_more_mail(ses: Ses) -> None:
+    """SES names the final recipient of the bounce (RFC 3464), and the one who was mailed under `mail`."""
+    person("ada")
+    recipients = [{"emailAddress": "ada.lovelace@elsewhere.example"}]
     assert record({**BOUNCE, "bounce": {**BOUNCE["bounce"], "bouncedRecipients": recipients}}).suppressed == 1
+    assert suppressed("ada") == "bounce"
 
 
-def test_without_our_tag_the_user_is_found_by_address(ses: Ses) -> None:
+@pytest.mark.parametrize(
+    "destination", [[], ["Ada@Example.com", "Bea <bea@example.com>", "cay@xn--mnchen-3ya.example"]]
+)
+def test_without_our_tag_the_user_is_found_by_address(ses: Ses, destination: list[str]) -> None:
     person("ada")
     person("bea")
-    mail = {key: value for key, value in BOUNCE["mail"].items() if key != "tags"}
-    recipients = [{"emailAddress": "Ada@Example.com"}, {"emailAddress": "Bea <bea@example.com>"}]
+    person("cay", email="cay@münchen.example")
+    mail = {**{key: value for key, value in BOUNCE["mail"].items() if key != "tags"}, "destination": destination}
+    recipients = [{"emailAddress": one} for one in ("Ada@Example.com", "bea@example.com", "cay@xn--mnchen-3ya.example")]
     report = record({**BOUNCE, "mail": mail, "bounce": {**BOUNCE["bounce"], "bouncedRecipients": recipients}})
-    assert report.suppressed == 2
+    assert report.suppressed == 3
 
 
 @pytest.mark.parametrize(

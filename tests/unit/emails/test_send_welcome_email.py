@@ -11,7 +11,7 @@ from nexus.errors import Reject, Retry
 from nexus.testing import run_task
 from send_welcome_email import send_welcome_email
 from social import catalogue, mail_links
-from social.data import mail_ledger
+from social.data import mail_ledger, users
 from social.data.mail_ledger import WELCOME
 from tests.support.template import STACK
 from tests.unit.emails.conftest import Ses, person, refusal
@@ -20,9 +20,9 @@ RUN = "01900000-0000-7000-8000-000000000001"
 OTHER = "01900000-0000-7000-8000-000000000002"
 
 
-def send(user_id: str, run_id: str = RUN) -> catalogue.WelcomeReport:
+def send(user_id: str, run_id: str = RUN, attempt: int = 1) -> catalogue.WelcomeReport:
     report: catalogue.WelcomeReport = run_task(
-        send_welcome_email, {"user_id": user_id}, seconds=30, id=run_id, task="send_welcome_email"
+        send_welcome_email, {"user_id": user_id}, seconds=30, id=run_id, task="send_welcome_email", attempt=attempt
     )
     return report
 
@@ -93,8 +93,19 @@ def test_who_cannot_be_mailed_is_skipped_with_the_reason(ses: Ses, values: dict[
     assert ledger("ada") is None
 
 
-def test_a_user_who_is_not_there_is_skipped(ses: Ses) -> None:
-    assert send("nobody").reason == "no such user"
+def test_a_user_who_is_not_there_is_looked_up_again_and_skipped(ses: Ses) -> None:
+    with pytest.raises(Retry) as raised:
+        send("nobody")
+    assert raised.value.after == users.LATE
+    assert send("nobody", attempt=2).reason == "no such user"
+
+
+def test_a_user_whose_row_comes_after_the_message_is_welcomed(ses: Ses) -> None:
+    """As that of a mirrored table, whose row passes through the outbox."""
+    with pytest.raises(Retry):
+        send("ada")
+    person("ada")
+    assert send("ada", attempt=2).outcome == "sent"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import cleanup_old_posts as job
 from nexus.aws.dynamodb import Write, to_item
 from nexus.testing import run_task
+from nexus.worker import Run
 from ops.social.seed import Network, generate, write
 from social import application
 from social.data import analytics, archive, comments, objects, posts
@@ -326,6 +327,39 @@ def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> Non
         run_task(job.cleanup_old_posts, {"mode": "archive"})
     assert refused["requests"] > 5
     assert {key[0] for key in table(posts.TABLE)} == {post.post_id for post in network.posts} - eligible(network)
+
+
+def test_a_restoring_that_runs_short_of_time_continues(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"p{number}" for number in range(4)]
+    posts.put_many([Post(post_id, "a", YEAR_AGO - DAY_SECONDS, "old") for post_id in ids], now=NOW)
+    assert run_task(job.cleanup_old_posts, {"mode": "archive", **SINCE}).archived == 4
+    at_the_stop: list[list[str]] = []
+
+    def short(_run: Run) -> bool:
+        there = [post_id for post_id in ids if posts.get(post_id)]
+        stops = len(there) == 2 and not at_the_stop
+        at_the_stop.extend([there] * stops)
+        return stops
+
+    monkeypatch.setattr(Run, "short_of_time", property(short))
+    report = run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": ids})
+    assert [len(there) for there in at_the_stop] == [2]
+    assert all(posts.get(post_id) for post_id in ids)
+    assert (report.restored, report.changed, report.skipped) == (4, 4, 0)
+
+
+def test_a_post_that_is_being_erased_is_not_restored(empty: Callable[[], None]) -> None:
+    """As one that a dead sandbox left on its way to the archive."""
+    posts.put_many([Post("p", "a", YEAR_AGO - DAY_SECONDS, "old")], now=NOW)
+    item = posts.TABLE.get({"post_id": "p"})
+    assert item is not None
+    run_task(job.cleanup_old_posts, {"mode": "archive", **SINCE})
+    posts.TABLE.put_item(item)
+    posts.hide("p")
+    assert run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": ["p"]}).restored == 0
+    assert posts.get("p") is None
 
 
 def test_asking_for_posts_that_are_not_archived_restores_nothing(empty: Callable[[], None]) -> None:

@@ -20,10 +20,10 @@ import update_trending_hashtags
 import update_user_statistics
 from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
-from nexus.errors import Reject
+from nexus.errors import InvalidMessage, Reject
 from nexus.settings import settings
 from nexus.testing import SentTasks, memory_backend, run_task
-from social import application
+from social import application, catalogue
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
     analytics,
@@ -184,6 +184,43 @@ def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author
     assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
 
 
+def test_a_user_and_posts_that_are_made_again_under_their_ids_are_left_alone(sent: SentTasks) -> None:
+    """As by a mirror of rows that were hidden and shown again: an account, a post, and a post in the archive."""
+    a_life()
+    old, new = f"old-{GONE}", f"new-{GONE}"
+    for post_id in (new, old):
+        assert application.delete_post(post_id, author_id=GONE) is not None
+    run_task(job.erase_user_data, sent.calls[0][1])
+    for post_id in (new, old):
+        application.new_post(GONE, "shown again", post_id=post_id, at=NOW)
+        objects.put("media", f"media/{post_id}/h/w320.webp", b"uploaded again")
+    assert [args.get("post_id") for _, args in sent.calls] == [new, old, new]
+    for _, args in sent.calls[1:]:
+        assert run_task(job.erase_user_data, args).shortfall == "the post exists again"
+    assert all(posts.get(post_id) and objects.get("media", f"media/{post_id}/h/w320.webp") for post_id in (new, old))
+
+    sent.transport.sent.clear()
+    application.delete_user(GONE)
+    run_task(job.erase_user_data, sent.calls[0][1])
+    application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
+    application.new_post(GONE, "back", post_id="back", at=NOW)
+    for _, args in sent.calls[1:]:
+        run_task(job.erase_user_data, args)
+    assert users.get(GONE) is not None
+    assert posts.get("back") is not None
+
+
+def test_a_post_that_is_restored_while_it_is_being_erased_is_erased_by_the_second_pass(sent: SentTasks) -> None:
+    a_life()
+    post_id = f"old-{GONE}"
+    assert application.delete_post(post_id, author_id=GONE) is not None
+    run_task(cleanup_old_posts.cleanup_old_posts, {"mode": "restore", "post_ids": [post_id]})
+    assert posts.get(post_id) is not None
+    for _, args in sent.calls:
+        run_task(job.erase_user_data, args)
+    assert left(post_id) == []
+
+
 def test_another_users_post_is_refused(sent: SentTasks) -> None:
     a_life()
     with pytest.raises(Reject, match="does not belong to user"):
@@ -192,6 +229,12 @@ def test_another_users_post_is_refused(sent: SentTasks) -> None:
         run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{STAYS}"})
     assert objects.get("archive", f"media/old-{STAYS}/h/w320.webp") == b"second", "archived, and not theirs"
     assert archive.find([f"old-{STAYS}"])
+
+
+@pytest.mark.parametrize("ids", [{"user_id": f"{STAYS}/new-post"}, {"user_id": GONE, "post_id": "new-post/h"}])
+def test_an_id_that_is_a_place_in_somebody_elses_folder_is_refused(ids: dict[str, str]) -> None:
+    with pytest.raises(InvalidMessage, match=f"{[*ids][-1]}: "):
+        catalogue.erase_user_data.apply_async(ids)
 
 
 @pytest.mark.simulation
@@ -243,7 +286,7 @@ def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytes
     assert queue.runs == 1 + kinds + by_twos + 1, "the plan, and after all of them the second look"
     assert report.erased["posts"] == 6, "and one that was archived, of which the uploads are left"
     assert left(*TRACES) == []
-    assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False})]
+    assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False, "remains": True})]
 
 
 @pytest.mark.simulation
@@ -498,7 +541,7 @@ def test_a_post_that_may_be_on_its_way_to_the_archive_is_looked_for_again_even_i
 
     with requests(dies), pytest.raises(SandboxDied):
         run_task(job.erase_user_data, {"user_id": GONE})
-    assert ("erase_user_data", {"user_id": GONE, "post_id": "p", "again": False}) in sent.calls
+    assert ("erase_user_data", {"user_id": GONE, "post_id": "p", "again": False, "remains": True}) in sent.calls
     assert [item["post_id"]["S"] for item in rows(posts.TABLE)] == ["p"]
 
 

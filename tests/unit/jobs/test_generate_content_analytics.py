@@ -10,16 +10,21 @@ from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import day_sums
 import generate_content_analytics as job
 import update_user_statistics as statistics
+from nexus import clock
 from nexus.aws.dynamodb import Write
-from nexus.errors import InvalidMessage
-from nexus.testing import run_task
+from nexus.backend.transport import Message
+from nexus.envelope import Envelope
+from nexus.errors import InvalidMessage, Reject
+from nexus.testing import memory_backend, run_task
 from ops.social.seed import Network
 from social import application, catalogue, day_report
 from social.data import analytics, comments, objects, posts, users
@@ -27,6 +32,7 @@ from social.data.analytics import ContentDay, PopularPost, ReportFormat, Totals
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
 from social.data.posts import Post
+from social.parts import PublishDay
 from tests.support.axe import violations
 from tests.support.browser import Page, browser
 from tests.support.sandboxes import Queue, small_pages, throttled
@@ -100,6 +106,48 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
         run_task(job.generate_content_analytics)
     assert refused["requests"] > 3
     assert analytics.content_day(DAY) == expected(network, DAY)
+
+
+def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled: Filled) -> None:
+    """As one from a queue that was paused, or a dead letter that is sent again."""
+    network = filled(5, 3)
+    report = run_task(job.generate_content_analytics, sent_at=NOW - 2 * DAY_SECONDS)
+    day = add_days(day_of(NOW), -3)
+    assert report.day == day
+    assert analytics.content_day(day) == expected(network, day)
+
+
+def test_two_firings_that_were_held_up_count_both_days(filled: Filled) -> None:
+    """As after a queue was paused for two days: both runs are live at once."""
+    filled(3, 3)
+    with memory_backend() as tasks:
+        for ago in (1, 0):
+            fired = Envelope.of(
+                id=str(uuid4()), task="generate_content_analytics", sent_at=clock.date(NOW - ago * DAY_SECONDS)
+            )
+            tasks.transport.send("analytics", [Message(fired.id, fired.encode(), "generate_content_analytics")])
+        tasks.run()
+    assert [content.day for content in analytics.all_days()] == [add_days(DAY, -1), DAY]
+
+
+def test_a_count_whose_partial_sums_have_expired_says_what_to_do(empty: Callable[[], None]) -> None:
+    """As when a segment's dead letter is sent again after days: trying again cannot help."""
+    publishing = PublishDay(day=DAY, work="run", parts=2, counted_at=NOW, totals=(1, 1, NOW))
+    day_sums.keep("run", "users#0", day_sums.DaySums())
+    with pytest.raises(Reject, match="1 of 2 partial sums have expired: send the task again"):
+        run_task(job.generate_content_analytics, publishing)
+    assert analytics.content_day(DAY) is None
+
+
+def test_a_day_that_a_newer_version_counted_is_read_after_a_roll_back(empty: Callable[[], None]) -> None:
+    day = ContentDay(DAY, NOW, {"public": 1}, popular=(PopularPost("p", "a", 3),))
+    analytics.put_day(day)
+    item = analytics.TABLE.get({"kind": "content", "period": DAY})
+    assert item is not None
+    item["popular"]["L"][0]["M"]["added"] = {"N": "1"}
+    analytics.TABLE.put_item({**item, "added": {"M": {"x": {"N": "1"}}}})
+    assert analytics.content_day(DAY) == day
+    assert list(analytics.all_days()) == [day]
 
 
 def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Callable[[], None]) -> None:
@@ -334,7 +382,7 @@ def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
 
 def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
     days = [content for content in history(8) if content.day != add_days(DAY, -3)]
-    formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="@ada", author_id="-1")
+    formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="＠ada", author_id="-1")
     days[-1] = replace(days[-1], popular=(formula,))
 
     report = json.loads(day_report.as_json(days))
@@ -350,7 +398,7 @@ def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
 
     (row,) = csv.DictReader(StringIO(day_report.popular_csv(days)))
     assert row["text"] == "'" + formula.text, "a spreadsheet would run it"
-    assert (row["author"], row["author_id"], row["engagement_score"]) == ("'@ada", "'-1", "1234")
+    assert (row["author"], row["author_id"], row["engagement_score"]) == ("'＠ada", "'-1", "1234")
 
 
 def test_an_empty_network_has_a_report_too() -> None:

@@ -108,6 +108,16 @@ def test_the_feed_holds_public_posts_alone_by_rank(filled: Filled) -> None:
     assert [post.post_id for post in posts.feed(len(network.posts))] == best
 
 
+def test_a_post_that_a_dead_sandbox_left_on_its_way_to_the_archive_stays_out_of_the_feed(
+    empty: Callable[[], None],
+) -> None:
+    posts.put_many([Post("p", "a", NOW, counters=Counters(views=1))], now=NOW)
+    posts.TABLE.update(Write("p", set={"archived_as": "posts/2026-11-22/x.jsonl.gz"}, remove=("feed",)))
+    report = run_task(job.update_post_engagement_scores)
+    assert report.changed == 1
+    assert posts.feed(10) == []
+
+
 def test_rows_that_cannot_be_read_stay_for_a_person_and_never_stop_it(filled: Filled) -> None:
     network = filled(10, 9)
     victims = sorted(waiting())[:3]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import hashtag_counts
 import update_trending_hashtags as job
 from nexus.aws.dynamodb import Write, from_item
-from nexus.errors import Reject
+from nexus.errors import InvalidMessage
 from nexus.settings import settings as deployed
 from nexus.testing import run_task
 from ops.social.seed import BURST_TAG, generate
@@ -152,7 +152,7 @@ def test_ways_to_write_a_tag_are_one_tag_and_private_posts_have_no_vote(empty: C
 def test_a_moment_that_has_not_come_is_refused(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its hours would be stored as final, without votes that are still to come."""
     monkeypatch.setattr("time.time", lambda: NOW)
-    with pytest.raises(Reject, match="is in the future"):
+    with pytest.raises(InvalidMessage, match=r"at: .*in the future"):
         run_task(job.update_trending_hashtags, {"at": NOW + 2 * HOUR})
     assert hashtag_counts.kept() == (set(), set())
 
@@ -210,15 +210,41 @@ def test_an_hour_is_final_once_it_is_over_and_the_index_has_caught_up() -> None:
     assert hashtag_counts.is_final(438_291, over + hashtag_counts.GRACE)
 
 
-def test_a_stretch_is_consecutive_within_a_day_and_has_at_most_six_hours() -> None:
-    day = 438_288  # an hour at which a day begins
-    assert hashtag_counts.stretches([]) == []
-    assert hashtag_counts.stretches([day + 3, day + 1, day + 2, day + 5]) == [
-        (day + 1, day + 2, day + 3),
-        (day + 5,),
-    ]
-    assert hashtag_counts.stretches(range(day + 1, day + 9)) == [tuple(range(day + 1, day + 7)), (day + 7, day + 8)]
-    assert hashtag_counts.stretches([day - 2, day - 1, day, day + 1]) == [(day - 2, day - 1), (day, day + 1)]
+def test_the_most_used_tags_are_those_with_most_votes_and_then_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes = {"b": 2, "d": 1, "c": 3, "a": 2}
+    monkeypatch.setattr(hashtag_counts, "KEPT_TAGS", 3)
+    assert list(hashtag_counts.most_used(votes, lambda tag: votes[tag]).items()) == [("c", 3), ("a", 2), ("b", 2)]
+
+
+def test_an_hour_and_a_day_keep_the_tags_with_most_votes(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of many users has more tags in a week than a sandbox can hold."""
+    monkeypatch.setattr(hashtag_counts, "KEPT_TAGS", 2)
+    first = NOW // HOUR - 30
+    day = hashtags.hour_name(first)[:10]
+    hours = {first: {"a": 1, "b": 2, "c": 1}, first + 1: {"b": 1, "c": 2, "d": 3}}
+    posts.put_many(
+        [
+            Post(f"{hour}-{tag}-{voter}", f"u{voter}", hour * HOUR + 60, hashtags=(tag,))
+            for hour, votes in hours.items()
+            for tag, number in votes.items()
+            for voter in range(number)
+        ],
+        now=NOW,
+    )
+    report = run_task(job.update_trending_hashtags, {"at": NOW})
+    assert hashtag_counts.read_hour(first) == {"b": 2, "a": 1}
+    assert hashtag_counts.read_hour(first + 1) == {"d": 3, "c": 2}
+    assert (
+        hashtag_counts.keep_day(day)
+        == hashtag_counts.read_day(day)
+        == {
+            "d": (3, 3 * (first + 1)),
+            "b": (2, 2 * first),
+        }
+    )
+    assert report.trending[0] == "d"
 
 
 def test_a_rank_is_by_votes_and_their_age_and_then_by_name() -> None:

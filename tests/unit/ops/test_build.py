@@ -58,6 +58,19 @@ def test_a_function_is_its_sources_compiled_and_nothing_else(tmp_path: Path) -> 
     assert b"/var/task/revoke_user_tokens.py" in (built / "__pycache__/revoke_user_tokens.cpython-313.pyc").read_bytes()
 
 
+def test_what_editors_leave_beside_the_sources_is_not_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    sources = tmp_path / "functions/users"
+    (sources / "mail").mkdir(parents=True)
+    for name in ("task.py", "mail/welcome.html", ".task.py.swp", "task.py~", "mail/.DS_Store"):
+        (sources / name).touch()
+    (sources / ".#task.py").symlink_to("ada@laptop.4711")  # Emacs's lock
+
+    build.build("UsersFunction", tmp_path / "built")
+
+    assert names(tmp_path / "built") == {"task.py", "mail/welcome.html", "__pycache__/task.cpython-313.pyc"}
+
+
 def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_removes_it(tmp_path: Path) -> None:
     left = ("shared/build/lib/nexus/tasks.py", "shared/nexus_tasks_client.egg-info/PKG-INFO")
     for name in ("shared/nexus/tasks.py", "shared/requirements.txt", "functions/default/task.py", *left):

@@ -88,6 +88,17 @@ def test_what_other_functions_reserve_does_not_count_and_what_this_stack_reserve
         assert deploy.main(["prod"]) == int(refused)
 
 
+def test_the_variables_of_the_local_cloud_are_not_taken_for_an_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("boto3.client", lambda *_, **__: pytest.fail("nothing was to be asked"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert deploy.main(["prod"]) == 1
+    shown = capsys.readouterr()
+    assert "AWS_ENDPOINT_URL is http://127.0.0.1:4566, an emulator on this machine" in shown.err
+    assert shown.out == ""
+
+
 def test_the_stack_and_its_region_are_those_of_samconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,19 +121,23 @@ def test_make_deploy_deletes_the_old_versions_of_the_stack_that_it_has_deployed(
     assert (tmp_path / "asked").read_text() == "--stack forum --region us-east-1 versions --prune\n"
 
 
-@pytest.mark.parametrize("status", [None, "CREATE_FAILED"])
-def test_a_first_deployment_stops_where_it_fails_and_is_gone_on_with(status: str | None) -> None:
-    assert deploy.options(status) == ["--disable-rollback"]
+@pytest.mark.parametrize("status", [None, "CREATE_FAILED", "UPDATE_FAILED"])
+def test_a_first_deployment_stops_where_it_fails_and_continues_there_however_often_it_fails(status: str | None) -> None:
+    assert deploy.options({"StackStatus": status} if status else {}) == ["--disable-rollback"]
     assert deploy.faults_of_state(status, "nexus-prod") == []
 
 
-@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_COMPLETE"])
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_COMPLETE", "UPDATE_FAILED"])
 def test_every_later_deployment_rolls_back(status: str) -> None:
-    assert deploy.options(status) == []
+    outputs = [{"OutputKey": "Version", "OutputValue": "0.1.0"}]
+    assert deploy.options({"StackStatus": status, "Outputs": outputs}) == []
     assert deploy.faults_of_state(status, "nexus-prod") == []
 
 
-@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_IN_PROGRESS"])
+@pytest.mark.parametrize(
+    "status",
+    ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"],
+)
 def test_what_cloudformation_would_refuse_is_reported(status: str) -> None:
     (fault,) = deploy.faults_of_state(status, "nexus-prod")
     assert status in fault

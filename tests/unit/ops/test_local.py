@@ -1,5 +1,6 @@
 """`nexus up` and `nexus down`: the local cloud of this checkout, with make replaced."""
 
+import fcntl
 import io
 import json
 import subprocess
@@ -96,6 +97,9 @@ def test_a_lock_that_nobody_holds_is_no_running_cloud(tmp_path: Path, monkeypatc
     assert checkout.running() is None
     (tmp_path / "cloud.json").write_text('{"pid": 7, "port": 4999}')
     assert checkout.running() is None
+    with (tmp_path / "cloud.json").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert checkout.running() is None, "two processes that ask at once are not a running cloud"
     with (tmp_path / "cloud.json").open("r+") as held:
         assert checkout.take_lock(held.fileno())
         assert checkout.running() == Cloud(7, 4999)

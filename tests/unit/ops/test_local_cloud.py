@@ -1,7 +1,13 @@
-"""What `make up` reports about the machine before it starts the local cloud."""
+"""The start of the local cloud: what it reports about the machine first, and that two starts do not mix."""
 
+import fcntl
+import os
 import shutil
+import signal
+import tempfile
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +23,8 @@ GIB = 1024**3
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
     monkeypatch.delenv("NEXUS_CLOUD_SANDBOXES", raising=False)
-    monkeypatch.setattr(local_cloud, "start", lambda: checkout.Cloud(1, 4566))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(local_cloud, "_launched", lambda _: checkout.Cloud(1, 4566))
 
 
 def started_with(free: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -51,3 +58,66 @@ def test_a_number_that_would_not_do_is_refused(
     code, why = started_with(9 * GIB, monkeypatch, capsys)
     assert code == 1
     assert f"NEXUS_CLOUD_SANDBOXES: '{said}' is not a number, 5 or more" in why
+
+
+def test_no_other_checkout_chooses_a_port_until_this_ones_cloud_has_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def launched(_port: int | None) -> checkout.Cloud:
+        (lock,) = tmp_path.glob("*.lock")
+        with lock.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return checkout.Cloud(1, 4566)
+
+    monkeypatch.setattr(local_cloud, "_launched", launched)
+    assert local_cloud.start() == checkout.Cloud(1, 4566)
+    assert local_cloud.start() == checkout.Cloud(1, 4566), "the turn has ended"
+
+
+def test_a_start_waits_for_a_cloud_that_is_starting_and_not_for_other_checkouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        turns.append("waited")
+        yield
+
+    monkeypatch.setattr(local_cloud, "running", lambda: checkout.Cloud(2, 4999))
+    monkeypatch.setattr(local_cloud, "_turn", turn)
+    monkeypatch.setattr(local_cloud, "_is_up", lambda _: True)
+    assert (local_cloud.start(), turns) == (checkout.Cloud(2, 4999), [])
+    monkeypatch.setattr(local_cloud, "_is_up", lambda _: False)
+    assert (local_cloud.start(), turns) == (checkout.Cloud(2, 4999), ["waited"])
+
+
+@pytest.mark.parametrize(
+    ("given", "exported"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "corp.example"}, "corp.example,127.0.0.1"),
+        ({"NO_PROXY": "corp.example", "no_proxy": "other.example"}, "other.example,127.0.0.1"),
+        ({"no_proxy": "127.0.0.1,corp.example"}, "127.0.0.1,corp.example"),
+    ],
+)
+def test_the_variables_of_the_local_cloud_go_past_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], exported: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert checkout.Cloud(1, 4566).exports()["no_proxy"] == exported
+
+
+def test_a_cloud_that_does_not_end_is_not_reported_as_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(local_cloud, "running", lambda: checkout.Cloud(4711, 4566))
+    monkeypatch.setattr(local_cloud, "SECONDS_TO_STOP", 0)
+    monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given))
+    assert local_cloud.main(["stop"]) == 1
+    assert "process 4711 has not ended" in capsys.readouterr().err
+    assert sent == [(4711, signal.SIGTERM), (4711, signal.SIGKILL)]

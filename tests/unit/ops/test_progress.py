@@ -1,5 +1,7 @@
 """What make shows of a command whose output goes to a log."""
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +28,20 @@ def test_a_command_that_fails_shows_the_end_of_its_log_and_keeps_its_exit_code(
     assert "This failed. The end of" in shown
     assert "line 39" in shown
     assert "line 3\n" not in shown
+
+
+def test_ctrl_c_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
+    # Both get the signal, as in a terminal; the command sends it, so it arrives once both are running.
+    program = "import os, signal, time; os.killpg(0, signal.SIGINT); time.sleep(600)"
+    ended = subprocess.run(
+        [sys.executable, progress.__file__, tmp_path / "x.log", sys.executable, "-c", program],
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    assert (ended.returncode, ended.stderr) == (130, "")
 
 
 @pytest.mark.parametrize(

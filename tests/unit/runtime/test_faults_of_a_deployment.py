@@ -115,7 +115,7 @@ def test_a_step_of_a_chain_has_its_other_arguments_checked_when_the_chain_is_sen
 
 @pytest.mark.parametrize("segments", [0, 10_001])
 def test_a_fan_out_has_1_to_10000_segments(segments: int) -> None:
-    run = Run(id="r", task="make_report", attempt=1, deadline=0.0, limit=1.0, token="t")
+    run = Run(id="r", task="make_report", attempt=1, deadline=0.0, limit=1.0, token="t", sent_at=0.0)
     with pytest.raises(Reject, match=rf"^a fan-out of {segments} segments: 1 to 10000 are allowed"):
         run.fan_out([catalogue.ReportPart(day="2026-01-01")] * segments)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,8 @@ def start(folder: Path, program: str, **variables: str) -> subprocess.CompletedP
     """A process as Lambda starts it: the function's folder and the layer's on the path, and its variables."""
     (folder / "shop.py").write_text(SHOP)
     path = os.pathsep.join([str(folder), str(Path(nexus.__file__).parents[1])])
-    usual = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))}
+    own = re.compile("AWS_|NEXUS_|.*_PROXY$", re.IGNORECASE)
+    usual = {name: value for name, value in os.environ.items() if not own.match(name)}
     environment = {**usual, **VARIABLES, "HOME": str(folder), "PYTHONPATH": path, **variables}
     command = [sys.executable, "-c", program + LOADED]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -126,6 +126,23 @@ def test_a_dead_letter_sent_again_gets_all_its_attempts_again(tasks: SentTasks, 
     assert handle.error is None
 
 
+def test_every_attempt_knows_when_the_run_was_first_sent(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def fails_twice(_args: object, run: Run) -> catalogue.NoteSent:
+        seen.append(run.sent_at)
+        if len(seen) < 3:
+            raise OSError("not yet")
+        return catalogue.NoteSent(notification_id="n")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, fails_twice))
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0 + 600 * len(seen))
+    handle = notify()
+    tasks.run()
+    assert handle.status == "SUCCESS"
+    assert seen == [1_800_000_000.0] * 3
+
+
 def test_a_task_may_ask_to_be_retried(tasks: SentTasks, work: Work) -> None:
     work.faults = [Retry("not yet", after=5)]
     handle = notify()

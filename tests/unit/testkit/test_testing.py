@@ -133,17 +133,18 @@ def test_drain_runs_what_was_sent_with_its_effects(nexus_tasks: Tasks) -> None:
 
 
 def test_drain_shows_why_a_run_was_given_up(nexus_tasks: Tasks) -> None:
-    send_notification.delay(user_id="nobody", kind="like", text="x")
-    with pytest.raises(AssertionError, match="send_notification was given up after 1 attempt: Reject: no user nobody"):
+    refresh_user_statistics.delay(user_id="nobody")
+    given_up = "refresh_user_statistics was given up after 1 attempt: Reject: no user nobody"
+    with pytest.raises(AssertionError, match=given_up):
         nexus_tasks.drain()
 
 
 def test_failures_may_be_what_the_test_is_about(nexus_tasks: Tasks) -> None:
-    handle = send_notification.delay(user_id="nobody", kind="like", text="x")
+    handle = refresh_user_statistics.delay(user_id="nobody")
     nexus_tasks.drain(raising=False)
     with pytest.raises(TaskFailed, match="no user nobody"):
         handle.get()
-    assert [queue for queue, _ in nexus_tasks.dead_letters] == ["default"]
+    assert [queue for queue, _ in nexus_tasks.dead_letters] == ["users"]
 
 
 def test_an_upload_is_processed(nexus_tasks: Tasks) -> None:

@@ -43,6 +43,7 @@ class Command(BaseCommand):
             try:
                 done = outbox.send_pending(connect)
                 self.stdout.write(f"sent {done.sent}, kept {done.kept}")
+                self.stdout.flush()  # to a container's log, which is not a terminal
             except SendFailed as error:
                 if not every:
                     raise CommandError(str(error)) from error

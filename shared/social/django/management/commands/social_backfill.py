@@ -37,11 +37,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{', '.join(without)}: --since needs a mirror with changed_at")
         faulty = 0
         for mirror in chosen:
-            done = fill(
-                mirror, since=since, again=again,
-                on_page=lambda rows, kind=mirror.kind: self.stdout.write(f"{kind}: {rows} rows"),  # type: ignore[misc]
-                on_fault=self.stderr.write,
-            )  # fmt: skip
+            done = fill(mirror, since=since, again=again, say=self.stdout.write, on_fault=self.stderr.write)
             faulty += done.faulty
             self.stdout.write(f"{mirror.kind}: {done.rows} rows done, {done.faulty} faulty")
         if faulty:
