@@ -89,7 +89,7 @@ def sniff(source: bytes) -> Format | None:
         brands = compatible if major in _ANY_CODEC else {major}
         if brands & _AVIF_BRANDS:
             return Format.AVIF
-        if brands & _HEIC_BRANDS:
+        if brands & _HEIC_BRANDS or brands <= _ANY_CODEC:  # some HEICs state no codec; another codec is found later
             return Format.HEIF
     return None
 

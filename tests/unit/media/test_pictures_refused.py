@@ -137,6 +137,7 @@ def test_the_first_sixty_four_bytes_identify_an_accepted_picture(kind: str) -> N
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Format.HEIF),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Format.AVIF),
         (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", Format.HEIF),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1", Format.HEIF),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", None),
         (b"\0\0\0\x18ftypqt  \0\0\0\0qt  heic", None),
         (b"RIFF\0\0\0\0WAVE", None),

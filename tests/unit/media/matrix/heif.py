@@ -447,6 +447,7 @@ _BRANDS: Final = {
     "heix": ("HEIC", b"heix", b"mif1"),
     "miaf, avif": ("AVIF", b"miaf", b"avif"),
     "mif2, heic": ("HEIC", b"mif2", b"heic"),
+    "mif1 of HEVC": ("HEIC", b"mif1", b"mif1"),
 }
 
 
