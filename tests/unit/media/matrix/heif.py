@@ -291,13 +291,13 @@ _DARK: Final = (60 + PICTURE.astype(int) // 5).astype(np.uint8)
     BOTH,
     "`nclx`: HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
-    each(KINDS, ("HLG", "PQ")),
+    each(KINDS, ("HLG", "PQ", "PQ of unknown primaries")),
     within=10,
 )
 def high_range(kind: str, name: str) -> File:
-    transfer = {"HLG": 18, "PQ": 16}[name]
+    transfer, primaries = {"HLG": (18, 9), "PQ": (16, 9)}.get(name, (16, 2))
     seen = read_as(ycc(_DARK), *_WEIGHTS["BT.2020"][1:])
-    return file(kind, item(kind, _DARK, nclx(9, transfer, 9))), srgb(dynamic(seen / 255, transfer, BT2020))
+    return file(kind, item(kind, _DARK, nclx(primaries, transfer, 9))), srgb(dynamic(seen / 255, transfer, BT2020))
 
 
 # Derived pictures
