@@ -32,6 +32,10 @@ from itertools import accumulate
 from typing import Any
 
 from nexus import clock
+from nexus.aws.surroundings import CONNECTIONS
+from nexus.aws.table import in_threads
+from nexus.backend import backend
+from nexus.backend.transport import SqsTransport
 from nexus.client import AsyncResult, Signature
 from nexus.client.canvas import send
 from nexus.client.options import moment, seconds
@@ -113,7 +117,7 @@ def add[R: Result](
 
 
 def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 25) -> Sent:
-    """Sends up to `limit` rows, the oldest first, and deletes each that was sent.
+    """Sends up to `limit` rows, the oldest first and up to sixteen at once, and deletes each that was sent.
 
     `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that AWS does not
     accept stays for the next sender. So does one that this sender cannot read (its task does not exist, its arguments
@@ -129,22 +133,22 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
             done = sent + kept + len(unknown)
             rows = _pending(connection, min(page, limit - tried), last)
             try:
-                for row in rows:
-                    last = row[0]
-                    try:
-                        if _send(connection, row):
-                            sent += 1
-                        else:
-                            kept += 1
-                    except _NotYetReadable as error:
-                        unknown[last] = str(error)
-                    except SendFailed as error:
-                        refused[last] = error.failures.get(last, str(error))
-                        away = error.away
-                        if away:
-                            break
+                for row, fault in zip(rows, in_threads(_sent, rows, _threads()), strict=True):
+                    last, added = row[0], row[-1]
+                    reason = f"{type(fault).__name__}: {fault}"[:2000]
+                    if fault is None:
+                        _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (last,))  # noqa: S608
+                        sent += 1
+                    elif isinstance(fault, SendFailed):
+                        refused[last] = fault.failures.get(last, str(fault))
+                        away = away or fault.away
+                    elif clock.now() < added + GRACE:
+                        unknown[last] = reason
+                    else:
+                        _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, last))  # noqa: S608
+                        kept += 1
             finally:
-                connection.commit()  # delete what was sent even if a later row failed
+                connection.commit()  # delete what was sent even if another row failed
             if sent + kept + len(unknown) == done:
                 break
     if refused or unknown:
@@ -167,22 +171,18 @@ def _pending(connection: Any, count: int, after: str = "") -> Sequence[Any]:
     return rows
 
 
-class _NotYetReadable(Exception):
-    """A row that this sender cannot read, perhaps because its application is newer."""
+def _threads() -> int:
+    """How many rows to send at once: one by one if sending runs the task, which may use the caller's database."""
+    return CONNECTIONS if isinstance(backend().transport, SqsTransport) else 1
 
 
-def _send(connection: Any, row: Any) -> bool:
-    run_id, added = row[0], row[-1]
+def _sent(row: Any) -> Exception | None:
+    """Sends a row. Returns why it was not sent: it cannot be read (the application may be newer), or AWS refused it."""
     try:
-        send(_signature(row), task_id=run_id)
-    except (InvalidMessage, UnknownTask, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"[:2000]
-        if clock.now() < added + GRACE:
-            raise _NotYetReadable(reason) from error
-        _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, run_id))  # noqa: S608
-        return False
-    _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608
-    return True
+        send(_signature(row), task_id=row[0])
+    except (InvalidMessage, UnknownTask, ValueError, SendFailed) as error:
+        return error
+    return None
 
 
 def _signature(row: Any) -> Signature[Any]:

@@ -123,7 +123,7 @@ def _submit[T](work: Callable[[], T], here: Callable[[], T] | None = None) -> Fu
         done = Future[T]()
         try:
             done.set_result((here or work)())
-        except BaseException as fault:  # noqa: BLE001 - for whoever asks for the result
+        except BaseException as fault:  # noqa: BLE001 - raised where the result is read
             done.set_exception(fault)
         return done
 

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from unittest.mock import Mock
 
@@ -26,6 +27,7 @@ from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
+from tests.support.patience import PATIENCE
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 type Connect = Callable[[], Any]
@@ -219,7 +221,7 @@ def test_refused_rows_count_toward_the_limit(connect: Connect, tasks: SentTasks,
     assert queue.asked == ids[:3]
 
 
-def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
+def test_a_pass_ends_with_the_page_if_aws_is_out_of_reach(
     connect: Connect, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = registered(connect, 5)
@@ -233,16 +235,16 @@ def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
 
     monkeypatch.setattr(type(tasks.store), "apply", third_is_lost)
     with pytest.raises(SendFailed, match="Could not connect") as refused:
-        outbox.send_pending(connect)
+        outbox.send_pending(connect, page=2)
 
     assert refused.value.away
     assert list(refused.value.failures) == [ids[2]]
-    assert asked == ids[:3]
-    assert rows(connect) == 3
+    assert asked == ids[:4]
+    assert rows(connect) == 2
 
 
 @pytest.mark.usefixtures("cloud")
-def test_a_pass_ends_at_once_if_sqs_is_out_of_reach(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_ends_with_the_page_if_sqs_is_out_of_reach(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, asked = registered(connect, 5), list[str]()
 
     def unreachable(**request: Any) -> None:
@@ -251,11 +253,25 @@ def test_a_pass_ends_at_once_if_sqs_is_out_of_reach(connect: Connect, monkeypatc
 
     monkeypatch.setattr(sdk.client("sqs"), "send_message", unreachable)
     with pytest.raises(SendFailed, match="Could not connect") as refused:
-        outbox.send_pending(connect)
+        outbox.send_pending(connect, page=2)
 
     assert refused.value.away
-    assert asked == ids[:1]
+    assert sorted(asked) == ids[:2]
     assert rows(connect) == 5
+
+
+@pytest.mark.usefixtures("cloud")
+def test_the_rows_of_a_page_are_sent_at_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(connect, 3)
+    all_are_being_sent, send = Barrier(3), sdk.client("sqs").send_message
+
+    def together(**request: Any) -> Any:
+        all_are_being_sent.wait(PATIENCE)
+        return send(**request)
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message", together)
+    assert outbox.send_pending(connect) == outbox.Sent(3, 0)
+    assert rows(connect) == 0
 
 
 @pytest.mark.usefixtures("cloud")
