@@ -32,14 +32,15 @@ def parts(site: Site) -> Mapping[str, Part]:
     """The parts of the pages, by name."""
 
     def money(_: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/money.html", _sums(site)
+        return "parts/money.html", {**_sums(site), "read_at": site.costs_read_at()}
 
     def costs(_: Request) -> tuple[str, dict[str, Any]]:
         slices = site.costs()
         days = cost.by(slices, "day")
         heights = [day.cost.total * 1e9 for day in days]  # a bar's minimum height is 1
         tables = {"task": _rows(slices, "task"), "queue": _rows(slices, "queue")}
-        return "parts/cost.html", {**_sums(site), "tables": tables, "days": days, "heights": heights}
+        values = {"tables": tables, "days": days, "heights": heights, "read_at": site.costs_read_at()}
+        return "parts/cost.html", {**_sums(site), **values}
 
     def each(_: Request) -> tuple[str, dict[str, Any]]:
         return "parts/cost-each.html", {"lines": cost.by(site.costs(), "task"), "parts": PARTS}

@@ -154,7 +154,7 @@ class Site:
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
     _figures: "Kept[tuple[float, Mapping[str, figures.TaskFigures]]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
-    _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
+    _costs: "Kept[tuple[float, Sequence[cost.Slice]]]" = field(init=False)
     _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
     _newest: "Kept[history.Found]" = field(init=False)
 
@@ -168,7 +168,7 @@ class Site:
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.read_all(catalogue.queues()), 30.0)
         self._costs = Kept(
-            lambda: cost.read_slices(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT, COSTS_REST
+            lambda: (time.time(), cost.read_slices(time.time() - cost.WEEK, sample=COST_SAMPLE)), COSTS_KEPT, COSTS_REST
         )
         self._idle = Kept(cost.idle, COSTS_KEPT)
 
@@ -202,7 +202,11 @@ class Site:
 
     def costs(self) -> Sequence[cost.Slice]:
         """Costs of the runs of the last seven days. Raises Problem if no run history is kept."""
-        return self._costs.get()
+        return self._costs.get()[1]
+
+    def costs_read_at(self) -> float:
+        """When these were read, perhaps hours ago, in seconds since 1970."""
+        return self._costs.get()[0]
 
     def idle(self) -> Sequence[cost.Idle]:
         """Costs without any runs."""

@@ -1342,6 +1342,16 @@ def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page:
     assert "No run has been sent" in page.get("/parts/tasks/cleanup_old_posts/cost").text
 
 
+@pytest.mark.usefixtures("world")
+def test_costs_that_are_kept_for_hours_say_when_they_were_read() -> None:
+    served = Site(Choice())
+    served.costs()
+    kept: Any = served._costs
+    kept._answer = replace(kept._answer, value=(time.time() - 7200, kept._answer.value[1]))
+    for part in ("money", "cost"):
+        assert re.search(r"today, read <time[^>]*>2h", site(of=served).get(f"/parts/{part}").text)
+
+
 def test_a_run_says_what_it_cost_on_its_page_and_in_the_api(page: TestClient) -> None:
     run_id = measured()
     assert cost.dollars(SPENT.dollars) in page.get(f"/parts/run/{run_id}").text
