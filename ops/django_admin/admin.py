@@ -188,6 +188,11 @@ class ScheduleAdmin(Pages):
 class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
     """Periodic tasks: rows that are kept in sync with EventBridge Scheduler."""
 
+    class Media:
+        """What keeps a double click from sending a task twice."""
+
+        js = ("nexus_admin/once.js",)
+
     list_display = ("name", "task", "expression", "timezone", "is_on", "state", "fault")
     list_filter = ("paused", "state", "task")
     search_fields = ("name", "task", "description")

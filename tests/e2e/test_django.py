@@ -259,6 +259,10 @@ def test_a_periodic_task_made_in_the_admin_fires_and_shows_its_run(site: str, ad
     admin.screenshot(PICTURES / "django-admin-periodic.png")
     admin.open(f"{site}/admin/nexus/periodictask/?q={periodic}")
     admin.screenshot(PICTURES / "django-admin-periodics.png")
+    admin.evaluate("document.querySelector('[name=_selected_action]').click()")
+    admin.evaluate("document.querySelector('select[name=action]').value = 'run_now'")
+    assert admin.evaluate(DOUBLE_CLICK.replace("form[data-once]", "#changelist-form .actions")) == 1
+    admin.wait_for("document.body?.innerText.includes('was sent')")
     admin.open(f"{site}/admin/nexus/periodictask/{periodic}/delete/")
     submit(admin, "Yes, I’m sure")
     admin.wait_for("document.body?.innerText.includes('was deleted successfully')")

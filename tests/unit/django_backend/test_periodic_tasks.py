@@ -150,6 +150,9 @@ def test_the_admin_switches_and_deletes_several() -> None:
 def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> None:
     person = browser()
     made = row(kwargs={"b": 5})
+    listed = person.get(ROWS).content.decode()
+    assert 'id="changelist-form"' in listed  # which this script sends once at a double click
+    assert 'nexus_admin/once.js"' in listed
     answer = person.post(ROWS, {"action": "run_now", "_selected_action": ["weekly"]}, follow=True)
     assert "was sent" in text(answer)
     run_everything()

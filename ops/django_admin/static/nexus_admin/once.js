@@ -1,10 +1,11 @@
-// A double click on a confirmation sends it once.
-for (const form of document.querySelectorAll("form[data-once]")) {
-  let sent = false;
-  form.addEventListener("submit", (event) => {
-    if (sent) event.preventDefault();
-    sent = true;
+// A double click on a button that acts sends its form once.
+{
+  let sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || !event.target.matches("form[data-once], #changelist-form")) return;
+    if (sent.has(event.target)) event.preventDefault();
+    sent.add(event.target);
   });
-  // Back at the question, it may be confirmed again.
-  window.addEventListener("pageshow", () => { sent = false; });
+  // Whoever comes back to the form may send it again.
+  window.addEventListener("pageshow", () => { sent = new WeakSet(); });
 }
