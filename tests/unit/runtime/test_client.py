@@ -41,7 +41,7 @@ from nexus.runs import locks, payloads, transitions
 from nexus.runs.locks import Held
 from nexus.runs.sender import Sender, current
 from nexus.settings import settings
-from nexus.tasks import RetryPolicy, Unique
+from nexus.tasks import RetryPolicy, Task, Unique
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
@@ -94,6 +94,7 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
         (lambda task: task.apply_async(("u-1",)), "got a tuple"),
         (lambda task: task.apply_async(args=["u-1"]), "got a list"),
         (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
+        (lambda task: task.apply_async(user_id="u-1"), r"apply_async\(\) has no user_id"),
     ],
 )
 def test_celery_style_calls_get_an_error_that_says_what_to_write(
@@ -154,9 +155,36 @@ def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: 
     assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 
-def test_an_eta_without_a_time_zone_is_refused(tasks: SentTasks) -> None:
-    with pytest.raises(ValueError, match="time zone"):
-        catalogue.send_note.apply_async(NOTE, eta=datetime(2030, 1, 1))  # noqa: DTZ001
+def test_a_task_with_a_name_that_is_not_ascii_is_refused(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message's group, by default its task's name, is ASCII in SQS."""
+    named = replace(catalogue.send_note, name="grüße")
+    monkeypatch.setitem(registry._declared, named.name, (named, "test"))
+    with pytest.raises(InvalidMessage, match="task: String should match pattern"):
+        named.delay(**NOTE)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "fault"),
+    [
+        ("countdown", "60", "a number of seconds"),
+        ("countdown", timedelta(minutes=1), "a number of seconds"),
+        ("countdown", float("nan"), "a number of seconds"),
+        ("expires", "2030-01-01", "a number of seconds"),
+        ("expires", datetime.max.replace(tzinfo=UTC), "in at most a hundred years"),
+        ("eta", datetime(2030, 1, 1), "a datetime with a time zone"),  # noqa: DTZ001
+        ("eta", "2030-01-01T00:00:00Z", "a datetime with a time zone"),
+        ("eta", datetime.max.replace(tzinfo=UTC), "in at most a hundred years"),
+        ("retry", True, "a RetryPolicy"),
+        ("task_id", "", "not a UUID"),
+    ],
+)
+def test_an_option_with_a_wrong_value_is_refused_by_its_name(
+    tasks: SentTasks, option: str, value: Any, fault: str
+) -> None:
+    given: Any = {option: value}
+    with pytest.raises((ValueError, TypeError, InvalidMessage), match=f"^{option}.*: (it must be )?{fault}"):
+        catalogue.send_note.apply_async(NOTE, **given)
+    assert not tasks.transport.sent
 
 
 def test_a_retry_policy_of_one_send_holds_for_that_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -633,6 +661,60 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
     third = task.delay()
     tasks.run()
     assert third.status == "SUCCESS"
+
+
+def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
+    task = Task(
+        name="job",
+        queue="analytics",
+        arguments=catalogue.ReportPart,
+        result=catalogue.Counted,
+        summary="",
+        unique=Unique(key=("day", "last")),
+    )
+
+    def place(**args: Any) -> str | None:
+        return locks.place(task, task.check(args))
+
+    assert place(day="2026-01-01", last=False) == place(day="2026-01-01") != place(day="2026-01-01", last=True)
+
+
+@pytest.mark.parametrize("fields", [{"unique": Unique(key=("user",))}, {"secret": ("user",)}])
+def test_a_task_that_names_an_argument_it_has_not_cannot_be_declared(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="send_note: user is secret or unique, but not one of the arguments"):
+        replace(catalogue.send_note, **fields)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"send_note: the time limit is {seconds}: it must be over 0"):
+        replace(catalogue.send_note, time_limit=seconds)
+
+
+def test_more_retries_than_lambda_lets_a_run_have_cannot_be_declared() -> None:
+    assert RetryPolicy(max_retries=100).max_retries == 100
+    with pytest.raises(ValueError, match="max_retries at most 100"):
+        RetryPolicy(max_retries=101)
+
+
+def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_allows(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(args: Any, run: Run) -> Any:
+        raise OSError("forever")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+    handle = catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1, base=0))
+    tasks.store.apply(Write(handle.id, {"retry": "[500,0,0,[]]"}))
+
+    tasks.run()
+
+    assert (handle.status, handle.attempts) == ("FAILURE", 101)
+
+
+def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match="the lease must be over 0"):
+        Unique(lease=0)
 
 
 def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(

@@ -52,6 +52,16 @@ def test_a_fan_out_is_one_task_sent(tasks: Tasks, monkeypatch: pytest.MonkeyPatc
     assert sent.handle.result == Counted(rows_read=6)
 
 
+def test_a_message_that_the_queue_gives_up_is_reported(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
+    chain(catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE)).delay()
+    with (
+        tasks.sends_failing("no permission"),
+        pytest.raises(AssertionError, match=r'a message of send_note was received 20 times.*"left for later"'),
+    ):
+        tasks.drain()
+
+
 def test_what_has_expired_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, countdown=10, expires=5)
@@ -91,6 +101,18 @@ def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
     assert tasks.now - before == timedelta(hours=1)
     with pytest.raises(ValueError, match="needs a time zone"):
         tasks.freeze(before.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("expression", ["cron(0 9 * * * *)", "rate(1 day", "every day", "at(tomorrow)"])
+def test_a_periodic_task_that_scheduler_would_not_accept_is_refused(expression: str) -> None:
+    note = catalogue.send_note.s(**NOTE)
+    with in_memory():
+        with pytest.raises(periodic.PeriodicTaskError, match="Invalid Schedule Expression"):
+            periodic.create("daily", note, expression)
+        periodic.create("daily", note, "cron(0 9 * * ?)")  # without a year
+        with pytest.raises(periodic.PeriodicTaskError, match="Invalid Schedule Expression"):
+            periodic.update("daily", expression=expression)
+        assert [task.expression for task in periodic.every()] == ["cron(0 9 * * ?)"]
 
 
 def test_periodic_tasks_fire_in_their_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from nexus.runs import payloads
 from nexus.runs.payloads import ResultExpired
 from nexus.tasks import Arguments, RateLimit, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
-from nexus.values import plain, unsendable
+from nexus.values import described, plain, unsendable
 from nexus.worker import Continuation, Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, ReportPart
@@ -320,6 +321,31 @@ def test_a_small_result_beside_large_arguments_goes_by_reference_too(tasks: Sent
     assert len(handle.get().value["notification_id"]) == 100_000
 
 
+def test_what_is_due_later_must_fit_into_a_schedule(tasks: SentTasks) -> None:
+    """Scheduler takes a quarter of what SQS takes: "The maximum size of the Input field is 256 KB"."""
+    note = catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 255_000})
+    keywords = catalogue.send_note.s(**{**catalogue.NOTE, "text": "<aws.scheduler.x>" * 14_500})
+    for late in (note, keywords):
+        late.apply_async(countdown=900)
+    note.apply_async(countdown=901)
+    refused = r"args: \d{3},\d{3} bytes as a message that is due in more than 900 s, over the limit of 256,000"
+    for late in (keywords, catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 256_000})):
+        with pytest.raises(InvalidMessage, match=refused):
+            late.apply_async(countdown=901)
+    assert len(tasks.transport.sent) == 3
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_result_that_does_not_fit_into_a_schedule_goes_by_reference(tasks: SentTasks) -> None:
+    last = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 140_000}).set(countdown=3600)
+    first = Signature.of(replace(catalogue.send_note, sends_later=True), catalogue.NOTE)
+    with _notes(180_000):
+        chain(first, last).delay()
+        _one(tasks)
+    (sent,) = tasks.transport.sent
+    assert len(sent.message.body) < 150_000
+
+
 @pytest.mark.usefixtures("cloud")
 def test_a_reference_that_has_expired_is_that_runs_failure_and_no_neighbours(tasks: SentTasks) -> None:
     handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note))).delay()
@@ -435,3 +461,9 @@ def _one(tasks: SentTasks) -> None:
     from nexus.eager import run_next
 
     run_next(tasks.transport)
+
+
+def test_a_fault_of_all_arguments_together_quotes_none_if_one_is_secret() -> None:
+    faults = [{"type": "value_error", "loc": (), "msg": "one is too few", "input": {"code": 4711}}]
+    assert described(faults) == "(whole): one is too few (got \"{'code': 4711}\")"
+    assert described(faults, ("code",)) == "(whole): one is too few"
