@@ -31,8 +31,8 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_
 
 
 CLOCKS_DIFFER = 300
-"""The most seconds by which the sender's clock may be ahead of the worker's. AWS accepts no request with a larger
-difference, so the worker refuses nothing that could be sent."""
+"""The most seconds by which the sender's clock may be ahead of the worker's. AWS refuses most requests
+whose time differs by more."""
 
 
 def _has_passed(second: int) -> int:
