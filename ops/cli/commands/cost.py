@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops import spans
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
@@ -124,6 +124,7 @@ def budget(
         if clear or limited:
             common.confirm(deployment, f"Change the budget of {task} in {deployment.stack}?", yes=yes, lasting=False)
             budgets.set_limits(task, wanted)
+            audit.note_outcome("as declared" if wanted is None else budgets.in_words(wanted))
     found = [one for one in budgets.read_all() if task in (None, one.task)]
     if options.json:
         output.emit(found)

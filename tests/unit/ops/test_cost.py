@@ -1,7 +1,9 @@
 """Costs by task, queue and day, idle resources, budgets set at run time, and the estimate for a backlog."""
 
 import json
+import os
 import time
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -286,6 +288,15 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
     assert main(["budget", DIGEST, "--clear"]) == 0
     assert budgets.of(DIGEST).operators is None
     assert budgets.of(DIGEST).runs == 20
+
+
+def test_a_budget_whose_new_limits_nothing_reads_is_set() -> None:
+    """As in `nexus budget ... | true`: the table comes after the change."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, redirect_stdout(pipe):
+        assert main(["budget", DIGEST, "--runs", "20"]) == 0
+    assert budgets.of(DIGEST).operators == Budget(100.0, 20)
 
 
 @pytest.mark.parametrize(
