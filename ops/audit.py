@@ -52,8 +52,8 @@ class Entry:
 class Change:
     """Something that may change the deployment, and its entry once it does. Safe to use from several threads.
 
-    `by` is the person, where AWS does not know. `outcome` is what the change reports; `missing` is why the entry, or
-    its end, could not be written.
+    `by` is the person, where AWS does not know. `outcome` is what the change reports, `so_far` what it has done if it
+    does not get to its end; `missing` is why the entry, or its end, could not be written.
     """
 
     def __init__(self, what: str, about: Mapping[str, Any], by: str = "") -> None:
@@ -61,6 +61,7 @@ class Change:
         self.what = what
         self.about = about
         self.outcome = ""
+        self.so_far = ""
         self.missing: Problem | None = None
         self._key = ""
         self._entry: Entry | None = None
@@ -128,7 +129,8 @@ def changing(made: Change) -> Iterator[None]:
         yield
     except BaseException as error:
         problem = explained(error)
-        made.end(made.outcome or (f"failed: {problem.what}" if problem else type(error).__name__))
+        how = made.outcome or (f"failed: {problem.what}" if problem else type(error).__name__)
+        made.end(f"{how}; before that: {made.so_far}" if made.so_far else how)
         raise
     else:
         made.end(made.outcome or "done")
@@ -148,6 +150,13 @@ def note_outcome(outcome: str) -> None:
     made = _current.get()
     if made is not None:
         made.outcome = outcome
+
+
+def note_progress(so_far: str) -> None:
+    """Records what the current change has done so far, for when it is interrupted or fails."""
+    made = _current.get()
+    if made is not None:
+        made.so_far = so_far
 
 
 def watch() -> None:

@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 
-_patience = {"connect_timeout": 3, "read_timeout": 60, "attempts": 3}
-"""A user waits at the terminal, so a wrong endpoint must fail within seconds."""
+_patience = {"connect_timeout": 3, "read_timeout": 60, "attempts": 3, "log_attempts": 10}
+"""A user waits at the terminal, so a wrong endpoint must fail within seconds.
+
+CloudWatch Logs answers only 5 to 25 FilterLogEvents a second in an account, by region, and `nexus status` alone sends
+more: its client slows down to what is answered, and tries more often.
+"""
 
 
-def hurry(**patience: int) -> None:
+def hurry(*, connect_timeout: int, read_timeout: int, attempts: int) -> None:
     """Sets other timeouts and attempts, for a process that serves pages to people. Existing clients keep theirs."""
-    _patience.update(patience)
+    _patience.update(
+        connect_timeout=connect_timeout, read_timeout=read_timeout, attempts=attempts, log_attempts=attempts
+    )
 
 
 @overload
@@ -63,12 +69,16 @@ def _client(service: str) -> Any:
 
     from nexus.settings import settings
 
+    attempts = _patience["log_attempts" if service == "logs" else "attempts"]
     return _session().create_client(
         service,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or settings().region or None,
         config=Config(
             max_pool_connections=32,
-            retries={"mode": "standard", "max_attempts": _patience["attempts"]},
+            retries={
+                "mode": "adaptive" if attempts > _patience["attempts"] else "standard",
+                "max_attempts": attempts,
+            },
             connect_timeout=_patience["connect_timeout"],
             read_timeout=_patience["read_timeout"],
         ),

@@ -79,7 +79,12 @@ def of(task: str) -> BudgetUse:
 def limits(task: str, dollars: str | None, runs: str | None) -> Budget:
     """A task's limits after a change: None keeps a limit, "none" removes it. Raises Problem if a value is invalid."""
     now = of(task).limits
-    return Budget(_limit(dollars, now.dollars), None if (most := _limit(runs, now.runs)) is None else int(most))
+    most = _limit(runs, now.runs)
+    if most is not None and most != int(most):
+        raise usage(
+            f"{runs!r} is not a limit of attempts", "Half an attempt would stop the task.", "Give a whole number."
+        )
+    return Budget(_limit(dollars, now.dollars), None if most is None else int(most))
 
 
 def _limit(text: str | None, now: float | None) -> float | None:

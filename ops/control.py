@@ -6,7 +6,7 @@ These changes are drift from the template: the next deployment that changes the 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,15 +31,21 @@ PATIENCE = 120.0
 
 PURGE_THREADS = 8
 
+AT_REST = ("Enabled", "Disabled")
+"""The states of an event source that does not change at the moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """A queue's event source after a change."""
+    """A queue's event source after a change. `changed` is whether it or the function's reserved concurrency was
+    changed.
+    """
 
     queue: str
     before: str
     state: str
     concurrency: int | None
+    changed: bool = True
 
 
 def pause(queue: str) -> Switched:
@@ -49,45 +55,56 @@ def pause(queue: str) -> Switched:
     the function's on-failure destination, which is the queue, and they wait there.
     """
     switched = _switch(queue, enabled=False)
-    if queue == catalogue.upload_queue():
-        client("lambda").put_function_concurrency(
-            FunctionName=settings().function_name(queue), ReservedConcurrentExecutions=0
-        )
-    return switched
+    if queue != catalogue.upload_queue() or _reserved(queue) == 0:
+        return switched
+    client("lambda").put_function_concurrency(
+        FunctionName=settings().function_name(queue), ReservedConcurrentExecutions=0
+    )
+    return replace(switched, changed=True)
 
 
 def resume(queue: str, reserved: int = 0) -> Switched:
     """Undoes `pause`, and a reserved concurrency of 0 whatever set it.
 
-    `reserved` is the deployment's reserved concurrency for the upload function (0: none).
+    `reserved` is the function's reserved concurrency as deployed (0: none).
     """
     lambda_, function = client("lambda"), settings().function_name(queue)
-    if lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
-        if reserved and queue == catalogue.upload_queue():
-            lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
-        else:
-            lambda_.delete_function_concurrency(FunctionName=function)
-    return _switch(queue, enabled=True)
+    held = _reserved(queue) == 0
+    if held and reserved:
+        lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
+    elif held:
+        lambda_.delete_function_concurrency(FunctionName=function)
+    switched = _switch(queue, enabled=True)
+    return replace(switched, changed=held or switched.changed)
+
+
+def _reserved(queue: str) -> int | None:
+    found = client("lambda").get_function_concurrency(FunctionName=settings().function_name(queue))
+    return found.get("ReservedConcurrentExecutions")
 
 
 def _switch(queue: str, *, enabled: bool) -> Switched:
-    source = _source(queue)
+    wanted = "Enabled" if enabled else "Disabled"
+    source = _settled(queue)
     before = str(source["State"])
-    if before != ("Enabled" if enabled else "Disabled"):
+    if before != wanted:
         client("lambda").update_event_source_mapping(UUID=source["UUID"], Enabled=enabled)
-    after = _settled(queue, lambda s: s["State"] == ("Enabled" if enabled else "Disabled"))
-    return Switched(queue, before, str(after["State"]), after.get("ScalingConfig", {}).get("MaximumConcurrency"))
+        source = _settled(queue, lambda s: s["State"] == wanted)
+    at_once = source.get("ScalingConfig", {}).get("MaximumConcurrency")
+    return Switched(queue, before, str(source["State"]), at_once, changed=before != wanted)
 
 
 def concurrency(queue: str, maximum: int | None = None) -> Switched:
     """Limits the queue to `maximum` concurrent sandboxes (2 to 1000, SQS's own range); None only reads the setting."""
-    source = _source(queue)
+    source = _source(queue) if maximum is None else _settled(queue)
     if maximum is not None:
         client("lambda").update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum})
         wanted = {"MaximumConcurrency": maximum}
-        source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and s["State"] in ("Enabled", "Disabled"))
+        source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and s["State"] in AT_REST)
     state = str(source["State"])
-    return Switched(queue, state, state, source.get("ScalingConfig", {}).get("MaximumConcurrency"))
+    return Switched(
+        queue, state, state, source.get("ScalingConfig", {}).get("MaximumConcurrency"), changed=maximum is not None
+    )
 
 
 def restart(queue: str) -> str:
@@ -104,7 +121,8 @@ def _source(queue: str) -> Any:
     return source
 
 
-def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:
+def _settled(queue: str, reached: Callable[[Any], bool] = lambda source: source["State"] in AT_REST) -> Any:
+    """The event source once it is so; by default, once no change of it is in progress: Lambda refuses a second one."""
     deadline = time.monotonic() + PATIENCE
     while True:
         source = _source(queue)
@@ -129,39 +147,64 @@ class Purged:
     jobs: int = 0
 
 
-def purge(queue: str, on_progress: Callable[[Purged], None] = lambda _: None) -> Purged:
-    """Receives every waiting message, marks its run REVOKED, then deletes the message.
+def purge(queue: str, on_progress: Callable[[Purged], None] = lambda _: None, *, until: float | None = None) -> Purged:
+    """Receives every message that waits and was sent before `until` (seconds since 1970; now, if left out), marks its
+    run REVOKED, then deletes the message.
 
     SQS's own PurgeQueue would leave the runs PENDING forever. In-flight and delayed messages stay. A fan-out or group
     that loses a member is revoked entirely, since it could never succeed.
     """
     purged, jobs, lock = Purged(), set[str](), threading.Lock()
-    url = queue_url(settings().queue_name(queue))
+    before = time.time() if until is None else until
+    stop = threading.Event()
 
     def drain(_: int) -> None:
-        empty = 0
-        while empty < 2:
-            messages = (
-                runtime_client("sqs")
-                .receive_message(
-                    QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=120, WaitTimeSeconds=min(empty, 1)
-                )
-                .get("Messages", [])
-            )
-            empty = 0 if messages else empty + 1
-            if not messages:
-                continue
-            done = purge_page(queue, messages, jobs)
-            with lock:
-                purged.messages += done.messages
-                purged.runs += done.runs
-                purged.jobs += done.jobs
-                on_progress(purged)
+        # Later messages stay hidden meanwhile, so that each receive brings others.
+        later: list[str] = []
+        without = 0
+        while without < 2 and not stop.is_set():
+            messages = _receive(queue, wait=without > 0)
+            due = [message for message in messages if int(message["Attributes"]["SentTimestamp"]) / 1000 <= before]
+            later += [message["ReceiptHandle"] for message in messages if message not in due]
+            without = 0 if due else without + 1
+            if due:
+                done = purge_page(queue, due, jobs)
+                with lock:
+                    purged.messages += done.messages
+                    purged.runs += done.runs
+                    purged.jobs += done.jobs
+                    on_progress(purged)
+        _show_again(queue, later)
 
     with Threads(PURGE_THREADS) as pool:
-        for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
-            done.result()
+        try:
+            for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
+                done.result()
+        finally:
+            stop.set()
     return purged
+
+
+def _receive(queue: str, *, wait: bool) -> Sequence[Any]:
+    response = runtime_client("sqs").receive_message(
+        QueueUrl=queue_url(settings().queue_name(queue)),
+        MaxNumberOfMessages=10,
+        VisibilityTimeout=120,
+        WaitTimeSeconds=int(wait),
+        MessageSystemAttributeNames=["SentTimestamp"],
+    )
+    return response.get("Messages", [])
+
+
+def _show_again(queue: str, receipts: Sequence[str]) -> None:
+    for start in range(0, len(receipts), 10):
+        entries: list[Any] = [
+            {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+            for n, receipt in enumerate(receipts[start : start + 10])
+        ]
+        runtime_client("sqs").change_message_visibility_batch(
+            QueueUrl=queue_url(settings().queue_name(queue)), Entries=entries
+        )
 
 
 def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
@@ -184,8 +227,8 @@ def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
     ]
     if entries:
         url = queue_url(settings().queue_name(queue))
-        runtime_client("sqs").delete_message_batch(QueueUrl=url, Entries=entries)
-    done.messages = len(entries)
+        response = runtime_client("sqs").delete_message_batch(QueueUrl=url, Entries=entries)
+        done.messages = len(entries) - len(response.get("Failed", ()))
     return done
 
 

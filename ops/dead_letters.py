@@ -172,17 +172,25 @@ def counts(queues: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def read(queue: str, wanted: Filter, limit: int | None = None) -> Iterator[Letter]:
-    """Yields the letters that match, as they arrive. All become visible again when the iteration ends or fails."""
-    with _Scan(queue, enough=limit) as scan:
+def read(
+    queue: str, wanted: Filter, limit: int | None = None, on_hidden: Callable[[Problem], None] | None = None
+) -> Iterator[Letter]:
+    """Yields the letters that match, as they arrive. All become visible again when the iteration ends or fails.
+
+    If AWS denies that, they stay hidden for a while: `on_hidden` is called with that, or it is raised.
+    """
+    with _Scan(queue, enough=limit, on_hidden=on_hidden) as scan:
         yield from scan.letters(wanted)
 
 
 class _Scan:
     """One pass over a dead-letter queue in several threads: receives, and releases what is not settled."""
 
-    def __init__(self, queue: str, enough: int | None = None) -> None:
+    def __init__(
+        self, queue: str, enough: int | None = None, on_hidden: Callable[[Problem], None] | None = None
+    ) -> None:
         self.queue = queue
+        self._on_hidden = on_hidden
         self.url = queue_url(settings().dead_letter_queue_name(queue))
         self._enough = enough
         self._held: dict[str, str] = {}
@@ -196,8 +204,18 @@ class _Scan:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from botocore.exceptions import ClientError
+
         self._stop.set()
-        self._show_again()
+        try:
+            self._show_again()
+        except ClientError as error:
+            problem = explained(error)
+            if problem is None or problem.code != ExitCode.DENIED or self._on_hidden is None:
+                raise
+            what = f"The letters of {self.queue} that were read stay hidden for {self._hidden_for} seconds"
+            do = "Showing them again needs sqs:ChangeMessageVisibility."
+            self._on_hidden(Problem(what, problem.why, do, ExitCode.DENIED))
 
     def letters(self, wanted: Filter) -> Iterator[Letter]:
         """Each letter that matches, once."""

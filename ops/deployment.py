@@ -19,6 +19,15 @@ PATIENCE = {
 """An operator waits longer for AWS than a web request may, unless set otherwise."""
 
 
+CREDENTIALS: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+"""The variables that botocore prefers to a profile that is named by a variable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The command line's options; None if not given."""
@@ -62,21 +71,20 @@ class Deployment:
         names = [url.rpartition("/")[2].removeprefix(f"{self.stack}-") for url in urls]
         return tuple(name for name in names if not name.endswith("-dead"))
 
-    @property
-    def reserved_for_uploads(self) -> int:
-        """The media function's reserved concurrency as deployed; 0 if none."""
-        return int(self.parameters.get("MediaReservedConcurrency", 0))
+    def reserved(self, queue: str) -> int:
+        """The reserved concurrency of a queue's function as deployed (`MediaReservedConcurrency`); 0 if none."""
+        return int(self.parameters.get(f"{queue.capitalize()}ReservedConcurrency", 0))
 
 
 def choose(choice: Choice) -> str:
     """Points this process at the chosen deployment and returns its stack's name.
 
     --stack, else NEXUS_STACK, else this checkout's local cloud if it runs. A profile on the command line takes
-    precedence over keys and a local endpoint in the environment. Raises Problem if there is no stack to use.
+    precedence over credentials and a local endpoint in the environment. Raises Problem if there is no stack to use.
     """
     stack = choice.stack or os.environ.get("NEXUS_STACK")
     if choice.profile:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        for name in CREDENTIALS:
             os.environ.pop(name, None)
         if "//127.0.0.1:" in os.environ.get("AWS_ENDPOINT_URL", ""):
             del os.environ["AWS_ENDPOINT_URL"]

@@ -2,7 +2,8 @@
 most of whose successful runs fall short of their purpose.
 
 The functions' logs show all of these within seconds; Lambda's error count shows a function that dies without a log
-line. Errors from before a function's last change are ignored.
+line. What happened before a function's last change is ignored, and what other versions did: after a roll-back, the
+version that is live has an old date.
 """
 
 import re
@@ -72,12 +73,19 @@ class FallingShort:
     run_id: str
 
 
-def dying(queue: str, now: float, changed_at: float) -> Dying | None:
-    """The queue's function if it is dying, else None. `changed_at` is its last change, in seconds since 1970."""
+def _read(queue: str, phrases: Sequence[str], start: float, version: str) -> Iterator[logs.Line]:
+    """The lines with these phrases since then, of one version of the function; of all, if it is empty."""
+    return (line for line in logs.read(queue, phrases, start) if line.is_of(version))
+
+
+def dying(queue: str, now: float, changed_at: float, version: str = "") -> Dying | None:
+    """The queue's function if it is dying, else None. `version` is the one that is live, `changed_at` its last change,
+    in seconds since 1970.
+    """
     start = max(now - BACK, changed_at)
     found: dict[str, tuple[logs.Line, str]] = {}
     for phrase in LAST_WORDS:
-        for line in logs.read(queue, [phrase], start):
+        for line in _read(queue, [phrase], start, version):
             match = None if line.fields else _LAST_WORDS.search(line.message.splitlines()[0])
             if match is not None and line.at >= start:
                 found[line.id] = line, (match["error"] or match["other"]).strip()
@@ -85,7 +93,8 @@ def dying(queue: str, now: float, changed_at: float) -> Dying | None:
         return None
     deaths = sorted(found.values(), key=lambda pair: pair[0].at)
     last, error = deaths[-1]
-    started = [line.at for line in logs.read(queue, ["run started"], start) if line.message == "run started"]
+    lines = _read(queue, ["run started"], start, version)
+    started = [line.at for line in lines if line.message == "run started"]
     if any(at > last.at for at in started):
         return None
     # Failures before the last run that started no longer matter.
@@ -106,6 +115,8 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
     """Functions that only Lambda's metrics show dying: every invocation of their last busy minute was an error."""
+    if not queues:  # GetMetricData takes no empty list
+        return []
     queries: list[Any] = [
         {
             "Id": f"{name.lower()}{n}",
@@ -153,6 +164,11 @@ def started_since(one: Dying) -> bool:
     return any(line.message == "run started" for line in logs.read(one.queue, ["run started"], one.since))
 
 
+def of_another_version(one: Dying, version: str) -> bool:
+    """Whether another version has worked since the first of these failures: metrics do not say whose they are."""
+    return any(not line.is_of(version) for line in logs.read(one.queue, ["RequestId"], one.since))
+
+
 def unclaimed(queue: str, in_flight: int) -> int:
     """How many of a queue's in-flight messages no run has claimed. Runs that wait for a retry count as claimed."""
     from ops import live
@@ -162,12 +178,12 @@ def unclaimed(queue: str, in_flight: int) -> int:
     return max(0, in_flight - claimed)
 
 
-def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
-    """The queue's tasks whose last attempts all failed."""
+def failing(queue: str, now: float, changed_at: float, version: str = "") -> list[Failing]:
+    """The queue's tasks whose last attempts all failed. `version` and `changed_at` are as in `dying`."""
     start = max(now - BACK, changed_at)
     failed: dict[str, dict[str, logs.Event]] = {}
     for outcome in ("retry", "failure"):
-        for line in logs.read(queue, ["run ended", outcome], start):
+        for line in _read(queue, ["run ended", outcome], start, version):
             event = logs.event_of(line)
             if event is not None and event.outcome in ("retry", "failure") and event.at >= start:
                 failed.setdefault(event.task, {})[line.id] = event
@@ -175,7 +191,7 @@ def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
     for task, by_line in failed.items():
         if len(by_line) < IN_A_ROW:
             continue
-        good = _last_success(queue, task, start)
+        good = _last_success(queue, task, start, version)
         streak = sorted((event for event in by_line.values() if event.at > good), key=lambda event: event.at)
         if len(streak) >= IN_A_ROW and _still_tried(streak):
             last = streak[-1]
@@ -191,29 +207,29 @@ def _still_tried(streak: Sequence[logs.Event]) -> bool:
     return any(not record.ended for record in read_records([AsyncResult(run_id) for run_id in [*ids][:50]]))
 
 
-def falling_short(queue: str, now: float, changed_at: float) -> list[FallingShort]:
-    """The queue's tasks with more than half of their successes falling short."""
+def falling_short(queue: str, now: float, changed_at: float, version: str = "") -> list[FallingShort]:
+    """The queue's tasks with more than half of their successes falling short. See `dying`."""
     start = max(now - BACK, changed_at)
     short: dict[str, list[logs.Event]] = {}
-    for line in logs.read(queue, ["run ended", "shortfall"], start):
+    for line in _read(queue, ["run ended", "shortfall"], start, version):
         event = logs.event_of(line)
         if event is not None and event.outcome == "success" and event.reason is not None and event.at >= start:
             short.setdefault(event.task, []).append(event)
     found = []
     for task, events in short.items():
-        runs = sum(event.outcome == "success" for event in _ended(queue, task, start))
+        runs = sum(event.outcome == "success" for event in _ended(queue, task, start, version))
         if 2 * len(events) > runs:
             reasons = figures.shortfalls(events)
             found.append(FallingShort(queue, task, len(events), runs, reasons, events[-1].run_id))
     return found
 
 
-def _ended(queue: str, task: str, start: float) -> Iterator[logs.Event]:
-    events = (logs.event_of(line) for line in logs.read(queue, ["run ended", task], start))
+def _ended(queue: str, task: str, start: float, version: str) -> Iterator[logs.Event]:
+    events = (logs.event_of(line) for line in _read(queue, ["run ended", task], start, version))
     return (event for event in events if event is not None and event.task == task and event.at >= start)
 
 
-def _last_success(queue: str, task: str, start: float) -> float:
+def _last_success(queue: str, task: str, start: float, version: str) -> float:
     """When an attempt of a task last succeeded, in seconds since 1970; 0 if none did."""
     good = ("success", "fanned_out", "continued")
-    return max((event.at for event in _ended(queue, task, start) if event.outcome in good), default=0.0)
+    return max((event.at for event in _ended(queue, task, start, version) if event.outcome in good), default=0.0)

@@ -82,11 +82,9 @@ def ping(patience: float) -> tuple[str, list[Finding]]:
 
 def alarms(deployment: Deployment) -> Iterator[Finding]:
     """Finds alarms that watch nothing, that notify no one, or that should be in ALARM and are not."""
-    cloudwatch = client("cloudwatch")
-    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
     dead = {settings().dead_letter_queue_name(queue): queue for queue in deployment.queues}
     there = {settings().queue_name(queue) for queue in deployment.queues} | set(dead)
-    for alarm in (alarm for page in pages for alarm in page["MetricAlarms"]):
+    for alarm in health.described_alarms(deployment.queues):
         name = alarm["AlarmName"]
         watched = [d["Value"] for d in alarm.get("Dimensions", []) if d["Name"] == "QueueName"]
         for queue in watched:

@@ -4,9 +4,10 @@ All requests run concurrently. Times are in seconds; a value that AWS does not r
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from nexus.settings import settings
@@ -46,7 +47,8 @@ class QueueState:
 
     `oldest` is CloudWatch's age of the oldest message, delayed by minutes; None if it has none. `source` is the event
     source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` are whether the
-    queue and its dead-letter queue exist; `changed_at` is the function's last change (seconds since 1970).
+    queue and its dead-letter queue exist; `version` is the function's that is live, and `changed_at` its last change
+    (seconds since 1970).
     """
 
     name: str
@@ -63,6 +65,7 @@ class QueueState:
     present: bool = True
     dead_present: bool = True
     changed_at: float = 0.0
+    version: str = ""
 
     @property
     def paused(self) -> bool:
@@ -112,7 +115,7 @@ def check(deployment: Deployment) -> Health:
         functions = {q: pool.submit(_function, q) for q in names}
         oldest = pool.submit(_oldest, names)
         rules = pool.submit(rule_states)
-        alarms = pool.submit(_alarms)
+        alarms = pool.submit(_alarms, names)
         parts = pool.submit(_of_parts, deployment)
         money = pool.submit(_of_budgets)
     queues = tuple(
@@ -183,13 +186,13 @@ def event_source(queue: str) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def _function(queue: str) -> tuple[str, int | None, float]:
-    """A function's state (Active, Pending, Failed: why, missing), reserved concurrency, and last change."""
+def _function(queue: str) -> tuple[str, int | None, float, str]:
+    """A function's state (Active, Pending, Failed: why, missing), reserved concurrency, last change, and version."""
     lambda_ = client("lambda")
     try:
         configuration = versions.configuration(queue)
     except lambda_.exceptions.ResourceNotFoundException:
-        return "missing", None, 0.0
+        return "missing", None, 0.0, ""
     reserved = lambda_.get_function_concurrency(FunctionName=settings().function_name(queue))
     state = str(configuration.get("State", "Active"))
     if configuration.get("LastUpdateStatus") == "Failed":
@@ -198,7 +201,7 @@ def _function(queue: str) -> tuple[str, int | None, float]:
         state = f"{state}: {configuration.get('StateReason', '')}".rstrip(": ")
     changed = configuration.get("LastModified")
     changed_at = datetime.fromisoformat(changed).timestamp() if changed else 0.0
-    return state, reserved.get("ReservedConcurrentExecutions"), changed_at
+    return state, reserved.get("ReservedConcurrentExecutions"), changed_at, str(configuration.get("Version", ""))
 
 
 def reserved_concurrency(queue: str) -> int | None:
@@ -206,13 +209,16 @@ def reserved_concurrency(queue: str) -> int | None:
     return _function(queue)[1]
 
 
-def changed_at(queue: str) -> float:
-    """When a queue's function was last changed, in seconds since 1970; 0 if there is none."""
-    return _function(queue)[2]
+def live_version(queue: str) -> tuple[float, str]:
+    """When the version of a queue's function that is live was made, in seconds since 1970, and its number; 0 and empty
+    if there is none."""
+    return _function(queue)[2:]
 
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
     """The age of each queue's oldest message, as CloudWatch last reported it within a quarter of an hour."""
+    if not queues:  # GetMetricData takes no empty list
+        return {}
     now = datetime.now(UTC)
     queries: list[Any] = [
         {
@@ -237,25 +243,44 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
 
 
 def rule_states() -> list[RuleState]:
-    """The stack's rules, by task."""
+    """The stack's rules, by task.
+
+    A name with a hyphen that is not a task's belongs to another stack: `nexus-dev-ada` beside `nexus-dev`.
+    """
     prefix = f"{settings().stack}-"
     pages = client("events").get_paginator("list_rules").paginate(NamePrefix=prefix)
-    return sorted(
-        (
-            RuleState(r["Name"].removeprefix(prefix), r.get("ScheduleExpression", ""), r.get("State") == "ENABLED")
-            for page in pages
-            for r in page["Rules"]
-        ),
-        key=lambda rule: rule.task,
-    )
+    tasks = () if catalogue.missing() else catalogue.tasks()
+    found = [
+        RuleState(r["Name"].removeprefix(prefix), r.get("ScheduleExpression", ""), r.get("State") == "ENABLED")
+        for page in pages
+        for r in page["Rules"]
+    ]
+    return sorted((r for r in found if r.task in tasks or "-" not in r.task), key=lambda rule: rule.task)
 
 
-def _alarms() -> list[AlarmState]:
-    pages = client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
+def described_alarms(queues: Sequence[str]) -> Iterator[Any]:
+    """The alarms of a stack with these queues, as CloudWatch describes them.
+
+    Leaves out those of another stack whose name begins with this one's: they watch what is not this stack's.
+    """
+    stack = settings().stack
+    names = (settings().queue_name, settings().dead_letter_queue_name, settings().function_name)
+    own = {stack, *(name(queue) for queue in queues for name in names)}
+    for page in client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack}-"):
+        for alarm in page["MetricAlarms"]:
+            watched = {d["Value"] for d in alarm.get("Dimensions", ()) if d["Name"] in _WATCHED}
+            elsewhere = any(name.startswith(f"{stack}-") for name in watched - own)
+            if not elsewhere or alarm["AlarmName"].startswith(tuple(f"{stack}-{queue}-" for queue in queues)):
+                yield alarm
+
+
+_WATCHED = ("QueueName", "FunctionName", "ScheduleGroup")
+
+
+def _alarms(queues: Sequence[str]) -> list[AlarmState]:
     return [
         AlarmState(a["AlarmName"], a.get("StateValue", "INSUFFICIENT_DATA"), a.get("AlarmDescription", ""))
-        for page in pages
-        for a in page["MetricAlarms"]
+        for a in described_alarms(queues)
     ]
 
 
@@ -264,12 +289,12 @@ def _queue_state(
     counts: "Future[Counts | None]",
     dead: "Future[Counts | None]",
     source: "Future[Mapping[str, Any] | None]",
-    function: "Future[tuple[str, int | None, float]]",
+    function: "Future[tuple[str, int | None, float, str]]",
     *,
     oldest: float | None,
 ) -> QueueState:
     there, dead_there, mapping = counts.result(), dead.result(), source.result()
-    state, reserved, changed_at = function.result()
+    state, reserved, changed_at, version = function.result()
     return QueueState(
         name=queue,
         priority=catalogue.priority(queue),
@@ -285,6 +310,7 @@ def _queue_state(
         present=there is not None,
         dead_present=dead_there is not None,
         changed_at=changed_at,
+        version=version,
     )
 
 
@@ -292,13 +318,19 @@ def _queue_state(
 
 
 def of_stack(deployment: Deployment) -> list[Finding]:
-    """Findings from the stack's CloudFormation status."""
+    """Findings from the stack's CloudFormation status, and from its outputs if it is complete."""
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
+    if status == "REVIEW_IN_PROGRESS":
+        what = "the stack has nothing but a change set that was not executed"
+        return [Finding("failed", stack, what, "Deploy it: `make deploy ENV=...`.")]
     if status.endswith("_IN_PROGRESS"):
         return [Finding("warning", stack, f"the stack is {status}", "Wait for the deployment to end.")]
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
-        return []
+        if deployment.queues:
+            return []
+        do = "Is another --stack meant? Else add outputs <Queue>QueueUrl to its template."
+        return [Finding("failed", stack, "none of the stack's outputs names a queue", do)]
     if status == "UPDATE_ROLLBACK_COMPLETE":
         do = "The previous version is running. Fix the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
@@ -400,12 +432,15 @@ def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     short. Raises botocore's errors."""
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
-    checks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
-    checks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
-    checks += [lambda queue=queue: diagnosis.falling_short(queue.name, now, queue.changed_at) for queue in there]
+    checks: list[Any] = [
+        partial(look, queue.name, now, queue.changed_at, queue.version)
+        for look in (diagnosis.dying, diagnosis.failing, diagnosis.falling_short)
+        for queue in there
+    ]
     checks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
     *seen, silent = in_parallel(lambda examine: examine(), checks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
+    silent = [one for one in silent if not diagnosis.of_another_version(one, queues[one.queue].version)]
     dying = {one.queue: one for one in silent if not diagnosis.started_since(one)} | dying
     failing = [one for found in seen[len(there) : 2 * len(there)] for one in found]
     short = [one for found in seen[2 * len(there) :] for one in found]

@@ -7,7 +7,8 @@ from EventBridge Scheduler. Times are seconds since 1970.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Final, Literal
 
 from nexus.aws.dynamodb import from_item
 from nexus.aws.sdk import client
@@ -16,6 +17,9 @@ from nexus.runs.record import RunRecord
 from nexus.runs.transitions import SHARDS
 from nexus.settings import settings
 from ops.aws import in_parallel
+
+SKEW = 900.0
+"""Seconds by which this machine's clock may be behind: AWS refuses requests from one that is further off."""
 
 type State = Literal["STARTED", "RETRY", "PENDING"]
 
@@ -72,9 +76,17 @@ def _shard(key: str, status: str | None, limit: int) -> tuple[list[LiveRun], boo
         "KeyConditionExpression": "live = :key",
         "ExpressionAttributeValues": {":key": {"S": key}},
     }
+    names, values = {}, request["ExpressionAttributeValues"]
     if status:
-        request |= {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
-        request["ExpressionAttributeValues"][":status"] = {"S": status}
+        names["#status"] = "status"
+        values[":status"] = {"S": status}
+        request["FilterExpression"] = "#status = :status"
+    if status == "STARTED":  # a run has started in the past: those that are due later, perhaps millions, are not read
+        names["#since"] = "since"
+        values[":soon"] = {"N": str(round(time.time() + SKEW, 3))}
+        request["KeyConditionExpression"] += " AND #since <= :soon"
+    if names:
+        request["ExpressionAttributeNames"] = names
     found: list[LiveRun] = []
     while True:
         response = dynamodb.query(**request)
@@ -106,19 +118,26 @@ def _with_record(run: LiveRun, record: RunRecord) -> LiveRun:
 
 
 def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:
-    """Runs sent for later: delayed messages and one-off schedules, the next first."""
+    """Runs sent for later: delayed messages and one-off schedules, the next first.
+
+    Of more than LISTED schedules, the first by id are looked at: those of runs without a record may be missing.
+    """
     found = runs(queues, "PENDING", limit=limit)
-    known = {run.id: run for run in found.runs}
-    later = []
-    for name in _schedules():
-        if name in known:
-            known[name] = replace(known[name], scheduled_by="Scheduler")
-        else:
-            later.append(name)
+    known = {run.id for run in found.runs}
+    listed = dict.fromkeys(islice(_schedules(), LISTED))
+    later = [name for name in listed if name not in known]
+    held = known & set(listed)
+    if len(listed) == LISTED:
+        held |= {run.id for run in in_parallel(_scheduled, sorted(known - held)) if run is not None}
     # A run that was sent without a record is known only from its schedule.
     later_runs = [run for run in in_parallel(_scheduled, later[:limit]) if run is not None and run.queue in queues]
-    merged = sorted([*known.values(), *later_runs], key=lambda run: run.since)
+    earlier = [replace(run, scheduled_by="Scheduler") if run.id in held else run for run in found.runs]
+    merged = sorted([*earlier, *later_runs], key=lambda run: run.since)
     return Found(tuple(merged[:limit]), found.more or len(merged) > limit or len(later) > limit)
+
+
+LISTED: Final = 10_000
+"""The most schedules that are listed: a hundred requests."""
 
 
 def _schedules() -> Iterable[str]:

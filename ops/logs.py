@@ -4,19 +4,26 @@ Uses CloudWatch Logs' FilterLogEvents with plain phrases, and checks the results
 """
 
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from heapq import merge
+from itertools import chain
 from math import inf
+from sys import intern
 from typing import Any
 
 from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client, in_parallel
+from ops.spans import of_day
 
 POLL = 1.0
-"""Seconds between two polls of a stream."""
+"""Seconds between two polls of a run's or a queue's log."""
+
+A_SECOND = 5.0
+"""FilterLogEvents that a stream of events may send: the quota of an account, in the regions where it is smallest."""
 
 OVERLAP = 30.0
 """Seconds by which a poll overlaps the previous one: CloudWatch Logs ingests lines late."""
@@ -37,15 +44,18 @@ class Line:
     stream: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
+    def is_of(self, version: str) -> bool:
+        """Whether a version of the function may have written it: Lambda's streams are named 2026/11/28/[7]1f2e..."""
+        found = re.search(r"\[(\d+)\]", self.stream)
+        return found is None or not version or found[1] == version
+
     @property
     def text(self) -> str:
         """The line for people: time, level, message, then the fields that not every line has; a traceback below it."""
-        moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
-        message = self.message.replace("\n", "\n    ")
-        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{message}  {rest}".rstrip()
-        traceback = str(self.fields.get("exception", ""))
-        return line + "".join(f"\n    {text}" for text in traceback.splitlines())
+        line = f"{of_day(self.at)}.{int(self.at * 1000) % 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        traceback = "".join(f"\n{text}" for text in str(self.fields.get("exception", "")).splitlines())
+        return (line + traceback).replace("\n", "\n    ")
 
 
 _EVERYWHERE = {
@@ -97,18 +107,20 @@ def read(
         request["logStreamNames"] = [stream]
     if phrases:
         request["filterPattern"] = " ".join(f'"{phrase}"' for phrase in phrases)
-    seen: set[str] = set()
+    before: set[str] = set()
     while True:
         try:
             response = logs.filter_log_events(**request)
         except logs.exceptions.ResourceNotFoundException:
             return  # The function has not run yet, so its log group does not exist.
         events = response.get("events", [])
+        seen: set[str] = set()
         for event in events:
             line = _line(event, queue)
-            if line.id not in seen and all(phrase in event["message"] for phrase in phrases):
-                seen.add(line.id)
+            if line.id not in before and line.id not in seen and all(phrase in event["message"] for phrase in phrases):
                 yield line
+            seen.add(line.id)
+        before = seen or before  # a page may begin with lines of the one before it
         if time.monotonic() > deadline:
             return
         if token := response.get("nextToken"):
@@ -145,14 +157,17 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
     start = (
         time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
     )
-    end = None if record.ended_at is None or record.status == "FAILURE" else record.ended_at + 60
+    end = None if record.ended_at is None else record.ended_at + 60
     seen: set[str] = set()
     while True:
         ended = not follow or handle.ready()
-        pages = in_parallel(lambda queue: list(read(queue, [run_id], start, end, patience=patience)), queues)
-        lines = sorted((line for page in pages for line in page if line.id not in seen), key=lambda line: line.at)
-        seen |= {line.id for line in lines}
-        yield from lines
+        found = [read(queue, [run_id], start, end, patience=patience) for queue in queues]
+        # The log of one queue is shown while it is read. Usually the queue is known.
+        logs: Sequence[Iterable[Line]] = found if len(found) == 1 else in_parallel(list, found)
+        for line in merge(*logs, key=lambda line: line.at):
+            if line.id not in seen:
+                seen.add(line.id)
+                yield line
         if ended:
             return
         time.sleep(POLL)
@@ -160,25 +175,35 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
 
 def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
     """A queue's log lines of the last `back` seconds; with `follow`, new ones as they arrive."""
-    start, seen = time.time() - back, set[str]()
+    start, seen = time.time() - back, dict[str, float]()
     while True:
         began = time.time()
         for line in read(queue, [], start):
             if line.id not in seen:
-                seen.add(line.id)
+                if follow:
+                    seen[line.id] = line.at
                 yield line
         if not follow:
             return
         start = max(start, began - OVERLAP)
+        seen = {line_id: at for line_id, at in seen.items() if at >= start - 1.0}
         time.sleep(POLL)
+
+
+PHRASES = 2
+"""The requests of `events` for each queue."""
 
 
 def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
     """The attempts that ended since `start`, in order."""
     client("logs")
     phrases = ["run ended"] if task is None else ["run ended", task]
-    pages = in_parallel(lambda queue: [*read(queue, phrases, start, end), *_revoked(queue, start, end)], list(queues))
-    found = [event for page in pages for line in page if (event := event_of(line)) and task in (None, event.task)]
+
+    def of(queue: str) -> list[Event]:
+        lines = chain(read(queue, phrases, start, end), _revoked(queue, start, end))
+        return [event for line in lines if (event := event_of(line)) and task in (None, event.task)]
+
+    found = [event for page in in_parallel(of, list(queues)) for event in page]
     # A run that is revoked at the end of an attempt writes both lines.
     ended = {(event.run_id, event.outcome) for event in found if event.attempt}
     found = [e for e in found if e.attempt or (e.run_id, e.outcome) not in ended]
@@ -201,9 +226,9 @@ def event_of(line: Line) -> Event | None:
     return Event(
         at=line.at,
         queue=line.group,
-        task=str(fields.get("task", "")),
+        task=intern(str(fields.get("task", ""))),  # there may be millions of events
         run_id=str(fields.get("run_id", "")),
-        outcome=outcome,
+        outcome=intern(outcome),
         attempt=int(fields.get("attempt", 0)),
         seconds=float(fields.get("duration", 0.0)) / 1000,
         reason=fields.get("reason") or fields.get("shortfall"),
@@ -225,4 +250,4 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
         start = max(start, began - OVERLAP)
         for key in [key for key in seen if key[3] < start - OVERLAP]:
             del seen[key]
-        time.sleep(POLL)
+        time.sleep(max(POLL, PHRASES * len(queues) / A_SECOND))

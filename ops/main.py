@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.cli import commands, common, output
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Each command imports the heavy modules it needs, so that --help and completion are instant.
     """
     common.forget()
+    _open_streams()
     # Messages held for reading are released before the process exits, as after Ctrl-C.
     with suppress(ValueError):  # not the main thread: a test
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -39,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader closed the pipe (`nexus events | head`), a normal end of a stream. Typer exits with 1 for it.
         if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return ExitCode.DONE
     except Exception as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            _discard_output()
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             if as_json:
                 output.report(_of_typer(error), as_json=True)
@@ -56,6 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report(problem, as_json=as_json)
         return int(problem.code)
     return int(code or ExitCode.DONE)
+
+
+def _discard_output() -> None:
+    """Lets what stdout still holds go nowhere: at the end of the process, it would be written again, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_streams() -> None:
+    """Gives a process that was started without stdin, stdout or stderr (`>&-`, some daemons) the null device there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _of_typer(error: Any) -> "Problem":

@@ -52,15 +52,18 @@ def explained(error: BaseException) -> Problem | None:
         problem = _of_botocore(error)
         if problem is not None:
             return problem
-    if "nexus.errors" in sys.modules:
-        return _of_nexus(error)
+    if "nexus.errors" in sys.modules and (problem := _of_nexus(error)) is not None:
+        return problem
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a file that may not be read or written
+        where = f": {error.filename}" if error.filename else ""
+        return Problem(f"{error.strerror}{where}")
     return None
 
 
 _LOCAL = "For the local cloud: `nexus up`. For an account: `--profile NAME`, or export AWS_PROFILE."
 
 
-def _of_botocore(error: BaseException) -> Problem | None:
+def _of_botocore(error: BaseException | None) -> Problem | None:
     from botocore import exceptions as aws
 
     match error:
@@ -75,7 +78,7 @@ def _of_botocore(error: BaseException) -> Problem | None:
         case aws.NoRegionError():
             return Problem("No region is set", "", "Give --region, or export AWS_REGION.", ExitCode.UNREACHABLE)
         case aws.EndpointConnectionError() | aws.ConnectionClosedError() | aws.HTTPClientError():
-            do = "Is the local cloud running (`nexus up`)? Is AWS_ENDPOINT_URL meant to be set?"
+            do = "Is the region right? Is AWS_ENDPOINT_URL meant to be set? Is the local cloud running (`nexus up`)?"
             return Problem("AWS does not respond", str(error), do, ExitCode.UNREACHABLE)
         case aws.ClientError():
             return _of_client_error(error)
@@ -84,9 +87,8 @@ def _of_botocore(error: BaseException) -> Problem | None:
     return None
 
 
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _REFUSED = {
-    "ExpiredToken",
-    "ExpiredTokenException",
     "InvalidClientTokenId",
     "UnrecognizedClientException",
     "SignatureDoesNotMatch",
@@ -94,6 +96,7 @@ _REFUSED = {
     "AuthFailure",
 }
 _BUSY = {"TooManyRequestsException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "SlowDown"}
+_CHANGING = {"ResourceInUseException", "ResourceConflictException", "OperationAbortedException"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError"}
 
 
@@ -102,6 +105,9 @@ def _of_client_error(error: BaseException) -> Problem:
     code = response.get("Error", {}).get("Code", "")
     message = response.get("Error", {}).get("Message", str(error))
     operation = getattr(error, "operation_name", "a request")
+    if code in _EXPIRED:
+        do = "Sign in again (`aws sso login`) or renew the keys, and repeat the command."
+        return Problem("The credentials have expired", message, do, ExitCode.UNREACHABLE)
     if code in _REFUSED:
         return Problem("AWS rejects the credentials", message, _LOCAL, ExitCode.UNREACHABLE)
     if code in _DENIED or code.endswith("AccessDenied"):
@@ -110,6 +116,8 @@ def _of_client_error(error: BaseException) -> Problem:
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
         do = "`nexus status` shows what is missing, `nexus repair` restores it."
         return Problem(f"A part of the stack is missing: {operation} found nothing", message, do)
+    if code in _CHANGING:
+        return Problem(f"{operation}: it is being changed already", message, "Try again in a minute.")
     if "hrottl" in code or code in _BUSY:
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
     return Problem(f"{operation} failed: {code}", message)
@@ -121,8 +129,8 @@ def _of_nexus(error: BaseException) -> Problem | None:
     match error:
         case errors.InvalidMessage() | errors.UnknownTask():
             return usage(str(error))
-        case errors.SendFailed() if error.__cause__ is not None:
-            return _of_botocore(error.__cause__)
+        case errors.SendFailed() if (problem := _of_botocore(error.__cause__)) is not None:
+            return problem
         case errors.ConfigurationError():
             return Problem(str(error), code=ExitCode.UNREACHABLE)
         case errors.NexusError():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ops import health
 from ops.aws import client
 from ops.deployment import Deployment
 from ops.problems import Problem
@@ -43,7 +44,7 @@ class Plan:
 def plan(deployment: Deployment) -> Plan:
     """Has CloudFormation compare the stack with its template. Raises Problem if it cannot."""
     if deployment.status not in UPDATABLE:
-        do = "Wait for the deployment to end." if deployment.status.endswith("_IN_PROGRESS") else ""
+        do = " ".join(finding.do for finding in health.of_stack(deployment))
         raise Problem(f"{deployment.stack} is {deployment.status} and cannot be changed", deployment.status_reason, do)
     cloudformation, name = client("cloudformation"), f"repair-{uuid.uuid4().hex[:12]}"
     cloudformation.create_change_set(

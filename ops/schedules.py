@@ -6,6 +6,7 @@ schedule's runs are found there.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -59,9 +60,9 @@ def _scheduled(
     task: Any, rule: RuleState | None, fired: Sequence[tuple[str, float]] | None, status: Mapping[str, str]
 ) -> Scheduled:
     next_at = None
-    if rule is not None and rule.on:
-        times = cron.next_times(rule.expression, 1, datetime.now(UTC))
-        next_at = times[0] if times and not rule.expression.startswith("rate") else None
+    if rule is not None and rule.on and not rule.expression.startswith("rate"):
+        with suppress(cron.BadSchedule):  # set by hand; `nexus validate` names it
+            next_at = next(iter(cron.next_times(rule.expression, 1, datetime.now(UTC))), None)
     run_id, at = fired[-1] if fired else (None, None)
     return Scheduled(
         task=task.name,
@@ -79,8 +80,13 @@ def _scheduled(
 
 
 def _meaning(schedule: Any, expression: str) -> str:
-    """The catalogue's description, or one of the rule's changed expression."""
-    return str(schedule.meaning) if expression in ("", schedule.expression) else cron_words.in_words(expression)
+    """The catalogue's description, or one of the rule's changed expression; that itself, if it is not understood."""
+    if expression in ("", schedule.expression):
+        return str(schedule.meaning)
+    try:
+        return cron_words.in_words(expression)
+    except cron.BadSchedule:
+        return expression
 
 
 def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, float]]:

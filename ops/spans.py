@@ -36,3 +36,10 @@ def since(text: str) -> float:
 def at(seconds_since_1970: float | None) -> datetime | None:
     """A record's timestamp as a datetime."""
     return None if seconds_since_1970 is None else datetime.fromtimestamp(seconds_since_1970, UTC)
+
+
+def of_day(at: float) -> str:
+    """The time of day (UTC) of seconds since 1970; after its date, unless that is today's."""
+    moment = datetime.fromtimestamp(at, UTC)
+    is_today = moment.date() == datetime.fromtimestamp(time.time(), UTC).date()
+    return f"{moment:%H:%M:%S}" if is_today else f"{moment:%Y-%m-%d %H:%M:%S}"

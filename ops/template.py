@@ -63,8 +63,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def concurrency(template: Mapping[str, Any], queue: str) -> int:
-    """The MaximumConcurrency of a queue's event source in the template."""
-    events = template["Resources"][f"{queue.capitalize()}Function"]["Properties"]["Events"].values()
-    (source,) = (event["Properties"] for event in events if event["Type"] == "SQS")
-    return int(source["ScalingConfig"]["MaximumConcurrency"])
+def concurrency(template: Mapping[str, Any], queue: str) -> int | None:
+    """The MaximumConcurrency of the event source of a queue's function (`UsersFunction`); None if the template has no
+    such function, or leaves it to a parameter."""
+    function = template.get("Resources", {}).get(f"{queue.capitalize()}Function", {}).get("Properties", {})
+    sources = [event["Properties"] for event in function.get("Events", {}).values() if event["Type"] == "SQS"]
+    found = sources[0].get("ScalingConfig", {}).get("MaximumConcurrency") if sources else None
+    return found if isinstance(found, int) else None

@@ -92,7 +92,7 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
     there = body if isinstance(body, Mapping) else template.load(body)
     here = _template_here(deployment)
     if here is None:
-        what = "not compared: this folder's template.yaml belongs to another application"
+        what = "not compared: there is no template.yaml here, or it belongs to another application"
         yield Finding("unchecked", deployment.stack, what, "Run it in the checkout that was deployed.")
         return
     differing = list(template.differences(here, there))
@@ -102,8 +102,10 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
-    """template.yaml of the working folder, else of this checkout; None if it is for another catalogue."""
-    path = next(path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file())
+    """template.yaml of the working folder, else of this checkout; None if there is none for this catalogue."""
+    path = next((path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file()), None)
+    if path is None:
+        return None
     here = template.load(path.read_text())
     return (
         here
@@ -127,10 +129,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if status["DetectionStatus"] == "DETECTION_FAILED":
         reason = status.get("DetectionStatusReason", "no reason given")
         yield Finding("warning", deployment.stack, f"drift detection failed for a part ({reason})", "Try again.")
-    pages = cloudformation.describe_stack_resource_drifts(
-        StackName=deployment.stack, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"]
-    )
-    for drift in pages["StackResourceDrifts"]:
+    for drift in _drifts(deployment.stack):
         name = drift["LogicalResourceId"]
         if drift["StackResourceDriftStatus"] == "DELETED":
             yield Finding("failed", name, "it was deleted by hand", REPAIR)
@@ -149,6 +148,17 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if left_out := not_checked(resources):
         do = "CloudFormation compares no resources of these types here; the checks above look at some."
         yield Finding("unchecked", deployment.stack, f"not checked: {left_out}", do)
+
+
+def _drifts(stack: str) -> Iterator[Any]:
+    """The resources that differ from the template, page by page."""
+    request: dict[str, Any] = {"StackName": stack, "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"]}
+    while True:
+        response = client("cloudformation").describe_stack_resource_drifts(**request)
+        yield from response["StackResourceDrifts"]
+        if "NextToken" not in response:
+            return
+        request["NextToken"] = response["NextToken"]
 
 
 def _cut(text: str, most: int = 80) -> str:

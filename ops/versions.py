@@ -5,7 +5,7 @@ alias to it. Event sources, S3 and callers use the alias, so moving it back undo
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -88,12 +88,13 @@ def rollback_plan(queues: Sequence[str], before: datetime) -> list[Moved]:
     return moves
 
 
-def move(moves: Sequence[Moved]) -> None:
-    """Points the aliases at their `after`."""
+def move(moves: Sequence[Moved], on_moved: Callable[[Moved], None] = lambda _: None) -> None:
+    """Points the aliases at their `after`, and calls back for each."""
 
     def one(moved: Moved) -> None:
         function = settings().function_name(moved.queue)
         client("lambda").update_alias(FunctionName=function, Name=ALIAS, FunctionVersion=str(moved.after))
+        on_moved(moved)
 
     in_parallel(one, moves)
 

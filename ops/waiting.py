@@ -102,8 +102,7 @@ def _budget(task: str) -> Iterator[Wait]:
 def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
     """Why a run that may start has not started."""
     queue = record.queue
-    changed_at = health.changed_at(queue)
-    dying = diagnosis.dying(queue, now, changed_at)
+    dying = diagnosis.dying(queue, now, *health.live_version(queue))
     if dying is not None:
         yield Wait(f"the function dies: {dying.error}", "`nexus status` shows what to do.")
         return

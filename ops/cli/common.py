@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from nexus import version as package
 from ops import audit
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import ExitCode, Problem, explained, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
         what = given.pop(_CONTEXT.name).command_path.partition(" ")[2]
         change = audit.Change(what, _about(given, spread))
         taken = {name: _taken(group, given) for name, group in groups.items()}
-        return _audited(lambda: function(**given, **taken), change)
+        return _audited(lambda: function(**given, **taken), change, asks=any(one.name == "yes" for one in spread))
 
     spread = [part for one in own for part in (_parameters(groups[one.name]) if one.name in groups else [one])]
     spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options), _CONTEXT]]
@@ -91,15 +91,34 @@ def _names(arguments: Any) -> Any:
     return [pair.partition("=")[0] for pair in arguments] if isinstance(arguments, list) else "(JSON)"
 
 
-def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
-    """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0."""
-    from ops.cli.output import report
+def _audited(function: Callable[[], Any], change: audit.Change, *, asks: bool) -> Any:
+    """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0.
+
+    An error in the middle of a change, and Ctrl-C, say what had been done by then. A command that changes something
+    (`asks`), and whose reader closes the pipe before it is done, has failed; others end well.
+    """
+    from ops.cli.output import note, report
 
     try:
         with audit.changing(change):
             code = function()
             if code:
                 change.outcome = change.outcome or f"ended with {int(code)}"
+    except KeyboardInterrupt:
+        if change.so_far:
+            note(f"Interrupted. Before that: {change.so_far}.")
+        raise
+    except BrokenPipeError:
+        if change.outcome or not asks:
+            raise
+        why = "It ended before its change, or in the middle of it: `nexus audit` shows which."
+        raise Problem("Nothing reads this command's output", why) from None
+    except Exception as error:
+        problem = explained(error) if change.so_far else None
+        if problem is None:
+            raise
+        why = f"{problem.why.rstrip('.')}. Before that: {change.so_far}.".removeprefix(". ")
+        raise Problem(problem.what, why, problem.do, problem.code) from error
     finally:
         if change.missing is not None:
             report(change.complaint(), as_json=options.json)
@@ -254,18 +273,27 @@ def closest(name: str, names: Sequence[str]) -> str:
 
 def the_queue(name: str) -> str:
     """Returns the name if the connected stack has that queue. Raises Problem if not."""
-    from ops import catalogue
-
-    if name not in catalogue.queues():
-        raise usage(f"There is no queue {name!r}", do=closest(name, catalogue.queues()))
+    queues = _queues()
+    if name not in queues:
+        raise usage(f"There is no queue {name!r}", do=closest(name, queues))
     return name
 
 
 def the_queues(name: str | None) -> list[str]:
-    """That queue, or all of the stack's queues if no name is given."""
+    """That queue, or all of the stack's queues if no name is given. Raises Problem if the stack has no queues."""
+    return list(_queues()) if name is None else [the_queue(name)]
+
+
+def _queues() -> Sequence[str]:
+    from nexus.settings import settings
     from ops import catalogue
 
-    return list(catalogue.queues()) if name is None else [the_queue(name)]
+    queues = catalogue.queues()
+    if not queues:
+        why = "None of its outputs names one: it is another application's, or its deployment failed."
+        do = "`nexus status` shows its state."
+        raise Problem(f"The stack {settings().stack} has no queues", why, do, ExitCode.UNREACHABLE)
+    return queues
 
 
 def the_task(name: str) -> "Task[Any, Any]":

@@ -43,11 +43,12 @@ class Keys:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
 
     def read(self, seconds: float) -> list[str]:
-        """The keys pressed. Waits up to `seconds` for one."""
+        """The keys pressed. Waits up to `seconds` for one. A terminal that has gone away counts as q."""
         if self._before is None:
             select.select([], [], [], seconds)
             return []
         if not select.select([sys.stdin], [], [], seconds)[0]:
             return []
         # A key's bytes arrive together, so a lone ESC is the Esc key.
-        return named(os.read(sys.stdin.fileno(), 4096).decode(errors="replace"))
+        typed = os.read(sys.stdin.fileno(), 4096)
+        return named(typed.decode(errors="replace")) if typed else ["q"]

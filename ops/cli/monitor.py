@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nexus.settings import settings
 from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
-from ops.health import Counts, changed_at, event_source, queue_counts
+from ops.health import Counts, event_source, live_version, queue_counts
 from ops.problems import REPAIR
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 WINDOW = 300.0
 """The window of ended attempts, in seconds, for rates and lists."""
+
+AGAIN = 30.0
+"""Seconds until the log is asked again whether a function dies."""
 
 SPARK = 30
 """Columns of a queue's history, ten seconds each."""
@@ -64,6 +67,7 @@ class Monitor:
     _events: deque[logs.Event] = field(default_factory=deque)
     _seen: set[tuple[str, int, str]] = field(default_factory=set)
     _read_until: float = 0.0
+    _checked: dict[str, tuple[float, diagnosis.Dying | None]] = field(default_factory=dict)
 
     @property
     def events(self) -> tuple[logs.Event, ...]:
@@ -100,13 +104,18 @@ class Monitor:
     def _wrong(
         self, names: Sequence[str], counts: Sequence[Counts | None], running: Sequence[live.LiveRun], now: float
     ) -> tuple[str, ...]:
-        """Checks the functions that hold messages which no run has claimed."""
+        """Checks the functions that hold messages which no run has claimed: on a busy queue, nearly always. So it asks
+        the log about each only now and then, for its requests are few and shared (`logs.A_SECOND`).
+        """
         suspects = [
             name
             for name, count in zip(names, counts, strict=True)
             if count and count.in_flight > sum(run.queue == name for run in running)
         ]
-        dying = in_parallel(lambda name: diagnosis.dying(name, now, changed_at(name)), suspects)
+        old = [name for name in suspects if name not in self._checked or now - self._checked[name][0] >= AGAIN]
+        found = in_parallel(lambda name: diagnosis.dying(name, now, *live_version(name)), old)
+        self._checked |= {name: (now, one) for name, one in zip(old, found, strict=True)}
+        dying = [self._checked[name][1] for name in suspects]
         return (
             *(
                 f"{name}: the queue is missing. {REPAIR}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from ops.problems import Problem
 
@@ -115,7 +115,7 @@ def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> No
     if not shown:
         return
     if fancy():
-        _console().print(_drawn(shown, right))
+        _draw(shown, right)
         return
     headings = {name: name for name in shown[0]}
     widths = {name: max(len(row[name]) for row in (headings, *shown)) for name in headings}
@@ -125,17 +125,35 @@ def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> No
     sys.stdout.flush()
 
 
-def _drawn(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Any:
+FREE_TEXT = ("error", "arguments", "summary", "about", "outcome", "who", "subject")
+"""The columns that may continue on the next line; of an id or a name, a half could not be copied."""
+
+
+def _draw(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    for name in rows[0]:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    console = _console()
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold", show_edge=False)
+    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in rows[0]}
+    least = {name: min(width, 24) if name in FREE_TEXT else width for name, width in widths.items()}
+    gaps = 2 * (len(widths) - 1)
+    if sum(least.values()) + gaps > console.width:
+        # A terminal that is too narrow breaks lines, and loses nothing.
+        least, console.width = widths, sum(widths.values()) + gaps
+    for name, width in least.items():
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=width == widths[name], min_width=width)
     for row in rows:
         drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row.values()))
-    return drawn
+    console.print(drawn)
+
+
+def is_narrow() -> bool:
+    """Whether the output is a terminal of less than a hundred columns."""
+    return fancy() and _console().width < 100
 
 
 def pairs(values: Mapping[str, Any]) -> None:
@@ -143,7 +161,8 @@ def pairs(values: Mapping[str, Any]) -> None:
     given = {name: value for name, value in values.items() if value not in (None, "")}
     width = max((len(name) for name in given), default=0)
     for name, value in given.items():
-        text = safe(str(value))
+        # A further line of a value does not look like another name with its value.
+        text = safe(str(value)).replace("\n", "\n" + " " * (width + 2))
         if fancy():
             from rich.text import Text
 
@@ -248,7 +267,12 @@ def time_of(at: float | datetime | None) -> str:
     return "" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def flat(text: str) -> str:
+    """The text on one line."""
+    return " ".join(text.split())
+
+
 def cut(text: str, width: int) -> str:
     """Cuts one line to `width` characters; in a pipe nothing is cut."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width or not fancy() else flat[: width - 1] + "…"
+    text = flat(text)
+    return text if len(text) <= width or not fancy() else text[: width - 1] + "…"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ops.problems import usage
+from ops.problems import Problem, usage
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -28,7 +28,10 @@ class Position:
 
 
 class Source:
-    """An open file; `read` of `size` bytes so far. Iterating yields rows; a line that is not JSON is an empty row."""
+    """An open file; `read` of `size` bytes so far. Iterating yields rows; a line that is not JSON is an empty row.
+
+    Raises Problem at a line that cannot be CSV. Bytes that are not UTF-8 make the fields that hold them invalid.
+    """
 
     def __init__(self, path: Path, file: BinaryIO, form: str) -> None:
         self.path, self.form = path, form
@@ -37,7 +40,13 @@ class Source:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         if self.form == "csv":
-            yield from csv.DictReader(self._lines())
+            rows = csv.DictReader(self._lines())
+            try:
+                yield from rows
+            except csv.Error as error:
+                why = f"{error}. A quotation mark that is not closed, or not doubled, joins all the lines after it."
+                do = "Correct the file and repeat the command: rows that are written already stay."
+                raise Problem(f"{self.path.name} is not CSV near line {rows.line_num}", why, do) from None
             return
         for line in self._lines():
             if line.strip():
@@ -46,7 +55,7 @@ class Source:
     def _lines(self) -> Iterator[str]:
         for line in self._file:
             first, self.read = self.read == 0, self.read + len(line)
-            yield line.decode("utf-8-sig" if first else "utf-8", "replace")
+            yield line.decode("utf-8-sig" if first else "utf-8", "surrogateescape")
 
 
 def _json(line: str) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from urllib3.filepost import encode_multipart_formdata
@@ -86,8 +87,9 @@ def _submit(form: PresignedPost, path: Path) -> None:
     except urllib.error.HTTPError as error:
         found = re.search(r"<Message>(.*?)</Message>", error.read().decode(errors="replace"), re.DOTALL)
         raise Problem(f"S3 refuses {path.name} ({error.code})", found[1] if found else str(error.reason)) from None
-    except urllib.error.URLError as error:
-        raise Problem("S3 does not respond", str(error.reason), code=ExitCode.UNREACHABLE) from None
+    except (OSError, HTTPException) as error:  # URLError, or a connection that ends while the file is sent
+        why = str(getattr(error, "reason", error))
+        raise Problem("S3 does not respond", why, code=ExitCode.UNREACHABLE) from None
 
 
 def put(path: Path, upload: Upload) -> None:

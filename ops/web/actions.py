@@ -111,7 +111,7 @@ def _pause(_: Site, form: Form) -> str:
 
 
 def _resume(site: Site, form: Form) -> str:
-    switched = control.resume(_queue(form), site.deployment.reserved_for_uploads)
+    switched = control.resume(_queue(form), site.deployment.reserved(_queue(form)))
     return f"{_queue(form)} is on: {switched.state}."
 
 

@@ -14,8 +14,9 @@ A row's id is its run's id, so a row that is sent twice (the sender crashed befo
 once) is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): a row must not wait longer than that for
 its second sending.
 
-Works with any DB-API connection, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the
-table.
+Works on PostgreSQL, MySQL (8.0.1 or later), MariaDB (10.6 or later) and SQLite, with a DB-API connection or an
+SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the table; on MySQL and MariaDB, where TEXT holds
+64 KiB, let `args` be MEDIUMTEXT.
 """
 
 import argparse
@@ -27,12 +28,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from nexus import clock
+from nexus.aws.surroundings import CONNECTIONS
+from nexus.aws.table import in_threads
+from nexus.backend import backend
+from nexus.backend.transport import SqsTransport
 from nexus.client import AsyncResult, Signature
 from nexus.client.canvas import send
-from nexus.client.options import seconds
+from nexus.client.options import moment, seconds
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -51,14 +57,17 @@ CREATE TABLE {TABLE} (
     fault TEXT
 );
 """
-"""Ids sort by creation time. Times are seconds since 1970. `fault` is why a row can never be sent."""
+"""Ids sort by creation time. Times are seconds since 1970. `fault` is why a row cannot be sent."""
+
+GRACE = 3600.0
+"""Seconds for which a row that the sender cannot read stays for the next one."""
 
 COLUMNS = ("id", "task", "args", "queue", "due", "expires", "added")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A sender's result: how many rows were sent and deleted, and how many kept because they can never be sent."""
+    """A sender's result: how many rows were sent and deleted, and how many kept because they cannot be sent."""
 
     sent: int = 0
     kept: int = 0
@@ -86,14 +95,21 @@ def add[R: Result](
     if countdown is not None and eta is not None:
         raise ValueError("give countdown or eta, not both")
     now = clock.now()
+    due = None if countdown is None else now + seconds("countdown", countdown)
+    if eta is not None:
+        due = moment("eta", eta)
+    if isinstance(expires, datetime):
+        until: float | None = moment("expires", expires)
+    else:
+        until = None if expires is None else now + seconds("expires", expires)
     run_id = new_id()
     row = (
         run_id,
         signature.task.name,
         json.dumps(dict(signature.args)),
         queue,
-        _moment("countdown" if eta is None else "eta", now, countdown if eta is None else eta),
-        _moment("expires", now, expires),
+        due,
+        until,
         now,
     )
     _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
@@ -101,44 +117,47 @@ def add[R: Result](
 
 
 def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 25) -> Sent:
-    """Sends up to `limit` rows, the oldest first, and deletes each that was sent.
+    """Sends up to `limit` rows, the oldest first and up to sixteen at once, and deletes each that was sent.
 
-    `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that can never be sent
-    (its task no longer exists, its arguments are no longer valid) gets the reason in `fault` and is skipped from then
-    on. A row that AWS does not accept stays for the next sender and holds up no other: SendFailed, which names them, is
-    raised at the end. If AWS is out of reach, or accepts no row of a page, the rows after that wait for the next
-    sender. Raises ConfigurationError, at once, if AWS cannot be reached as configured.
+    `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that AWS does not
+    accept stays for the next sender. So does one that this sender cannot read (its task does not exist, its arguments
+    are not valid), since the application may be newer; an hour after it was added it gets the reason in `fault`, and is
+    skipped from then on. Neither holds up another row: SendFailed, which names them, is raised at the end. If AWS is
+    out of reach, or accepts no row of a page, the rows after that wait for the next sender. Raises ConfigurationError
+    at once if AWS cannot be reached as configured.
     """
     sent = kept = 0
-    last, refused, away = "", dict[str, str](), False
+    last, refused, unknown, away = "", dict[str, str](), dict[str, str](), False
     with closing(connect()) as connection:
-        while not away and sent + kept + len(refused) < limit:
-            done = sent + kept
-            rows = _pending(connection, min(page, limit - done - len(refused)), last)
+        while not away and (tried := sent + kept + len(refused)) < limit:
+            done = sent + kept + len(unknown)
+            rows = _pending(connection, min(page, limit - tried), last)
             try:
-                for row in rows:
-                    last = row[0]
-                    try:
-                        if _send(connection, row):
-                            sent += 1
-                        else:
-                            kept += 1
-                    except SendFailed as error:
-                        refused[last] = error.failures.get(last, str(error))
-                        away = error.away
-                        if away:
-                            break
+                for row, fault in zip(rows, in_threads(_sent, rows, _threads()), strict=True):
+                    last, added = row[0], row[-1]
+                    reason = f"{type(fault).__name__}: {fault}"[:2000]
+                    if fault is None:
+                        _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (last,))  # noqa: S608
+                        sent += 1
+                    elif isinstance(fault, SendFailed):
+                        refused[last] = fault.failures.get(last, str(fault))
+                        away = away or fault.away
+                    elif clock.now() < added + GRACE:
+                        unknown[last] = reason
+                    else:
+                        _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, last))  # noqa: S608
+                        kept += 1
             finally:
-                connection.commit()  # delete what was sent even if a later row failed
-            if sent + kept == done:
+                connection.commit()  # delete what was sent even if another row failed
+            if sent + kept + len(unknown) == done:
                 break
-    if refused:
-        raise SendFailed(refused, away=away)
+    if refused or unknown:
+        raise SendFailed({**refused, **unknown}, away=away)
     return Sent(sent, kept)
 
 
 def faults(connection: Any) -> list[tuple[str, str, str]]:
-    """The rows that can never be sent, as (id, task, reason). Delete them, or correct them and set `fault` to NULL."""
+    """The rows that cannot be sent, as (id, task, reason). Delete them, or correct them and set `fault` to NULL."""
     rows = _execute(connection, f"SELECT id, task, fault FROM {TABLE} WHERE fault IS NOT NULL ORDER BY id").fetchall()  # noqa: S608
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -152,16 +171,18 @@ def _pending(connection: Any, count: int, after: str = "") -> Sequence[Any]:
     return rows
 
 
-def _send(connection: Any, row: Any) -> bool:
-    run_id = row[0]
+def _threads() -> int:
+    """How many rows to send at once: one by one if sending runs the task, which may use the caller's database."""
+    return CONNECTIONS if isinstance(backend().transport, SqsTransport) else 1
+
+
+def _sent(row: Any) -> Exception | None:
+    """Sends a row. Returns why it was not sent: it cannot be read (the application may be newer), or AWS refused it."""
     try:
-        send(_signature(row), task_id=run_id)
-    except (InvalidMessage, UnknownTask) as error:
-        reason = f"{type(error).__name__}: {error}"[:2000]
-        _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, run_id))  # noqa: S608
-        return False
-    _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608
-    return True
+        send(_signature(row), task_id=row[0])
+    except (InvalidMessage, UnknownTask, ValueError, SendFailed) as error:
+        return error
+    return None
 
 
 def _signature(row: Any) -> Signature[Any]:
@@ -178,17 +199,9 @@ def _signature(row: Any) -> Signature[Any]:
         raise InvalidMessage(f"not a row of the outbox: {error}") from error
 
 
-def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(f"{name} is {value!r}: it needs a time zone")
-        return value.timestamp()
-    return None if value is None else now + seconds(name, value)
-
-
 # --- databases -------------------------------------------------------------------------------------------------------
 
-SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql", "oracledb"})
+SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql"})
 PLACES = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 
 
@@ -203,25 +216,32 @@ def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> 
         cursor.execute(statement.replace("?", "%s"), tuple(values))
         return cursor
     if hasattr(connection, "exec_driver_sql"):  # SQLAlchemy's connection
-        places = PLACES[connection.dialect.paramstyle if connection.dialect.paramstyle in PLACES else "pyformat"]
+        places = _places(connection.dialect.paramstyle)
         return connection.exec_driver_sql(statement.replace("?", places), tuple(values))
     if hasattr(connection, "connection") and callable(connection.connection):  # SQLAlchemy's session
         return _execute(connection.connection(), statement, values)
-    module = sys.modules[_driver(connection)]
     cursor = connection.cursor()
-    if module.paramstyle in PLACES:
-        cursor.execute(statement.replace("?", PLACES[module.paramstyle]), tuple(values))
-        return cursor
-    parts = statement.split("?")
-    names = [f"v{place}" for place in range(1, len(parts))]
-    marks = names if module.paramstyle == "named" else [name[1:] for name in names]
-    text = parts[0] + "".join(f":{mark}{part}" for mark, part in zip(marks, parts[1:], strict=True))
-    cursor.execute(text, dict(zip(names, values, strict=True)) if module.paramstyle == "named" else tuple(values))
+    cursor.execute(statement.replace("?", _places(_paramstyle(connection))), tuple(values))
     return cursor
 
 
+def _places(paramstyle: str) -> str:
+    if paramstyle not in PLACES:
+        raise TypeError(
+            f"a driver with {paramstyle} placeholders: the outbox needs PostgreSQL, MySQL, MariaDB or SQLite"
+        )
+    return PLACES[paramstyle]
+
+
+def _paramstyle(connection: Any) -> str:
+    """That of the connection's DB-API module, which may be a package within another: mysql.connector."""
+    modules = accumulate(type(connection).__module__.split("."), "{}.{}".format)
+    styles = (getattr(sys.modules[name], "paramstyle", None) for name in modules)
+    return next(filter(None, styles), "unknown")
+
+
 def _driver(connection: Any) -> str:
-    """The name of the connection's DB-API module; Django's wrapper is unwrapped."""
+    """The name of the connection's top-level package; Django's wrapper is unwrapped."""
     inner = getattr(connection, "connection", None)
     driver = inner if _is_djangos(connection) and inner is not None else connection
     return type(driver).__module__.partition(".")[0]

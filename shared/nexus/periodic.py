@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from nexus import clock, cron
 from nexus.aws.sdk import client
-from nexus.backend.transport import schedule_target, verbatim
+from nexus.backend.transport import MAX_SCHEDULED, schedule_target, verbatim
 from nexus.client import Signature
-from nexus.envelope import FIRED_AT, fired_id
+from nexus.envelope import FIRED_AT, acceptable, fired_id
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -69,7 +69,11 @@ class PeriodicTask:
             if value is not None and value.tzinfo is None:
                 raise PeriodicTaskError(f"{field}: {value!r} has no time zone")
         fired = json.dumps([self.name, FIRED_AT])
-        rest = json.dumps({"v": 1, "task": self.task, "args": dict(self.args)}, ensure_ascii=False)
+        rest = acceptable(json.dumps({"v": 1, "task": self.task, "args": dict(self.args)}, ensure_ascii=False))
+        message = f'{{"fired": {fired}, {verbatim(rest)[1:]}'
+        size = len(message.encode())
+        if size > MAX_SCHEDULED:
+            raise PeriodicTaskError(f"args: {size:,} bytes as a message, over the limit of {MAX_SCHEDULED:,}")
         request: dict[str, Any] = {
             "Name": f"{PREFIX}{self.name}",
             "GroupName": settings().stack,
@@ -79,7 +83,7 @@ class PeriodicTask:
             "ActionAfterCompletion": "NONE",
             "State": "DISABLED" if self.paused else "ENABLED",
             "Description": self.description,
-            "Target": schedule_target(self.queue, f'{{"fired": {fired}, {verbatim(rest)[1:]}'),
+            "Target": schedule_target(self.queue, message),
         }
         # Scheduler refuses a start more than five minutes ago, and a past start has no effect.
         start = self.start if self.start is not None and self.start.timestamp() > clock.now() else None
@@ -144,8 +148,11 @@ def create(
 def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -> PeriodicTask:
     """Changes the given fields of PeriodicTask: `update("weekly-report", paused=True)`.
 
-    Raises PeriodicTaskError if no task has this name, or Scheduler does not accept it.
+    A signature replaces task, queue and arguments. Raises PeriodicTaskError if no task has this name, or Scheduler does
+    not accept it.
     """
+    if unchecked := ", ".join(changes.keys() & {"task", "queue", "args"}):
+        raise PeriodicTaskError(f"{unchecked}: pass a signature, whose arguments are checked")
     existing = get(name)
     if existing is None:
         raise PeriodicTaskError(f"there is no periodic task {name!r}")

@@ -110,11 +110,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         SendFailed if AWS does not accept it or is not reached in time; ConfigurationError if there is no such stack, no
         region or no credentials.
         """
-        if "link" in unknown:
-            raise TypeError(
-                f"{self.name}: apply_async() has no link: write ({self.name}.s(...) | callback).apply_async()"
-            )
-        if unknown:
+        if unknown.keys() & {"kwargs", *self.arguments.model_fields}:
             raise self._by_name(f"apply_async() has no {', '.join(unknown)}")
         if isinstance(args, Arguments):
             args = plain(args, self.name, exclude_defaults=True)
@@ -130,6 +126,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             track=track,
             group=group,
             link_error=link_error,
+            **unknown,
         )
 
     async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> "AsyncResult[R]":

@@ -151,7 +151,7 @@ def test_status_lists_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: 
     handle.revoke()
     text = nexus("status")
     assert text.code == ExitCode.WRONG
-    assert f"note: {paused}: the queue is paused" in text.out
+    assert f"warning: {paused}: the queue is paused" in text.out
 
 
 def test_status_in_a_pipe_has_no_colours_and_no_boxes(stack: Settings) -> None:

@@ -39,6 +39,8 @@ def cost(
     """Dollars by task, queue or day, from the runs' records, at list prices."""
     if plan:
         return _plan(seconds, memory, markdown=markdown)
+    if markdown or seconds is not None or memory is not None:
+        raise usage("--seconds, --memory and --markdown are about --plan", do="Give --plan too.")
     from nexus import prices
     from ops import cost as costs
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ops import spans
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.commands.tasks import arguments_of
 from ops.cli.common import command, options
@@ -123,8 +123,9 @@ def list_(
     rows: list[dict[str, object]] = []
     most = SHOWN if limit is None and not options.json else limit
     now, shown = time.time(), 0
+    hidden: list[Problem] = []
     for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.read(name, wanted, None if most is None else most - shown):
+        for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
             shown += 1
             if options.json:
                 output.emit_line(dead_letters.as_plain(letter))
@@ -147,7 +148,7 @@ def list_(
         if most is None and wanted.everything and shown < total:
             why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
             output.note(f"{shown} of {total} dead letters were read: {why}.")
-        return ExitCode.DONE
+        return _all_visible(hidden)
     output.table(rows, right=("ago", "attempts"))
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     if not total:
@@ -158,7 +159,27 @@ def list_(
     else:
         more = f" The first {most} are shown: --limit shows more." if shown == most and total > shown else ""
         output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
+    if shown != most and (unread := _unread(counts)):
+        output.note(unread)
+    return _all_visible(hidden)
+
+
+def _all_visible(hidden: "Sequence[Problem]") -> int:
+    """Raises what kept letters hidden that were read and shown, if anything did."""
+    if hidden:
+        raise hidden[0]
     return ExitCode.DONE
+
+
+def _unread(counts: Mapping[str, int]) -> str:
+    """Says which queues have more letters than one read receives; empty if none has."""
+    from ops.dead_letters import SCAN_LIMIT
+
+    return " ".join(
+        f"Only {SCAN_LIMIT:,} of the {count:,} dead letters of {name} were read: SQS hands out no more at a time."
+        for name, count in counts.items()
+        if count > SCAN_LIMIT
+    )
 
 
 @command(app, "show")
@@ -174,13 +195,14 @@ def show(
     common.connect()
     wanted = Filters().read([_id(letter_id)])
     queues = common.the_queues(queue)
-    letter = _find(queues, wanted, letter_id)
+    hidden: list[Problem] = []
+    letter = _find(queues, wanted, letter_id, hidden.append)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
     error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
     if options.json:
         kept = error_as_plain(error) or {}
         output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
-        return ExitCode.DONE
+        return _all_visible(hidden)
     output.pairs(
         {
             "id": letter.id,
@@ -208,25 +230,28 @@ def show(
         output.note(f"It cannot be sent again: {letter.unsendable}.")
     if letter.log:
         output.note(f"`nexus logs {letter.id}` shows what it wrote.")
-    return ExitCode.DONE
+    return _all_visible(hidden)
 
 
-def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
+def _find(
+    queues: list[str], wanted: "Filter", letter_id: str, on_hidden: "Callable[[Problem], None] | None" = None
+) -> "Letter":
     """The letter with that id or part of an id. Raises Problem if there is none, or more than one."""
     from ops import dead_letters, finding
 
     found: list[Letter] = []
     whole = finding.is_whole(letter_id)
-    for name, count in dead_letters.counts(queues).items():
+    counts = dead_letters.counts(queues)
+    for name, count in counts.items():
         if count:
             # A whole id matches one letter. A part may match several, so search on.
-            found += dead_letters.read(name, wanted, 1 if whole else None)
+            found += dead_letters.read(name, wanted, 1 if whole else None, on_hidden)
         if found and whole:
             break
-    return _only(found, queues, letter_id)
+    return _only(found, counts, letter_id)
 
 
-def _only(found: "Sequence[Letter]", queues: Sequence[str], letter_id: str) -> "Letter":
+def _only(found: "Sequence[Letter]", counts: Mapping[str, int], letter_id: str) -> "Letter":
     """The one letter that was found for an id or a part of one. Raises Problem if there is none, or more than one."""
     from ops import finding
 
@@ -234,7 +259,7 @@ def _only(found: "Sequence[Letter]", queues: Sequence[str], letter_id: str) -> "
         do = "`nexus dlq list` shows all."
         if finding.is_whole(letter_id):
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
-        raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
+        raise Problem(f"No dead letter {letter_id} in {', '.join(counts)}", _unread(counts), do)
     if len({letter.id for letter in found}) > 1:
         shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: finding.CANDIDATES])
         rest = "" if len(found) <= finding.CANDIDATES else "; ..."
@@ -251,12 +276,13 @@ def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filt
     """
     from ops import dead_letters, finding
 
-    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    counts = dead_letters.counts(queues)
+    present = {name: count for name, count in counts.items() if count}
     parts = frozenset(one for one in wanted.ids if not finding.is_whole(one))
     if not parts:
         return present, wanted
     letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=parts))]
-    found = [_only([one for one in letters if one.has(part)], queues, part) for part in sorted(parts)]
+    found = [_only([one for one in letters if one.has(part)], counts, part) for part in sorted(parts)]
     if parts == wanted.ids:
         present = {name: count for name, count in present.items() if name in {letter.queue for letter in found}}
     return present, replace(wanted, ids=wanted.ids - parts | {letter.id for letter in found})
@@ -275,12 +301,16 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
     outcomes: dict[str, Outcome] = {}
     for name, count in present.items():
         if wanted.everything and count > dead_letters.ONE_BY_ONE:
-            moved = dead_letters.move_all(name, lambda done, of: _progress("moved", done, of))
+            try:
+                moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name))
+            except KeyboardInterrupt:
+                output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
+                raise
             if moved is not None:
-                outcomes[name] = dead_letters.Outcome(done=moved, examined=moved)
+                outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
                 continue
-        outcomes[name] = dead_letters.retry(name, wanted, _shows("sent again", count))
-    return _print_outcome("sent again", outcomes, wanted)
+        outcomes[name] = dead_letters.retry(name, wanted, _counts("sent again", outcomes, name, count))
+    return _print_outcome("sent again", outcomes, wanted, present)
 
 
 @command(app, "drop")
@@ -304,11 +334,12 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     for name, count in present.items():
         done = dead_letters.purge(name) if name in purged else None
         if done is None:
-            outcomes[name] = dead_letters.drop(name, wanted, _shows("dropped", count))
+            outcomes[name] = dead_letters.drop(name, wanted, _counts("dropped", outcomes, name, count))
         else:
-            outcomes[name] = dead_letters.Outcome(done=done, examined=done)
-    code = _print_outcome("dropped", outcomes, wanted)
-    if everything and not options.json and sum(one.done for one in outcomes.values()) < sum(present.values()):
+            outcomes[name] = dead_letters.Outcome(done=done, examined=count)
+    code = _print_outcome("dropped", outcomes, wanted, present)
+    examined = sum(one.examined for one in outcomes.values())
+    if everything and not options.json and sum(one.done for one in outcomes.values()) < examined:
         output.note("Fewer than were counted: the others arrived meanwhile, or this machine's clock is slow.")
     return code
 
@@ -330,30 +361,46 @@ def _which(wanted: "Filter", count: int) -> str:
     return f"the dead letters {' and '.join(parts)} (of {count} in all)"
 
 
-def _progress(verb: str, done: int, of: int | None) -> None:
-    if output.fancy(sys.stderr) and not options.json:
-        print(f"\r{done} of {of or '?'} {verb} ", end="", file=sys.stderr, flush=True)
+def _shows(verb: str, before: "Mapping[str, Outcome]", name: str) -> "Callable[[int, int | None], None]":
+    """Shows how many letters of a queue have been handled, and notes it for an error or Ctrl-C in the middle."""
+    earlier = "".join(f"{queue} {outcome.done:,}, " for queue, outcome in before.items())
+
+    def show(done: int, total: int | None) -> None:
+        audit.note_progress(f"{earlier}{name} {done:,} dead letters {verb}")
+        if output.fancy(sys.stderr) and not options.json:
+            print(f"\r{done} of {total or '?'} {verb} ", end="", file=sys.stderr, flush=True)
+
+    return show
 
 
-def _shows(verb: str, of: int) -> "Callable[[Outcome], None]":
-    return lambda outcome: _progress(verb, outcome.done, of)
+def _counts(verb: str, before: "Mapping[str, Outcome]", name: str, of: int) -> "Callable[[Outcome], None]":
+    shows = _shows(verb, before, name)
+    return lambda outcome: shows(outcome.done, of)
 
 
-def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int:
+def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter", present: Mapping[str, int]) -> int:
+    """Reports an action: what it did, what it could not do, and which of the counted letters it has not seen."""
+    from ops.dead_letters import SCAN_LIMIT
+
     if output.fancy(sys.stderr) and not options.json and outcomes:
         print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
     by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
     message = f"{done} dead letter{'s' if done != 1 else ''} {verb}" + (f": {by_queue}." if by_queue else ".")
-    common.done({"done": done, "failed": failed, "queues": outcomes}, message)
+    missing = len(wanted.ids) > done + len(failed)
+    unread = {name: count - outcomes[name].examined for name, count in present.items()}
+    unread = {name: count for name, count in unread.items() if count > 0 and (missing or not wanted.ids)}
+    common.done({"done": done, "failed": failed, "queues": outcomes, "not_read": unread}, message)
     if not options.json:
         for letter_id, why in failed.items():
             output.line(f"{letter_id}: {why}", "red")
-    missing = len(wanted.ids) > done + len(failed)
-    if missing and not options.json:
-        output.note("Some ids match no dead letter: `nexus dlq list` shows all.")
-    return ExitCode.WRONG if failed or missing else ExitCode.DONE
+        if missing:
+            output.note("Some ids match no dead letter: `nexus dlq list` shows all.")
+        for name, count in unread.items():
+            why = f"another reader holds them, or there are more than {SCAN_LIMIT:,}"
+            output.note(f"{count:,} dead letters of {name} were not read: {why}. Repeat the command for them.")
+    return ExitCode.WRONG if failed or missing or unread else ExitCode.DONE
 
 
 @command(app, "edit")

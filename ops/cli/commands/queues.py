@@ -1,15 +1,17 @@
 """Commands about one queue: pause, resume, restart, concurrency, purge."""
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops import audit
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
-    from ops.control import Switched
+    from ops.control import Purged, Switched
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,12 +25,15 @@ def add_to(app: typer.Typer) -> None:
 
 def pause(queue: common.Queue, yes: common.Yes = False) -> int:
     """Stop a queue's function from taking messages. They wait in the queue; current runs finish."""
-    from ops import control
+    from ops import catalogue, control
 
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` starts it again.")
+    switched = control.pause(queue)
+    if catalogue.missing():
+        output.note("Without the catalogue it is not known whether uploads start this function: then they still do.")
+    return _switched(switched, f"{queue} is paused. `nexus resume {queue}` starts it again.")
 
 
 def resume(queue: common.Queue, yes: common.Yes = False) -> int:
@@ -38,13 +43,11 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue} is resumed.")
+    return _switched(control.resume(queue, deployment.reserved(queue)), f"{queue} is resumed.")
 
 
 def _switched(switched: "Switched", message: str) -> int:
-    common.done(
-        switched, message if switched.before != switched.state else f"{switched.queue} was {switched.state} already."
-    )
+    common.done(switched, message if switched.changed else f"{switched.queue} was {switched.state} already.")
     return ExitCode.DONE
 
 
@@ -92,6 +95,7 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
 
     deployment = common.connect()
     common.the_queue(queue)
+    counted_at = time.time()
     counts = health.queue_counts(settings().queue_name(queue))
     if counts is None:
         raise Problem(f"{deployment.stack} has no queue {queue}", do=REPAIR)
@@ -105,8 +109,16 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
         )
         question = f"Remove the {counts.waiting} messages that wait in {queue} of {deployment.stack}?{beside}"
         common.confirm(deployment, question, yes=yes)
-        purged = control.purge(queue)
-        jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
-        message = f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}."
+        purged = control.purge(queue, lambda so_far: audit.note_progress(_removed(so_far)), until=counted_at)
+        message = f"{_removed(purged)}."
     common.done({"queue": queue, "counted": counts, "purged": purged}, message)
+    if purged.messages < counts.waiting and not options.json:
+        output.note(
+            "Fewer than were counted: the others have run, or arrived meanwhile, or this machine's clock is slow."
+        )
     return ExitCode.DONE
+
+
+def _removed(purged: "Purged") -> str:
+    jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
+    return f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}"

@@ -86,7 +86,9 @@ def _switch(names: list[str], *, on: bool, yes: bool) -> int:
     tasks = [_scheduled(name) for name in names]
     state = "on" if on else "off"
     common.confirm(deployment, f"Turn {state} {', '.join(names)} in {deployment.stack}?", yes=yes, lasting=False)
-    for task in tasks:
+    for done, task in enumerate(tasks):
+        if done:
+            audit.note_progress(f"{', '.join(one.name for one in tasks[:done])} turned {state}")
         schedules.switch(task.name, on=on)
     message = "\n".join(f"{task.name} is {state}." for task in tasks)
     common.done([{"task": task.name, "on": on} for task in tasks], message)
@@ -99,9 +101,12 @@ def run(names: Names, *, waiting: Waiting, yes: common.Yes = False) -> int:
     deployment = common.connect()
     tasks = [_scheduled(name) for name in names]
     common.confirm(deployment, f"Run {', '.join(names)} in {deployment.stack} now?", yes=yes, lasting=False)
-    sent = [(task, task.delay()) for task in tasks]
-    audit.note_outcome("sent: " + ", ".join(handle.id for _, handle in sent))
-    return max(waiting.show(handle, task.name, task.queue) for task, handle in sent)
+    sent = []
+    for task in tasks:
+        sent.append((task.delay(), task.name, str(task.queue)))
+        audit.note_progress("sent: " + ", ".join(handle.id for handle, _, _ in sent))
+    audit.note_outcome("sent: " + ", ".join(handle.id for handle, _, _ in sent))
+    return waiting.show(sent)
 
 
 @command(app, "set")

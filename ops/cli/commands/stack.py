@@ -39,13 +39,14 @@ def status() -> int:
     where = deployment.endpoint or f"account {deployment.account_id}"
     output.line(f"{deployment.stack}  {deployment.status}  {deployment.stage}  {deployment.region}  {where}")
     output.line()
+    narrow = output.is_narrow()
     output.table(
         [
             {
                 "queue": queue.name,
-                "priority": queue.priority,
+                **({} if narrow else {"priority": queue.priority}),
                 "waiting": queue.waiting if queue.present else "missing",
-                "in flight": queue.in_flight if queue.present else "-",
+                "flight" if narrow else "in flight": queue.in_flight if queue.present else "-",
                 "delayed": queue.delayed if queue.present else "-",
                 "oldest": output.age(queue.oldest),
                 "dead": queue.dead if queue.dead_present else "missing",
@@ -55,7 +56,7 @@ def status() -> int:
             }
             for queue in found.queues
         ],
-        right=("priority", "waiting", "in flight", "delayed", "oldest", "dead", "at once"),
+        right=("priority", "waiting", "in flight", "flight", "delayed", "oldest", "dead", "at once"),
     )
     scheduled = [rule for rule in found.rules if rule.expression]
     on = sum(rule.on for rule in scheduled)
@@ -73,11 +74,13 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
     for finding in findings:
         assert isinstance(finding, Finding)
         style = "red" if finding.severity == "failed" else "yellow"
-        mark = "wrong" if finding.severity == "failed" else "note"
-        output.line(f"{mark}: {finding.where}: {finding.what}. {finding.do}", style)
+        output.line(output.flat(f"{_MARKS[finding.severity]}: {finding.where}: {finding.what}. {finding.do}"), style)
     if not findings:
         output.line(nothing, "green")
 
+
+_MARKS = {"failed": "wrong", "warning": "warning", "unchecked": "partly", "note": "note"}
+"""The word for a finding of `nexus status`. The first two make its exit code 1."""
 
 _LABELS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
 """The word for a check, by its worst finding."""
@@ -133,7 +136,7 @@ def doctor(
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
-    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} note{'s' * (noted != 1)}."
+    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} warning{'s' * (noted != 1)}."
     output.line("No faults." if well else found_wrong, "green" if well else "red")
     return ExitCode.DONE if well else ExitCode.WRONG
 
@@ -150,7 +153,7 @@ def print_check(name: str, findings: "tuple[Any, ...]", detail: str = "") -> Non
     label = next((label for severity, label in _LABELS.items() if severity in severities), "ok")
     output.line(f"{label:<8}{name}" + (f" ({detail})" if detail else ""), output.STYLES[label])
     for finding in findings:
-        output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+        output.line("        " + output.flat(f"{finding.where}: {finding.what}. {finding.do}"))
 
 
 _HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")
@@ -184,9 +187,10 @@ def repair(yes: common.Yes = False) -> int:
                 )
         try:
             common.confirm(deployment, f"Restore {len(changes)} parts of {deployment.stack}?", yes=yes)
-        except Problem:
+        except (Problem, KeyboardInterrupt):
             repairing.forget(deployment, made)
             raise
+        audit.note_progress(f"CloudFormation began to restore {len(changes)} parts, and continues")
         repairing.execute(deployment, made)
         audit.note_outcome("; ".join(changes))
         if lost:
@@ -263,7 +267,13 @@ def rollback(
     moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
     common.confirm(deployment, f"Roll the functions of {deployment.stack} back ({shown})?", yes=yes)
-    versions.move(moves)
+    done: list[str] = []
+
+    def moved(one: versions.Moved) -> None:
+        done.append(f"{one.queue} {one.before} -> {one.after}")
+        audit.note_progress(", ".join(done))
+
+    versions.move(moves, moved)
     common.done({"moved": moves}, f"{shown}.")
     if not options.json:
         output.note("The next deployment that changes a function publishes and uses a new version again.")

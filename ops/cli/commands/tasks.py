@@ -1,5 +1,6 @@
 """Commands about one task or run: send, result, revoke, logs."""
 
+import itertools
 import json
 import sys
 import time
@@ -15,6 +16,8 @@ from ops.cli.common import command, options
 from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nexus.client import AsyncResult
     from nexus.runs.record import RunRecord
 
@@ -32,26 +35,38 @@ Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. Wi
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Whether a command that sends a task waits for its result. Raises Problem if the timeout is not a duration."""
+    """Whether a command that sends tasks waits for their results. Raises Problem for a timeout that is not a duration,
+    or that has nothing to limit."""
 
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False
     timeout: Timeout = None
 
     def __post_init__(self) -> None:
-        if self.timeout is not None:
-            spans.seconds(self.timeout)
+        _check_timeout(self.timeout, "--wait", waits=self.wait)
 
-    def show(self, handle: "AsyncResult[Any]", task: str, queue: str) -> int:
-        """Prints the run's id, or waits and prints its result. Returns the exit code."""
+    def show(self, sent: "Sequence[tuple[AsyncResult[Any], str, str]]") -> int:
+        """Prints the ids of runs (handle, task, queue), or waits and prints their results. Returns the exit code."""
+        handles = [handle for handle, _, _ in sent]
         if self.wait:
-            return _follow(handle, self.timeout)
+            if not options.json:  # if the wait is interrupted, this is what is known of the run
+                output.note(f"Sent: {' '.join(handle.id for handle in handles)}")
+            return _follow(handles, self.timeout)
         if options.json:
-            output.emit({"id": handle.id, "task": task, "queue": queue})
+            shown = [{"id": handle.id, "task": task, "queue": queue} for handle, task, queue in sent]
+            output.emit(shown if len(shown) > 1 else shown[0])
         else:
-            output.line(handle.id)
-            if output.fancy():
-                output.note(f"`nexus result {handle.id} --follow` shows its result.")
+            for handle in handles:
+                output.line(handle.id)
+                if output.fancy():
+                    output.note(f"`nexus result {handle.id} --follow` shows its result.")
         return ExitCode.DONE
+
+
+def _check_timeout(timeout: str | None, option: str, *, waits: bool) -> None:
+    if timeout is not None:
+        spans.seconds(timeout)
+        if not waits:
+            raise usage(f"--timeout limits {option}", "Without it, nothing is waited for.", f"Give {option} too.")
 
 
 def send(
@@ -99,7 +114,7 @@ def send(
     except ConfigurationError as error:
         raise _not_sent(error, queue or wanted.queue or "default") from None
     audit.note_outcome(f"sent: {handle.id}")
-    return waiting.show(handle, wanted.name, queue or str(wanted.queue))
+    return waiting.show([(handle, wanted.name, queue or str(wanted.queue))])
 
 
 def _not_sent(error: Exception, queue: str) -> Problem:
@@ -169,52 +184,44 @@ def result(
 ) -> int:
     """Show runs: status, attempts, result or error, and what they wait for; exit code 1 if one has failed."""
     from nexus.client import AsyncResult, read_records
-    from ops import finding, runs
+    from ops import finding
 
-    if timeout is not None:
-        spans.seconds(timeout)
+    _check_timeout(timeout, "--follow", waits=follow)
     common.connect()
     handles: list[AsyncResult[Any]] = [AsyncResult(finding.run_id(text)) for text in run_ids]
-    if follow:
-        return max(_follow(handle, timeout) for handle in handles)
-    if len(handles) == 1:
-        return _show(handles[0].record())
-    records = read_records(handles)
-    if options.json:
-        output.emit([runs.as_plain(record, waits=True) for record in records])
-        return max(_code(record) for record in records)
-    for place, record in enumerate(records):
-        if place:
-            output.line()
-        _print(record)
-    return max(_code(record) for record in records)
+    return _follow(handles, timeout) if follow else _show(read_records(handles))
 
 
-def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
-    """Waits until a run ends, polling five times a second at first and every two seconds later."""
+def _follow(handles: "Sequence[AsyncResult[Any]]", timeout: str | None) -> int:
+    """Waits until all runs have ended, and shows them. Raises Problem if the time runs out first."""
     limit = None if timeout is None else time.monotonic() + spans.seconds(timeout)
+    records = [_ended(handle, limit) for handle in handles]
+    code = _show(records)
+    late = [record for record in records if not record.ended and record.status != "UNKNOWN"]
+    if late:
+        raise Problem(
+            f"{late[0].id} is still {late[0].status} after {output.age(spans.seconds(str(timeout)))}",
+            do=f"`nexus result {' '.join(record.id for record in late)} --follow` continues to wait.",
+            code=ExitCode.STILL_RUNNING,
+        )
+    return code
+
+
+def _ended(handle: "AsyncResult[Any]", limit: float | None) -> "RunRecord":
+    """A run's record once it has ended, or at the limit. Polls every 0.2 seconds at first, every two later."""
     pause = 0.2
     bar = _Bar()
     try:
         while True:
             record = handle.record()
             bar.show(handle, record)
-            if record.ended or record.status == "UNKNOWN":
-                break
-            if limit is not None and time.monotonic() >= limit:
-                bar.close()
-                _show(record)
-                raise Problem(
-                    f"{handle.id} is still {record.status} after {output.age(spans.seconds(str(timeout)))}",
-                    do=f"`nexus result {handle.id} --follow` continues to wait.",
-                    code=ExitCode.STILL_RUNNING,
-                )
+            if record.ended or record.status == "UNKNOWN" or (limit is not None and time.monotonic() >= limit):
+                return record
             left = pause if limit is None else min(pause, max(0.0, limit - time.monotonic()))
             time.sleep(left)
             pause = min(pause * 1.3, 2.0)
     finally:
         bar.close()
-    return _show(record)
 
 
 class _Bar:
@@ -269,17 +276,21 @@ class _Bar:
         self._fancy = False
 
 
-def _show(record: "RunRecord") -> int:
-    """Prints a record and returns the exit code for its status."""
+def _show(records: "Sequence[RunRecord]") -> int:
+    """Prints records, several as one JSON list, and returns the exit code for their statuses."""
     from ops import runs
 
     if options.json:
-        output.emit(runs.as_plain(record, waits=True))
-        return _code(record)
-    if record.status == "UNKNOWN":
-        raise Problem(f"{record.id} is unknown", "No run has this id: never sent, or its record has expired.")
-    _print(record)
-    return _code(record)
+        shown = [runs.as_plain(record, waits=True) for record in records]
+        output.emit(shown if len(shown) > 1 else shown[0])
+    elif len(records) == 1 and records[0].status == "UNKNOWN":
+        raise Problem(f"{records[0].id} is unknown", "No run has this id: never sent, or its record has expired.")
+    else:
+        for place, record in enumerate(records):
+            if place:
+                output.line()
+            _print(record)
+    return max(_code(record) for record in records)
 
 
 def _code(record: "RunRecord") -> ExitCode:
@@ -348,10 +359,13 @@ def revoke(
     if ids:
         common.confirm(deployment, f"Revoke {what} in {deployment.stack}?", yes=yes)
 
+    counted = itertools.count(1)
+
     def stop(run_id: str) -> dict[str, Any]:
         handle: AsyncResult[Any] = AsyncResult(run_id)
         before = handle.status
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
+        audit.note_progress(f"{next(counted):,} of {len(ids):,} runs were dealt with")
         return {"id": run_id, "before": before, "status": after, "means": records.meaning(before, after)}
 
     outcomes = in_parallel(stop, ids)

@@ -54,10 +54,10 @@ def events(
             output.emit_line(event)
         else:
             style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""))
-            reason = f"  {event.reason}" if event.reason else ""
+            reason = f"  {output.flat(event.reason)}" if event.reason else ""
             attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             output.line(
-                f"{output.time_of(event.at)[11:]}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"
+                f"{spans.of_day(event.at)}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"
                 f"  {event.seconds:8.3f}s{attempt}{reason}",
                 style if event.outcome != "success" else None,
             )
@@ -76,13 +76,13 @@ def monitor(
     from ops.cli import watch
     from ops.cli.monitor import Monitor
 
-    if options.json:
-        common.connect()
-        output.emit(Monitor().poll())
-        return ExitCode.DONE
-    if not once and not output.fancy():
+    if not once and not options.json and not output.fancy():
         raise usage("monitor needs a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
+    common.the_queues(None)
+    if options.json:
+        output.emit(Monitor().poll())
+        return ExitCode.DONE
     if once:
         watch.show_once(deployment)
     else:

@@ -120,7 +120,7 @@ def _taken(where: Deployment, queues: Sequence[str], note: Path) -> Iterator[Seq
 
 
 def _resume(where: Deployment, queues: Sequence[str]) -> None:
-    in_parallel(lambda queue: control.resume(queue, where.reserved_for_uploads), queues)
+    in_parallel(lambda queue: control.resume(queue, where.reserved(queue)), queues)
     if queues:
         output.note(f"{', '.join(queues)} run in {where.stack} again.")
 

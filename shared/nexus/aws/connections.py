@@ -10,6 +10,7 @@ import socket
 import ssl
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -100,6 +101,7 @@ class Connections:
             reason = (error.__context__ or error) if isinstance(error, HttpParserCallbackError) else error
             if not isinstance(reason, LOST):
                 raise reason from None  # TimeLimitExceeded or KeyboardInterrupt
+            _close(self._idle)  # what drops one idle connection (a gateway, a frozen sandbox) drops all of them
             kind = aws.ReadTimeoutError if isinstance(reason, TimeoutError) else aws.ConnectionClosedError
             raise kind(endpoint_url=self._endpoint, error=reason) from error
         finally:
@@ -135,8 +137,9 @@ class Connections:
 
 
 def _close(connections: list[Connection]) -> None:
-    for connection in connections:
-        connection.stream.close()
+    with suppress(IndexError):  # checking first would race with other threads
+        while True:
+            connections.pop().stream.close()
 
 
 def _head(headers: Mapping[str, str], length: int) -> bytes:

@@ -15,8 +15,9 @@ from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
-from nexus import clock
+from nexus import clock, cron
 from nexus.aws import expressions
 from nexus.aws.dynamodb import Schema, from_attribute, schemas
 from nexus.aws.expressions import Given, Item, Update, ValidationError
@@ -355,11 +356,22 @@ class Scheduler:
     def create_schedule(self, **request: Any) -> Mapping[str, Any]:
         if request["Name"] in self.schedules:
             raise Refusal("ConflictException", f"Schedule {request['Name']} already exists.")
-        self.schedules[request["Name"]] = request
-        return {}
+        return self._keep(request)
 
     def update_schedule(self, **request: Any) -> Mapping[str, Any]:
         self.get_schedule(request["Name"])
+        return self._keep(request)
+
+    def _keep(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        expression, zone, now = (
+            request["ScheduleExpression"],
+            request.get("ScheduleExpressionTimezone", "UTC"),
+            clock.now(),
+        )
+        try:
+            next(cron.scheduler_times(expression, ZoneInfo(zone), clock.date(now), clock.date(now)), None)
+        except cron.BadSchedule as error:
+            raise Refusal("ValidationException", f"Invalid Schedule Expression {expression}. {error}") from None
         self.schedules[request["Name"]] = request
         return {}
 

@@ -10,7 +10,7 @@ responses.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
@@ -46,6 +46,19 @@ class Wait:
 
 
 wait: ContextVar[Wait | None] = ContextVar("wait", default=None)
+
+
+def threads() -> int:
+    """How many of a send's requests may be made at once: in parallel if a caller waits for it."""
+    return 1 if wait.get() is None else CONNECTIONS
+
+
+def accepted(run_ids: Iterable[str]) -> None:
+    """Lets a caller that waits know which runs AWS has accepted, in case it gives up on the rest."""
+    waiting = wait.get()
+    if waiting is not None:
+        for run_id in run_ids:
+            waiting.run_ids.pop(run_id, None)
 
 
 @lru_cache(maxsize=1)
@@ -104,6 +117,7 @@ def _botocore(service: str) -> Any:
     from nexus.aws import plain_json
 
     patience = settings()
+    _credentials()  # a client made without any would never find them
     # By default botocore presigns S3 URLs with signature version 2 and the global host: buckets created since 2020
     # refuse the former, and the latter redirects, which no browser's upload follows.
     made = _session().create_client(
@@ -141,11 +155,26 @@ def _slim(service: str) -> Any:
         endpoint,
         settings(),
         tls=surroundings.tls() if endpoint.startswith("https:") else None,
-        credentials=surroundings.credentials(_session),
+        credentials=surroundings.credentials(_found_credentials),
         check_abandoned=_check_abandoned,
         fallback=partial(_other, service),
         announce=_announced,
     )
+
+
+def _credentials() -> Any:
+    """Botocore's credentials. Raises NoCredentialsError, and searches again the next time: a role's may come later."""
+    from botocore.exceptions import NoCredentialsError
+
+    found = _session().get_credentials()
+    if found is None:
+        raise NoCredentialsError
+    return found
+
+
+def _found_credentials() -> Any:
+    with _making:
+        return _credentials()
 
 
 def announce(to: Callable[[str], None]) -> None:
@@ -293,8 +322,8 @@ def reset() -> None:
 
 def _after_fork() -> None:
     """A child shares neither its parent's connections nor the locks that the parent's other threads held."""
-    global _making  # noqa: PLW0603 - a lock cannot be cleared
-    _making = threading.Lock()
+    global _making
+    _making, usage.lock = threading.Lock(), threading.Lock()
     reset()
 
 

@@ -17,8 +17,6 @@ from nexus.settings import Settings
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from botocore.session import Session
-
 CONNECTIONS = 16
 USER_AGENT = "nexus-tasks/0.1"
 """Replaces botocore's, which is built twice for each request, at an eighth of the request's CPU."""
@@ -45,7 +43,7 @@ REGIONS = re.compile(r"(us|us-gov|eu|ap|sa|ca|mx|me|il|af)-(north|south|east|wes
 
 def plain_endpoint(service: str, settings: Settings) -> str | None:
     """The URL of a service; None where botocore's client has to be used."""
-    if service not in SERVICES or settings.client == "boto3" or not settings.region:
+    if service not in SERVICES or settings.client == "boto3" or not REGIONS.fullmatch(settings.region):
         return None
     given = os.environ.get
     if any(given(name) or given(name.lower()) for name in BOTOCORES):
@@ -59,7 +57,7 @@ def plain_endpoint(service: str, settings: Settings) -> str | None:
     endpoint = given(f"AWS_ENDPOINT_URL_{service.upper()}") or given("AWS_ENDPOINT_URL")
     if endpoint:
         return endpoint if re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint) else None
-    return f"https://{service}.{settings.region}.amazonaws.com" if REGIONS.fullmatch(settings.region) else None
+    return f"https://{service}.{settings.region}.amazonaws.com"
 
 
 def _is_file(path: str) -> bool:
@@ -75,10 +73,13 @@ def _answered_in_botocore() -> bool:
 
 @cache
 def tls() -> "SSLContext":
-    """The context that verifies a server's certificate, with the bundle that botocore would use."""
+    """The context that verifies a server's certificate as botocore does, with the same bundle."""
     import ssl
 
-    return ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
+    context = ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
+    # Python 3.13's default refuses certificates, such as those of a company's proxy, that do not follow RFC 5280.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _given_bundle() -> str | None:
@@ -95,23 +96,19 @@ def _usual_bundle() -> str:
     return where()
 
 
-def credentials(session: "Callable[[], Session]") -> Callable[[], tuple[str, str, str | None]]:
-    """Returns the provider of request credentials: from the variables, as in a function, else botocore's providers.
+def credentials(found: Callable[[], Any]) -> Callable[[], tuple[str, str, str | None]]:
+    """Returns the provider of request credentials: from the variables, as in a function, else those that botocore has
+    `found`.
 
-    Botocore's are called for each request, because the credentials may have been refreshed. Raises NoCredentialsError.
+    Botocore's are read for each request, because they may have been refreshed. Raises NoCredentialsError.
     """
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if key and secret and not os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
         token = os.environ.get("AWS_SECURITY_TOKEN") or os.environ.get("AWS_SESSION_TOKEN") or None
         return lambda: (key, secret, token)
-    provided: Any = session().get_credentials()
 
     def given() -> tuple[str, str, str | None]:
-        from botocore.exceptions import NoCredentialsError
-
-        if provided is None:
-            raise NoCredentialsError
-        frozen = provided.get_frozen_credentials()
+        frozen = found().get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token
 
     return given

@@ -282,15 +282,13 @@ class Table:
         request = update_request(self.name, self._key(write.key), write) | {"ReturnValues": "ALL_NEW"}
         return self._apply("update_item", write, request, meter)
 
-    def apply_all(self, writes: Sequence[Write], *, meter: Meter | None = None) -> list[Outcome]:
+    def apply_all(self, writes: Sequence[Write], *, meter: Meter | None = None, threads: int = 1) -> list[Outcome]:
         """Like `apply`, for each write individually (one per item); 25 per request if all are `batchable`."""
         if len(writes) == 1 or not all(write.batchable for write in writes):
             return [self.apply(write, meter=meter) for write in writes]
-        return [
-            outcome
-            for page in batched(writes, STATEMENTS_PER_REQUEST)
-            for outcome in self._apply_page(page, meter, returning=True)
-        ]
+        pages = list(batched(writes, STATEMENTS_PER_REQUEST))
+        made = in_threads(lambda page: self._apply_page(page, meter, returning=True), pages, threads)
+        return [outcome for page in made for outcome in page]
 
     def update(self, write: Write, *, create: bool = False, meter: Meter | None = None) -> bool:
         """Makes the write. False if a condition did not hold or, unless `create`, if the item does not exist."""

@@ -12,19 +12,19 @@ from typing import Any
 NAMES = ("reads", "writes", "messages", "puts", "gets", "schedules", "mails")
 
 _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
-_lock = threading.Lock()
+lock = threading.Lock()
 _counted = dict.fromkeys(NAMES, 0.0)
 
 
 def add(name: str, amount: float = 1.0) -> None:
     """Adds units or requests to a counter. Thread-safe."""
-    with _lock:
+    with lock:
         _counted[name] += amount
 
 
 def seen() -> dict[str, float]:
     """The counts since the process began."""
-    with _lock:
+    with lock:
         return dict(_counted)
 
 

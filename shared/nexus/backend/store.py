@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from nexus.aws.dynamodb import Applied, Item, Outcome, Refused, Value, Write, from_item
+from nexus.aws.sdk import threads
 from nexus.aws.table import Table
 
 __all__ = ("Applied", "DynamoStore", "Item", "Outcome", "Refused", "Store", "Value", "Write", "number", "numbers")
@@ -41,7 +42,7 @@ class DynamoStore:
 
     def apply_all(self, writes: Sequence[Write]) -> list[Outcome]:
         """Each write's outcome, in order; one request per 25 where the writes allow it."""
-        return RUNS.apply_all(writes)
+        return RUNS.apply_all(writes, threads=threads())
 
 
 def number(item: Item, attribute: str) -> float | None:

@@ -10,14 +10,18 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from nexus.aws import usage
-from nexus.aws.sdk import client, is_misconfigured, is_missing
-from nexus.envelope import Envelope
+from nexus.aws.sdk import accepted, client, is_misconfigured, is_missing, threads
+from nexus.aws.table import in_threads
+from nexus.envelope import Envelope, TooLarge
 from nexus.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 MAX_DELAY = 900
+MAX_SCHEDULED = 256_000
+"""Bytes of a message that is due later than SQS can hold it: Scheduler's limit is 256 KB."""
+
 MAX_VISIBILITY = 42_000
 """Seconds. SQS's limit is twelve hours from the receive; the rest is left for the invocation that received the message.
 """
@@ -51,6 +55,12 @@ class Message:
     def of(cls, envelope: Envelope, delay: int = 0) -> Self:
         """The envelope's message. Raises InvalidMessage if it is too large."""
         return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
+
+    def check_scheduled(self, task: str) -> None:
+        """Raises TooLarge if Scheduler does not accept it."""
+        size = len(verbatim(self.body).encode())
+        if size > MAX_SCHEDULED:
+            raise TooLarge(task, size, MAX_SCHEDULED, f"a message that is due in more than {MAX_DELAY} s")
 
     def entry(self) -> dict[str, Any]:
         """The entry for SendMessage and SendMessageBatch."""
@@ -112,17 +122,22 @@ class SqsTransport:
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
-        pages = _pages(messages)
-        failures: dict[str, Exception | str] = {}
-        for number, page in enumerate(pages):
-            try:
-                failures |= self._send_page(queue_url(name), page)
-            except (BotoCoreError, ClientError) as error:
-                if is_missing(error) or is_misconfigured(error):
-                    raise
-                # The SDK has already retried: the remaining pages would only take as long to fail.
-                return failures | {message.id: error for message in chain.from_iterable(pages[number:])}
-        return failures
+        failed: list[Exception] = []
+
+        def send(page: Sequence[Message]) -> Mapping[str, Exception | str]:
+            if not failed:  # otherwise the SDK has already retried: the remaining pages would only take as long to fail
+                try:
+                    refused = self._send_page(queue_url(name), page)
+                except (BotoCoreError, ClientError) as error:
+                    if is_missing(error) or is_misconfigured(error):
+                        raise
+                    failed.append(error)
+                else:
+                    accepted(message.id for message in page if message.id not in refused)
+                    return refused
+            return {message.id: failed[0] for message in page}
+
+        return dict(chain.from_iterable(refused.items() for refused in in_threads(send, _pages(messages), threads())))
 
     def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:
         if len(page) == 1:
@@ -155,6 +170,7 @@ class SqsTransport:
                 ActionAfterCompletion="DELETE",
                 Target=schedule_target(queue, verbatim(message.body)),
             )
+        accepted([message.id])
 
     def cancel(self, message_id: str) -> None:
         scheduler = client("scheduler")

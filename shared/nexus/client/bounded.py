@@ -7,11 +7,11 @@ thread starts no further request, and the one in flight ends by its own timeout.
 
 import os
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache, partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexus import clock
 from nexus.aws import sdk
@@ -19,6 +19,9 @@ from nexus.backend import backend
 from nexus.backend.transport import SqsTransport
 from nexus.errors import SendFailed
 from nexus.settings import settings
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 THREADS = 64
 """Further concurrent sends wait their turn, which counts toward their time."""
@@ -79,7 +82,7 @@ async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwa
     """Calls a blocking function in the client's own thread pool: the event loop's threads belong to the application."""
     import asyncio
 
-    return await asyncio.wrap_future(_threads().submit(copy_context().run, partial(work, *args, **kwargs)))
+    return await asyncio.wrap_future(_submit(partial(work, *args, **kwargs)))
 
 
 def note(*run_ids: str) -> None:
@@ -107,11 +110,28 @@ def _start[T](work: Callable[[], T]) -> tuple[Wait, Future[T]]:
         sdk.wait.set(waiting)
         return work()
 
-    return waiting, _threads().submit(copy_context().run, run)
+    return waiting, _submit(run, work)
+
+
+def _submit[T](work: Callable[[], T], here: Callable[[], T] | None = None) -> Future[T]:
+    """Does `work` in a thread of the pool; `here` in this one if the interpreter is ending, when no pool takes work."""
+    try:
+        return _threads().submit(copy_context().run, work)
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+        done = Future[T]()
+        try:
+            done.set_result((here or work)())
+        except BaseException as fault:  # noqa: BLE001 - raised where the result is read
+            done.set_exception(fault)
+        return done
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor  # here: it cannot be imported while the interpreter is ending
+
     return ThreadPoolExecutor(THREADS, thread_name_prefix="nexus-send")
 
 

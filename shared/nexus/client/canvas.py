@@ -86,7 +86,7 @@ class Canvas[R]:
     def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
         """Sends it with these options. `task_id` is the id of the last run: sent twice with it, it runs once."""
         known(options, "apply_async")
-        last = given_id(task_id) if task_id else new_id()
+        last = new_id() if task_id is None else given_id(task_id)
         ready = self.set(**fixed(options)) if options else self
         steps = _plan(ready.parts, last)
         if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
@@ -149,7 +149,7 @@ class Signature[R: Result](Canvas[R]):
     ) -> "AsyncResult[R]":
         """Sends it: see `nexus.tasks.Task.apply_async`."""
         known(options, "apply_async")
-        run_id = given_id(task_id) if task_id else new_id() if track else derived_id("untracked", new_id())
+        run_id = _own_id(track) if task_id is None else given_id(task_id)
         ready = replace(self, options={**self.options, **options}) if options else self
         launch(_plan((ready,), run_id), given=task_id is not None, track=track)
         return AsyncResult(run_id, self.task.result)
@@ -374,7 +374,7 @@ def send_many(
     for signature in signatures:
         if not isinstance(signature, Signature):
             raise TypeError(f"send_many: {signature!r} is not a signature: write group(...) for a canvas of several")
-        run_id = new_id() if track else derived_id("untracked", new_id())
+        run_id = _own_id(track)
         ready = replace(signature, options={**signature.options, **options}) if options else signature
         (step,) = _plan((ready,), run_id)
         steps.append(cast(TaskStep, step))
@@ -385,6 +385,11 @@ def send_many(
 
 asend_many = asynchronous(send_many)
 """`send_many` for a coroutine."""
+
+
+def _own_id(track: bool) -> str:
+    """The id's version tells a worker whether a record exists."""
+    return new_id() if track else derived_id("untracked", new_id())
 
 
 def _plan(parts: Parts, last: str) -> tuple[Step, ...]:

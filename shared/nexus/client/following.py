@@ -5,17 +5,16 @@ that were already taken are refused.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nexus import clock
 from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
-from nexus.aws.surroundings import CONNECTIONS
 from nexus.aws.table import in_threads
 from nexus.backend import backend
-from nexus.backend.store import Applied, Outcome, Value, Write
+from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write
 from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, latest, place
 from nexus.envelope import Envelope, TooLarge
@@ -111,6 +110,8 @@ def _prepared_run(step: TaskStep, rest: Steps, parent: str | None, result: Any) 
         record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
     try:
         message = Message.of(envelope)
+        if due > now + MAX_DELAY:
+            message.check_scheduled(step.task)
     except TooLarge:
         if not step.result_as or pointers:
             raise
@@ -163,10 +164,12 @@ def begin(prepared: PreparedSteps) -> list[Envelope]:
             ended += _after_revoked(group.step, group.rest)
     due, writes = [], [run.pending for run in prepared.runs]
     store = backend().store
+    outcomes = store.apply_all(writes)
     # A refused single write returns the existing item; a batch write does not.
-    outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
+    unseen = [str(w.key) for w, o in zip(writes, outcomes, strict=True) if isinstance(o, Refused) and o.item is None]
+    existing = store.get(unseen)
     for run, outcome in zip(prepared.runs, outcomes, strict=True):
-        status = _status(run, outcome)
+        status = _status(run, outcome, existing)
         if status == "PENDING":
             due.append(run)
         elif status == "REVOKED":
@@ -175,12 +178,12 @@ def begin(prepared: PreparedSteps) -> list[Envelope]:
     return ended
 
 
-def _status(run: PreparedRun, outcome: Outcome) -> str:
+def _status(run: PreparedRun, outcome: Outcome, existing: Mapping[str, Item]) -> str:
     """The status of a recorded run, made PENDING if it was waiting for its predecessor. Its message is sent then."""
     run_id, store = run.envelope.id, backend().store
     if isinstance(outcome, Applied):
         return "PENDING"
-    status = RunRecord.of(outcome.item or store.get([run_id]).get(run_id, {})).status
+    status = RunRecord.of(outcome.item or existing.get(run_id, {})).status
     if status == "FAILURE":
         outcome = store.apply(transitions.unblocked(run_id, **run.record, expires=run.keep_until))
     elif status == "PENDING" and run.record:
@@ -204,23 +207,48 @@ def fail_next(run_id: str, steps: Steps, error: RunError, failure: Failure) -> l
 
     A step that is to run `always` proceeds anyway. Returns the group members that this ends.
     """
-    blocked = next((n for n, step in enumerate(steps) if step.always), len(steps))
-    store, now, keep = backend().store, clock.moment(), transitions.keep_until()
-    inserts = [_blocked(step, error, now, keep, recorded=False) for step in steps[:blocked]]
-    for step, inserted in zip(steps[:blocked], store.apply_all(inserts), strict=True):
-        outcome = inserted
-        if not isinstance(outcome, Applied):
-            outcome = store.apply(_blocked(step, error, now, keep, recorded=True))
+    (ended,) = _fail_all([(run_id, steps)], error, failure)
+    return ended
+
+
+def _fail_all(sequences: Sequence[tuple[str, Steps]], error: RunError, failure: Failure) -> list[list[Envelope]]:
+    """`fail_next` for several sequences, each with the run that it follows: together, 25 records per request."""
+    halves = [(run_id, *_until_always(steps)) for run_id, steps in sequences]
+    blocked = [step for _, ended, _ in halves for step in ended]
+    members: list[tuple[str, Steps]] = []
+    for step, outcome in zip(blocked, _block(blocked, error), strict=True):
         if step.on_error and (outcome.item or {}).get("blocked"):
             send_next(step.id, step.on_error, failure.model_dump())
         if isinstance(step, GroupStep):
-            for member in step.members:
-                fail_next(step.id, member, error, failure)
-    before = steps[blocked - 1] if blocked else None
-    if blocked < len(steps):
+            members += [(step.id, member) for member in step.members]
+    if members:
+        _fail_all(members, error, failure)
+    return [_after_blocked(*half) for half in halves]
+
+
+def _until_always(steps: Steps) -> tuple[Steps, Steps]:
+    """The steps that are not to run, and those from the first that is to run `always`."""
+    first = next((n for n, step in enumerate(steps) if step.always), len(steps))
+    return steps[:first], steps[first:]
+
+
+def _after_blocked(run_id: str, blocked: Steps, rest: Steps) -> list[Envelope]:
+    before = blocked[-1] if blocked else None
+    if rest:
         nothing = [None] * len(before.members) if isinstance(before, GroupStep) else None
-        return send_next(before.id if before else run_id, steps[blocked:], nothing)
+        return send_next(before.id if before else run_id, rest, nothing)
     return [place(before)] if before else []
+
+
+def _block(steps: Steps, error: RunError) -> list[Outcome]:
+    """Marks the steps as blocked, whether each has a record or not."""
+    store, now, keep = backend().store, clock.moment(), transitions.keep_until()
+    outcomes = store.apply_all([_blocked(step, error, now, keep, recorded=False) for step in steps])
+    refused = [n for n, outcome in enumerate(outcomes) if not isinstance(outcome, Applied)]
+    again = store.apply_all([_blocked(steps[n], error, now, keep, recorded=True) for n in refused])
+    for n, outcome in zip(refused, again, strict=True):
+        outcomes[n] = outcome
+    return outcomes
 
 
 def _blocked(step: Step, error: RunError, now: float, keep: int, *, recorded: bool) -> Write:
@@ -293,7 +321,6 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
             if not sdk.is_of_aws(error):
                 raise
             refused = {message.id: error for message in page}
-        _note_sent(message.id for message in page if message.id not in refused)
         reasons |= refused
     errors = [reason for reason in reasons.values() if isinstance(reason, Exception)]
     incomplete = [error for error in errors if sdk.is_missing(error) or sdk.is_misconfigured(error)]
@@ -307,8 +334,7 @@ def send_all(runs: Sequence[PreparedRun]) -> None:
 def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
     """Has each message sent when it is due. Returns the reason for each run for which that failed.
 
-    The first failure ends it: the SDK has already retried, so the rest would only take as long to fail. If a caller
-    waits for it, requests are made in parallel.
+    The first failure ends it: the SDK has already retried, so the rest would only take as long to fail.
     """
     refused: dict[str, Exception] = {}
     failures: list[Exception] = []
@@ -324,18 +350,7 @@ def _schedule(runs: Sequence[PreparedRun]) -> Mapping[str, Exception]:
                 raise
             failures.append(error)
             refused[run.envelope.id] = error
-        else:
-            _note_sent([run.envelope.id])
 
-    threads = CONNECTIONS if sdk.wait.get() is not None else 1
-    for _ in in_threads(schedule, runs, threads):
+    for _ in in_threads(schedule, runs, sdk.threads()):
         pass
     return refused
-
-
-def _note_sent(run_ids: Iterable[str]) -> None:
-    """Lets the caller that waits know which runs have been sent, in case it gives up on the rest."""
-    waiting = sdk.wait.get()
-    if waiting is not None:
-        for run_id in run_ids:
-            waiting.run_ids.pop(run_id, None)

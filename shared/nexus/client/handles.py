@@ -1,9 +1,11 @@
 """The handle to a run: its status, its result, waiting for it, and revoking it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from nexus import clock
+from nexus.aws.sdk import is_outage
 from nexus.backend import backend
 from nexus.backend.memory import MemoryTransport
 from nexus.backend.store import Applied, Item
@@ -25,6 +27,8 @@ SCHEDULED_WITHIN = 60.0
 
 class AsyncResult[R: Result]:
     """The handle to a run. Every property reads the record again, with one consistent GetItem.
+
+    Reads raise botocore's errors if AWS does not answer or refuses, and `nexus.aws.sdk.Throttled`.
 
     `str()` gives the run's id; two handles to the same run are equal.
     """
@@ -160,22 +164,17 @@ class AsyncResult[R: Result]:
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
         """Waits for the end and returns the result.
 
-        Polls at intervals growing from `interval` to 2 s. Raises StillRunning after `timeout` seconds (None: never, but
-        at once if the run can only progress through a call of `run()`), and TaskFailed for FAILURE and REVOKED, unless
-        `propagate` is False (then returns None).
+        Polls at intervals growing from `interval` to 2 s; a poll that AWS does not answer is repeated, except the
+        first. Raises StillRunning after `timeout` seconds (None: never, but at once if the run can only progress
+        through a call of `run()`), and TaskFailed for FAILURE and REVOKED, unless `propagate` is False (then returns
+        None).
         """
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        while True:
-            record = self.record()
-            if record.ended:
-                break
-            left = None if deadline is None else deadline - clock.monotonic()
-            if left is not None and left <= 0:
-                raise StillRunning(f"{self.id} is {record.status} after {timeout} s{_hint()}")
-            if left is None and _hint():
-                raise StillRunning(f"{self.id} is {record.status}{_hint()}")
-            clock.sleep(interval if left is None else min(interval, max(left, 0.01)))
-            interval = min(interval * 1.5, 2.0)
+        polls = _Polls(self, timeout, interval)
+        while not (record := polls.poll()).ended:
+            clock.sleep(polls.pause(record))
+        return self._outcome(record, propagate)
+
+    def _outcome(self, record: RunRecord, propagate: bool) -> R | None:
         if record.status != "SUCCESS" and propagate:
             reason = f"{record.error.type}: {record.error.message}" if record.error else "no reason recorded"
             raise TaskFailed(f"{record.task} {self.id} is {record.status}: {reason}")
@@ -322,22 +321,41 @@ class AsyncResult[R: Result]:
         """`get` for a coroutine."""
         import asyncio  # here: the import takes a tenth of a function's start
 
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        while True:
-            left = 0.0 if deadline is None else deadline - clock.monotonic()
-            try:
-                return await in_thread(lambda: self.get(0, propagate=propagate))
-            except StillRunning as running:
-                asked = str(running).rpartition(" after ")[0]
-                if deadline is None and _hint():
-                    raise StillRunning(f"{asked}{_hint()}") from None
-                if deadline is not None and left <= 0:
-                    raise StillRunning(f"{asked} after {timeout} s{_hint()}") from None
-            await asyncio.sleep(interval if deadline is None else min(interval, max(left, 0.01)))
-            interval = min(interval * 1.5, 2.0)
+        polls = _Polls(self, timeout, interval)
+        while not (record := await in_thread(polls.poll)).ended:  # noqa: ASYNC110 - no event says that it has ended
+            await asyncio.sleep(polls.pause(record))
+        return await in_thread(self._outcome, record, propagate)
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"
+
+
+class _Polls:
+    """A caller's polls of a run that it waits for."""
+
+    def __init__(self, handle: AsyncResult[Any], timeout: float | None, interval: float) -> None:
+        self._handle, self._timeout, self._interval = handle, timeout, interval
+        self._ends = math.inf if timeout is None else clock.monotonic() + timeout
+        self._seen: RunRecord | None = None
+
+    def poll(self) -> RunRecord:
+        """The record, or if AWS does not answer the one seen before. Raises the error of the first poll."""
+        try:
+            self._seen = self._handle.record()
+        except Exception as error:
+            if self._seen is None or not is_outage(error):
+                raise
+        return self._seen
+
+    def pause(self, record: RunRecord) -> float:
+        """Seconds until the next poll. Raises StillRunning if there is none."""
+        left = self._ends - clock.monotonic()
+        if left <= 0 or (self._timeout is None and _hint()):
+            waited = "" if self._timeout is None else f" after {self._timeout} s"
+            raise StillRunning(f"{record.id} is {record.status}{waited}{_hint()}")
+        pause = min(self._interval, max(left, 0.01))
+        self._interval = min(self._interval * 1.5, 2.0)
+        return pause
 
 
 def _hint() -> str:
@@ -366,9 +384,11 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
     for run_id in (*tallies.earlier(record), *tallies.children(record)):
         member = Envelope(id=run_id, task=record.task or tallies.GROUP, parent=record.id)
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
-    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
-        if not isinstance(outcome, Applied):
-            AsyncResult(str(write.key)).revoke(reason)
+    outcomes = zip(writes, backend().store.apply_all(writes), strict=True)
+    begun = [AsyncResult[Any](str(write.key)) for write, outcome in outcomes if not isinstance(outcome, Applied)]
+    for handle, found in zip(begun, read_records(begun), strict=True):
+        if not found.ended:
+            handle.revoke(reason)
 
 
 def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:

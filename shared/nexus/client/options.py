@@ -6,6 +6,8 @@ Errors name the option and its fault, and are raised before anything is sent.
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from math import nan
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nexus import clock
@@ -44,6 +46,11 @@ OF_THE_LAST = frozenset({"link_error"})
 
 INSTEAD = {
     "link": "first | callback, or chain(first, callback)",
+    "ignore_result": "task.apply_async(..., track=False)",
+    "max_retries": "retry=RetryPolicy(max_retries=...)",
+    "priority": "another queue= in the task's definition: the queue has the priority",
+    "soft_time_limit": "time_limit= in the task's definition",
+    "time_limit": "time_limit= in the task's definition",
     "clone": "the signature itself: it never changes",
     "freeze": ".delay() or .apply_async(task_id=...)",
     "get": ".delay().get()",
@@ -71,8 +78,10 @@ def fixed(options: Options) -> Options:
     return {**options, "expires": datetime.fromtimestamp(clock.now(), UTC) + timedelta(seconds=expires)}
 
 
-def policy(retry: RetryPolicy) -> str:
-    """The retry policy as a run's record stores it."""
+def policy(retry: Any) -> str:
+    """The retry policy as a run's record stores it. Raises TypeError."""
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry is {retry!r}: it must be a RetryPolicy")
     return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
 
 
@@ -84,18 +93,22 @@ def given_id(task_id: str | uuid.UUID) -> str:
         raise InvalidMessage("task_id: not a UUID", "task_id: not a UUID") from None
 
 
-def seconds(name: str, value: float) -> float:
+def seconds(name: str, value: Any) -> float:
     """A caller-supplied duration. Raises ValueError, naming it."""
-    if not abs(value) <= LONGEST_DELAY:
+    duration = float(value) if isinstance(value, Real) else nan
+    if not abs(duration) <= LONGEST_DELAY:
         raise ValueError(f"{name} is {value!r}: it must be a number of seconds, at most a hundred years")
-    return value
+    return duration
 
 
-def moment(name: str, value: datetime) -> float:
+def moment(name: str, value: Any) -> float:
     """A caller-supplied time, in seconds since 1970. Raises ValueError, naming it."""
-    if value.tzinfo is None:
-        raise ValueError(f"{name} is {value!r}: it needs a time zone")
-    return value.timestamp()
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(f"{name} is {value!r}: it must be a datetime with a time zone")
+    when = value.timestamp()
+    if when > clock.now() + LONGEST_DELAY:
+        raise ValueError(f"{name} is {value!r}: it must be in at most a hundred years")
+    return when
 
 
 def queue_of(task: TaskDefinition[Any, Any], queue: str | None) -> str:

@@ -28,9 +28,7 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     `given` says that the caller chose the id: the records may then exist already, and what has not run is sent
     again. Without `track` nothing is recorded.
     """
-    prepared = PreparedSteps.of([steps], parent())
-    if not track and any(run.record.keys() - {"eta", "live", "since"} for run in prepared.runs):
-        raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
+    prepared = _prepared([steps], track=track)
     runs, later = list(prepared.all_runs()), _later(steps)
     run_ids = [run.envelope.id for run in runs]
     with sending(*run_ids):
@@ -49,6 +47,13 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
                 )
             raise
     note_child(steps[0].id)
+
+
+def _prepared(sequences: Sequence[Steps], *, track: bool) -> PreparedSteps:
+    prepared = PreparedSteps.of(sequences, parent())
+    if not track and any(run.record.keys() - {"eta", "live", "since"} for run in prepared.runs):
+        raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
+    return prepared
 
 
 def _record(prepared: PreparedSteps, later: Sequence[Write], *, track: bool) -> None:
@@ -98,7 +103,7 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
     What SQS refuses is retried twice; SendFailed then lists the ids of the runs that were not accepted, and the others
     have been sent. If AWS cannot be reached, the rest is not tried.
     """
-    prepared = PreparedSteps.of([[step] for step in steps], parent())
+    prepared = _prepared([[step] for step in steps], track=track)
     run_ids = [step.id for step in steps]
     with sending(*run_ids):
         try:

@@ -14,7 +14,7 @@ __all__ = ["DeadLetter", "Outbox", "PeriodicTask", "Run", "Schedule"]
 class Outbox(models.Model):
     """A task that waits to be sent; `manage.py nexus_outbox` sends it and deletes the row.
 
-    `due`, `expires` and `added` are seconds since 1970. `fault` is why a row can never be sent: correct the row and
+    `due`, `expires` and `added` are seconds since 1970. `fault` is why a row cannot be sent: correct the row and
     set `fault` to None, or delete the row.
     """
 

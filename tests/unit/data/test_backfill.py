@@ -191,6 +191,32 @@ def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("command")
+def test_text_that_is_not_utf_8_is_a_fault_and_not_written_with_other_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "users.csv"
+    table.write_bytes("user_id,email,name,created_at\na,a@x,Grüße,1\n".encode("latin-1"))
+    assert nexus("backfill", "users", str(table)) == ExitCode.WRONG
+    assert "row 1: name" in capsys.readouterr().err
+    lines = tmp_path / "users.jsonl"
+    lines.write_bytes('{"user_id": "a", "email": "a@x", "name": "Grüße", "created_at": 1}\n'.encode("latin-1"))
+    assert nexus("backfill", "users", str(lines)) == ExitCode.WRONG
+    assert "row 1: name" in capsys.readouterr().err
+    assert stored(users.TABLE) == {}
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.parametrize("text", ['"' + "x" * 200_000, "one\rtwo"])
+def test_a_file_that_cannot_be_csv_is_said_with_its_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "users.csv"
+    table.write_text(f"user_id,email,created_at,name\na,a@x,1,Ada\nb,b@x,1,{text}\n", newline="")
+    assert nexus("backfill", "users", str(table)) == ExitCode.WRONG
+    assert "users.csv is not CSV near line" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
 def test_the_command_continues_where_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

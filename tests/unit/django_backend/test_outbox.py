@@ -89,7 +89,7 @@ def test_the_outbox_may_be_in_another_database(sent: SentTasks, elsewhere: None)
 
 def test_a_corrected_row_is_sent_once_its_fault_is_cleared_in_the_admin(sent: SentTasks, database: None) -> None:
     run_id = Outbox.add(project.add, 1)
-    Outbox.objects.update(task="gone.tasks.task")
+    Outbox.objects.update(task="gone.tasks.task", added=0.0)
     assert sender() == "sent 0, kept 1\n"
     person = Client()
     person.force_login(User.objects.create_superuser("ada"))

@@ -220,11 +220,12 @@ def test_the_trail_is_shown_by_who_what_and_since_when(capsys: pytest.CaptureFix
 # --- interruptions, failures, and entries that cannot be written ---
 
 
-def stopped(what: str, error: BaseException, *, changed: bool) -> None:
+def stopped(what: str, error: BaseException, *, changed: bool, so_far: str = "") -> None:
     """A change that an error stops, after its first request or before."""
     with audit.changing(audit.Change(what, {})):
         if changed:
             message()
+        audit.note_progress(so_far)
         raise error
 
 
@@ -237,10 +238,13 @@ def test_a_change_that_is_cut_short_or_fails_has_its_entry() -> None:
     ):
         with pytest.raises(type(error)):
             stopped(what, error, changed=changed)
+    with pytest.raises(KeyboardInterrupt):
+        stopped("purge", KeyboardInterrupt(), changed=True, so_far="20 messages removed")
     outcomes = [(what, outcome) for what, _, outcome in trail()]
     assert outcomes == [
         ("purge", "KeyboardInterrupt"),
         ("rollback", "failed: Permission denied: UpdateAlias was denied"),
+        ("purge", "KeyboardInterrupt; before that: 20 messages removed"),
     ]
 
 

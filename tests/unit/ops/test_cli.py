@@ -2,23 +2,27 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.session import get_session
 
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
-from ops import catalogue, deployment, spans, validation
+from ops import catalogue, control, deployment, schedules, spans, validation
 from ops.cli import common, output
+from ops.cli.commands import stack
 from ops.dead_letters import Outcome
 from ops.health import Finding, Severity
 from ops.live import LiveRun
-from ops.logs import Event
+from ops.logs import Event, Line
 from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from ops.validation import Check
@@ -155,6 +159,37 @@ def test_a_reader_that_has_enough_ends_a_stream_well() -> None:
     assert started.returncode == 0
 
 
+@contextmanager
+def unread() -> Iterator[None]:
+    """Within the block, stdout is a pipe that nothing reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, redirect_stdout(pipe):
+        yield
+
+
+@pytest.mark.usefixtures("network")
+def test_a_change_that_a_closed_pipe_prevents_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `nexus schedule set ... | true`: the next five times are written before the change."""
+    changed: list[str] = []
+    monkeypatch.setattr(schedules, "expression", lambda _: "rate(1 day)")
+    monkeypatch.setattr(schedules, "change", lambda task, _: changed.append(task))
+    with unread():
+        assert nexus("schedule", "set", "cleanup_old_posts", "rate(2 days)", "--yes") == ExitCode.WRONG
+    assert changed == []
+    assert "Nothing reads this command's output" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("network")
+def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = control.Switched("users", "Enabled", "Disabled", 2)
+    monkeypatch.setattr(control, "pause", lambda _: paused)
+    with unread():
+        assert nexus("pause", "users", "--yes") == ExitCode.DONE
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(KeyboardInterrupt(), ExitCode.INTERRUPTED), (EOFError(), ExitCode.INTERRUPTED)],
@@ -244,6 +279,13 @@ def test_validate_fails_where_status_and_doctor_do(
     assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
 
 
+def test_what_makes_the_exit_code_1_is_not_called_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    severities: tuple[Severity, ...] = ("failed", "warning", "unchecked", "note")
+    stack.print_findings(tuple(Finding(severity, "users", "so it is", "Do this.") for severity in severities))
+    words = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["wrong", "warning", "partly", "note"]
+
+
 def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -264,6 +306,15 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
 )
 def test_spans_of_time(text: str, expected: float) -> None:
     assert spans.seconds(text) == expected
+
+
+def test_a_time_of_day_has_its_date_unless_it_is_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    midnight = datetime(2026, 11, 28, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("time.time", lambda: midnight + 30)
+    assert spans.of_day(midnight) == "00:00:00"
+    assert spans.of_day(midnight - 1) == "2026-11-27 23:59:59"
+    assert Line("i", midnight - 0.5, "users", "said", "INFO").text == "2026-11-27 23:59:59.500 INFO    said"
+    assert Line("i", midnight, "users", "said", "INFO").text == "00:00:00.000 INFO    said"
 
 
 @pytest.mark.parametrize(
@@ -452,9 +503,16 @@ def test_a_stack_that_names_no_catalogue_says_how_to_name_one(
 # --- which deployment ---
 
 
-def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_on_the_command_line_goes_before_credentials_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").write_text("[work]\naws_access_key_id = WORK\naws_secret_access_key = x\n")
+    (tmp_path / "token").write_text("t")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))  # as in a pod of EKS, or a pipeline
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::111111111111:role/pipeline")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -462,7 +520,9 @@ def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monke
     import os
 
     assert deployment.choose(deployment.Choice("nexus-prod", "work", "us-east-1")) == "nexus-prod"
-    assert "AWS_ACCESS_KEY_ID" not in os.environ
+    credentials = get_session().get_credentials()
+    assert credentials is not None
+    assert credentials.access_key == "WORK"
     assert "AWS_ENDPOINT_URL" not in os.environ
     assert (os.environ["AWS_PROFILE"], os.environ["AWS_REGION"]) == ("work", "us-east-1")
 
@@ -534,6 +594,34 @@ def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
     return make
 
 
+def test_a_send_that_another_error_stopped_says_which() -> None:
+    failed = SendFailed({"r-1": "the limit of 4 s"})
+    failed.__cause__ = TimeoutError("the limit of 4 s")
+
+    problem = explained(failed)
+
+    assert problem is not None
+    assert (problem.what, problem.code) == ("not sent: r-1: the limit of 4 s", ExitCode.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">/dev/full", 1, "nexus: No space left on device\n"),
+        ("--json >/dev/full", 1, '{"error": {"what": "No space left on device"'),
+        (">&-", 0, ""),
+    ],
+)
+def test_a_stream_that_is_full_or_closed_is_no_traceback(streams: str, code: int, said: str) -> None:
+    command = f"{sys.executable} -c 'from ops.main import main; raise SystemExit(main())' cost --plan {streams}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
 def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
     assert explained(ValueError("a bug")) is None
 
@@ -563,7 +651,9 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
         (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
         (_no_credentials, 3, "No AWS credentials"),
         (_no_connection, 3, "does not respond"),
-        (lambda: _client_error("ExpiredToken"), 3, "rejects the credentials"),
+        (lambda: _client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
+        (lambda: _client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
+        (lambda: _client_error("ResourceInUseException"), 1, "it is being changed already"),
         (lambda: _client_error("AccessDenied"), 4, "was denied"),
         (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
         (lambda: _client_error("Throttling"), 1, "throttles"),

@@ -292,7 +292,9 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
     ("words", "reported"),
     [
         (["budget", "--runs", "1"], "Which task's budget?"),
+        (["cost", "--memory", "512"], "Give --plan too."),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
+        (["budget", DIGEST, "--runs", "0.5"], "Give a whole number."),
         (["budget", DIGEST, "--dollars", "-1"], "not a limit"),
         (["budget", DIGEST, "--runs", "many"], "not a limit"),
         (["budget", "no_task"], "There is no task"),

@@ -61,6 +61,11 @@ class Log:
                 yield line
 
 
+DEPLOYED = "2026/11/28/[8]1f2e"
+BEFORE = "2026/11/28/[7]9a8b"
+"""Streams of the version that was deployed, and of the one before it, which is live after a roll-back."""
+
+
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
@@ -216,3 +221,38 @@ def test_the_figures_count_by_reason_what_fell_short(log: Log) -> None:
     found = figures.of_events("t", "users", events)
     assert (found.success, found.retry, found.shortfalls) == (2, 1, {"no such user": 1})
     assert figures.in_words({"a": 4, "b": 3, "c": 2, "d": 1}) == "a (4), b (3), c (2), ..."
+
+
+# --- after a roll-back ---
+
+
+def test_what_another_version_did_does_not_count(log: Log) -> None:
+    short = {"message": "run ended", "task": "t", "run_id": "r", "outcome": "success", "shortfall": "no such user"}
+    log.invocation(NOW - 120, IMPORT, stream=DEPLOYED)
+    log.write(NOW - 60, short, stream=DEPLOYED)
+    for look in (diagnosis.dying, diagnosis.falling_short):
+        assert look("users", NOW, 0.0, "8")
+        assert not look("users", NOW, 0.0, "7")
+    log.invocation(NOW - 30, IMPORT, stream=BEFORE)
+    found = diagnosis.dying("users", NOW, 0.0, "7")
+    assert found is not None
+    assert (found.since, found.times) == (NOW - 30, 1)
+
+
+def test_a_task_that_failed_in_another_version_only_is_not_failing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "_still_tried", lambda _: True)
+    for seconds in (90, 80, 70):
+        log.write(
+            NOW - seconds, {"message": "run ended", "task": "t", "run_id": "r", "outcome": "retry"}, stream=DEPLOYED
+        )
+    assert diagnosis.failing("users", NOW, 0.0, "8")
+    assert not diagnosis.failing("users", NOW, 0.0, "7")
+
+
+@pytest.mark.parametrize(
+    ("stream", "version", "other"), [(DEPLOYED, "7", True), (BEFORE, "7", False), ("s", "7", False)]
+)
+def test_metrics_may_be_those_of_another_version(log: Log, stream: str, version: str, other: bool) -> None:
+    log.invocation(NOW - 60, "said", stream=stream)
+    silent = diagnosis.Dying("users", NOW - 120, 3, None)
+    assert diagnosis.of_another_version(silent, version) == other

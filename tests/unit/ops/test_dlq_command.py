@@ -2,7 +2,9 @@
 
 import io
 import json
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
@@ -427,6 +429,101 @@ def test_a_queue_that_was_purged_a_moment_ago_is_emptied_letter_by_letter(monkey
     monkeypatch.setattr("sys.stdin", slow)
     assert main(["dlq", "drop", "default"]) == ExitCode.DONE
     assert [letter.id for letter in letters()] == [slow.failed]
+
+
+# --- not to the end ---
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", derived_id("letter", 1)]])
+def test_a_role_that_only_reads_sees_the_letters_and_that_they_stay_hidden(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ChangeMessageVisibilityBatch")
+
+    give_up()
+    monkeypatch.setattr(dead_letters._Scan, "_show_page", denied)
+    assert main(["dlq", *words]) == ExitCode.DENIED
+    shown = capsys.readouterr()
+    assert derived_id("letter", 1) in shown.out
+    assert "The letters of default that were read stay hidden for 30 seconds" in shown.err
+    assert "sqs:ChangeMessageVisibility" in shown.err
+
+
+def test_a_process_without_stdin_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with `<&-`, or under some daemons."""
+    give_up()
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["dlq", "drop", "default"]) == ExitCode.NOT_CONFIRMED
+    assert "stdin is not a terminal" in capsys.readouterr().err
+    assert len(letters()) == 1
+    sys.stdin.close()
+
+
+@pytest.fixture
+def eleven(cloud: None, network: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pages of dead letters, read one after the other."""
+    for n in range(11):
+        give_up(derived_id("letter", n))
+    monkeypatch.setattr(dead_letters, "THREADS", 1)
+
+
+@pytest.mark.usefixtures("eleven")
+@pytest.mark.parametrize(
+    ("error", "code", "what"),
+    [
+        (ClientError({"Error": {"Code": "ExpiredToken"}}, "SendMessageBatch"), ExitCode.UNREACHABLE, "credentials"),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted"),
+    ],
+)
+def test_what_was_done_before_an_error_is_said_and_recorded(
+    error: BaseException, code: ExitCode, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+    send = dead_letters._send_again
+
+    def once(queue: str, letters: Sequence[Letter], **also: Any) -> Any:
+        if sent:
+            raise error
+        sent.append(len(letters))
+        return send(queue, letters, **also)
+
+    monkeypatch.setattr(dead_letters, "_send_again", once)
+    assert main(["dlq", "retry", "--all", "--yes"]) == code
+    said = capsys.readouterr().err
+    assert what in said
+    assert "Before that: default 10 dead letters sent again." in said
+
+
+@pytest.mark.usefixtures("eleven")
+def test_letters_beyond_what_one_read_takes_are_not_passed_over_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dead_letters, "SCAN_LIMIT", 10)
+    assert main(["dlq", "list", "--error", "nothing like it"]) == ExitCode.DONE
+    assert "Only 10 of the 11 dead letters of default were read" in capsys.readouterr().err
+    assert main(["dlq", "show", derived_id("letter", 99)]) == ExitCode.WRONG
+    assert "Only 10 of the 11 dead letters of default were read" in capsys.readouterr().err
+
+    assert main(["dlq", "retry", "--error", "nothing like it", "--yes", "--json"]) == ExitCode.WRONG
+    assert json.loads(capsys.readouterr().out)["not_read"] == {"default": 1}
+    assert main(["dlq", "drop", "--error", "nothing like it", "--yes"]) == ExitCode.WRONG
+    assert "1 dead letters of default were not read" in capsys.readouterr().err
+    # What has been dealt with makes room for others.
+    assert main(["dlq", "drop", "--task", "ping", "--yes"]) == ExitCode.DONE
+    assert letters() == []
+
+
+def test_letters_that_another_reader_holds_are_not_reported_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    give_up()
+    reading = dead_letters.read("default", Filter())
+    next(reading)
+    assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.WRONG
+    assert "1 dead letters of default were not read: another reader holds them" in capsys.readouterr().err
+    reading.close()  # type: ignore[attr-defined]
+    assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
 
 
 # --- what EventBridge could not deliver ---

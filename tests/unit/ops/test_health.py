@@ -1,5 +1,6 @@
 """What `nexus status` finds wrong with a stack, a queue and its function, and the remedy that it names."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -7,12 +8,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from nexus.settings import settings
-from ops import catalogue, diagnosis, health, versions
-from ops.deployment import Deployment
+from ops import aws, catalogue, deployment, diagnosis, health, versions
+from ops.deployment import Choice, Deployment
 from ops.health import QueueState
-from ops.problems import REPAIR, Problem
+from ops.main import main
+from ops.problems import REPAIR, ExitCode, Problem
 
-STACK = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"})
+QUEUE = {"UsersQueueUrl": "https://sqs/1/nexus-x-users"}
+STACK = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, outputs=QUEUE)
 LOCAL = replace(STACK, parameters={"Stage": "local"})
 USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
 
@@ -21,6 +24,7 @@ USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
     ("stack", "status", "severity", "remedy"),
     [
         (STACK, "UPDATE_IN_PROGRESS", "warning", "Wait for the deployment"),
+        (STACK, "REVIEW_IN_PROGRESS", "failed", "Deploy it"),
         (STACK, "UPDATE_ROLLBACK_COMPLETE", "warning", "The previous version is running."),
         (STACK, "UPDATE_FAILED", "failed", "`nexus repair` returns to the previous deployment."),
         (STACK, "UPDATE_ROLLBACK_FAILED", "failed", "continue-update-rollback --stack-name nexus-x"),
@@ -35,12 +39,87 @@ def test_a_stack_that_a_deployment_left_halfway_is_a_finding(
     (found,) = health.of_stack(replace(stack, status=status, status_reason="a quota"))
     assert (found.severity, found.where) == (severity, "nexus-x")
     assert remedy in found.do
-    assert ("(a quota)" in found.what) == (status != "UPDATE_IN_PROGRESS")
+    assert ("(a quota)" in found.what) == (not status.endswith("_IN_PROGRESS"))
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"])
 def test_a_complete_stack_is_none(status: str) -> None:
     assert health.of_stack(replace(STACK, status=status)) == []
+
+
+@pytest.fixture
+def without_queues(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Makes a stack of this status, without outputs, the one that commands connect to."""
+
+    def asked(params: Any, **_: Any) -> None:
+        assert params["MetricDataQueries"], "AWS refuses an empty list"
+
+    def made(status: str) -> None:
+        def connect(_: Choice) -> Deployment:
+            monkeypatch.setattr(catalogue, "_queues", ())
+            monkeypatch.setenv("NEXUS_CATALOGUE", "")
+            settings.cache_clear()
+            return replace(STACK, status=status, status_reason="No more roles", outputs={})
+
+        monkeypatch.setattr(deployment, "connect", connect)
+
+    cloudwatch = aws.client("cloudwatch")
+    cloudwatch.meta.events.register("before-parameter-build.cloudwatch.GetMetricData", asked)
+    yield made
+    cloudwatch.meta.events.unregister("before-parameter-build.cloudwatch.GetMetricData", asked)
+
+
+def test_a_first_deployment_that_failed_is_told_with_its_reason(
+    without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_queues("CREATE_FAILED")
+    assert main(["status"]) == ExitCode.WRONG
+    assert "wrong: nexus-x: the stack is CREATE_FAILED (No more roles). Fix the cause" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", ["dlq list", "dlq retry --all", "inspect active", "events --no-follow", "monitor --once"]
+)
+def test_another_application_s_stack_is_not_one_without_dead_letters(
+    without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    without_queues("CREATE_COMPLETE")
+    assert main(command.split()) == ExitCode.UNREACHABLE
+    assert "has no queues" in capsys.readouterr().err
+    assert main(["status"]) == ExitCode.WRONG
+    assert "none of the stack's outputs names a queue. Is another --stack meant?" in capsys.readouterr().out
+
+
+def alarm(name: str, dimension: str, watched: str) -> None:
+    aws.client("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS",
+        MetricName="m",
+        Dimensions=[{"Name": dimension, "Value": watched}],
+        Statistic="Sum",
+        Period=300,
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=0,
+    )
+
+
+@pytest.mark.usefixtures("cloud", "environment")
+def test_a_stack_whose_name_begins_with_this_one_s_is_another() -> None:
+    for stack in ("nexus-test", "nexus-test-ada"):
+        rule = f"{stack}-cleanup_old_posts"
+        aws.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="DISABLED")
+        alarm(f"{stack}-users-dead", "QueueName", f"{stack}-users-dead")
+        alarm(f"{stack}-media-errors", "FunctionName", f"{stack}-media")
+        alarm(f"{stack}-schedules-dropped", "ScheduleGroup", stack)
+    alarm("nexus-test-users-age", "QueueName", "nexus-test-gone")  # this stack's, though what it watches is gone
+    assert [rule.task for rule in health.rule_states()] == ["cleanup_old_posts"]
+    assert {one.name for one in health._alarms(("users", "media"))} == {
+        "nexus-test-users-dead",
+        "nexus-test-media-errors",
+        "nexus-test-schedules-dropped",
+        "nexus-test-users-age",
+    }
 
 
 @pytest.mark.parametrize(
@@ -100,9 +179,9 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     ],
 )
 def test_the_state_of_a_function_says_why(lambda_: dict[str, Any], configuration: dict[str, str], state: str) -> None:
-    lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00"}
-    assert health._function("users") == (state, 4, 60.0)
-    assert (health.reserved_concurrency("users"), health.changed_at("users")) == (4, 60.0)
+    lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00", "Version": "7"}
+    assert health._function("users") == (state, 4, 60.0, "7")
+    assert (health.reserved_concurrency("users"), health.live_version("users")) == (4, (60.0, "7"))
 
 
 @pytest.mark.usefixtures("environment")

@@ -2,14 +2,16 @@
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from nexus.client import AsyncResult
 from nexus.runs.record import RunRecord
-from ops import catalogue, logs
+from ops import aws, catalogue, logs
 from ops.cli import common
 from ops.main import main
 from ops.problems import ExitCode
@@ -133,6 +135,28 @@ def ends(number: int, **also: Any) -> dict[str, Any]:
     return {"message": "run ended", "task": "ping", "run_id": f"r-{number}", "outcome": "success", "attempt": 1, **also}
 
 
+def test_a_failed_run_s_log_is_read_to_its_end_and_shown_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not up to now: days of a busy queue's log may lie between."""
+    failure: dict[str, Any] = {"id": RUN, "queue": "users", "status": "FAILURE", "sent_at": NOW, "ended_at": NOW + 5}
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of(failure))
+    cloud = reading(monkeypatch, {"events": [line(1, RUN)], "nextToken": "t"}, {"events": [line(2, RUN)]})
+    lines = logs.of_run(RUN, None, follow=False)
+    assert next(lines).id == "1"
+    assert len(cloud.requests) == 1
+    assert [one.id for one in lines] == ["2"]
+    assert [request["endTime"] for request in cloud.requests] == [int((NOW + 65) * 1000)] * 2
+
+
+def test_the_log_of_a_run_whose_queue_is_not_known_is_looked_for_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue.use("social.catalogue", tuple(QUEUES))
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of({"id": RUN}))
+    at = {"users": 2.0, "media": 1.0, "emails": 3.0}
+    monkeypatch.setattr(
+        logs, "read", lambda queue, *_, **__: iter([logs.Line(queue, at[queue], queue, RUN)] if queue in at else [])
+    )
+    assert [one.id for one in logs.of_run(RUN, 60.0, follow=False)] == ["media", "users", "emails"]
+
+
 def test_each_event_comes_once_however_long_it_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     # More seconds than a poll looks back, twice: what is forgotten is older than any line that is read again.
     Growing(monkeypatch, iter([ends(n) for n in range(100)]))
@@ -140,6 +164,39 @@ def test_each_event_comes_once_however_long_it_is_followed(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         found.extend(event.run_id for event in logs.stream(["users"], NOW - 5.0))
     assert found == [f"r-{n}" for n in range(100)]
+
+
+def test_each_line_of_a_queue_comes_once_however_long_it_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Growing(monkeypatch, iter([{"message": str(n)} for n in range(100)]))
+    found: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(one.message for one in logs.of_queue("users", 60.0, follow=True))
+    assert found == [str(n) for n in range(100)]
+
+
+def test_events_are_kept_and_not_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of a busy queue has millions, each with the fields of its metrics."""
+    metrics = {"_aws": {"CloudWatchMetrics": [{"Dimensions": [["queue", "task"]]}]}, "function_arn": "a" * 80}
+    pages = [
+        [line(1, json.dumps(ends(n, **metrics))) for n in range(first, first + 100)] for first in range(0, 4000, 100)
+    ]
+
+    class Paged(CloudWatch):
+        def filter_log_events(self, **request: Any) -> dict[str, Any]:
+            events = pages.pop() if pages and "ended" in request["filterPattern"] else []
+            for n, event in enumerate(events):
+                event["eventId"] = f"{len(pages)}-{n}"
+            return {"events": events, **({"nextToken": "t"} if pages and events else {})}
+
+    monkeypatch.setattr(logs, "client", lambda _: Paged())
+    tracemalloc.start()
+    try:
+        found = logs.events(["users"], 0.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 4000
+    assert peak / len(found) < 1000
 
 
 def test_a_run_that_is_revoked_at_the_end_of_an_attempt_is_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +208,70 @@ def test_a_run_that_is_revoked_at_the_end_of_an_attempt_is_one_event(monkeypatch
         ("r-1", "revoked", 1),
         ("r-2", "revoked", 0),
     ]
+
+
+# --- CloudWatch Logs answers few requests a second ---
+
+
+@pytest.fixture
+def throttled(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """An account in which others use up the quota for a while: the first five requests are refused."""
+    refused = [json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})] * 5
+
+    def answered(request: Any, **_: Any) -> Any:
+        body = refused.pop() if refused else json.dumps({"events": [line(1)]})
+        headers: Any = {}
+        made: Any = AWSResponse(request.url, 400 if "__type" in body else 200, headers, None)
+        made._content = body.encode()
+        return made
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("botocore.retries.bucket.TokenBucket.acquire", lambda *_, **__: True)  # it would wait
+    aws._client.cache_clear()
+    events: Any = aws.client("logs").meta.events
+    events.register("before-send.cloudwatch-logs.FilterLogEvents", answered)
+    yield refused
+    aws._client.cache_clear()
+
+
+def test_a_log_is_read_though_requests_are_throttled_for_a_while(throttled: list[str]) -> None:
+    assert [one.id for one in logs.read("users", [], 0.0)] == ["1"]
+    assert not throttled
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_process_that_serves_pages_does_not_wait_for_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws, "_patience", dict(aws._patience))
+    aws._client.cache_clear()
+    config: Any = aws.client("logs").meta.config
+    assert config.retries["mode"] == "adaptive"
+    aws.hurry(connect_timeout=2, read_timeout=8, attempts=1)
+    aws._client.cache_clear()
+    config = aws.client("logs").meta.config
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+    aws._client.cache_clear()
+
+
+@pytest.mark.parametrize(("queues", "seconds"), [(1, 1.0), (6, 2.4), (20, 8.0)])
+def test_a_stream_asks_no_more_often_than_an_account_may(
+    monkeypatch: pytest.MonkeyPatch, queues: int, seconds: float
+) -> None:
+    asked: list[str] = []
+
+    def read(queue: str, *_: Any) -> Iterator[logs.Line]:
+        asked.append(queue)
+        return iter(())
+
+    def sleep(pause: float) -> None:
+        assert pause == pytest.approx(seconds)
+        assert len(asked) / pause <= 5.0
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "read", read)
+    monkeypatch.setattr(logs, "client", lambda _: None)
+    monkeypatch.setattr("time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        list(logs.stream([f"q{n}" for n in range(queues)], NOW))
 
 
 # --- commands ---

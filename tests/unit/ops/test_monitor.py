@@ -1,5 +1,6 @@
 """`nexus monitor`: how it divides a terminal, folds segments into their jobs, and what its keys do."""
 
+import os
 import sys
 import time
 from concurrent.futures import Future
@@ -21,12 +22,13 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
-from ops import audit
+from ops import audit, diagnosis
 from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
 from ops.deployment import Deployment
 from ops.finding import short
+from ops.health import Counts
 from ops.live import LiveRun
 from ops.logs import Event
 from ops.problems import Problem
@@ -264,6 +266,17 @@ def test_what_a_terminal_sends_is_keys(typed: str, pressed: list[str]) -> None:
     assert keys.named(typed) == pressed
 
 
+def test_a_terminal_that_has_gone_away_ends_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end of file is always ready to be read, so that the view would be drawn without a pause."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading) as gone:
+        monkeypatch.setattr("sys.stdin", gone)
+        pressed = keys.Keys()
+        pressed._before = []
+        assert pressed.read(5.0) == ["q"]
+
+
 def test_a_selection_moves_and_stays_with_its_run_when_others_come() -> None:
     found = [row("a", "running", state="running"), row("b", "failed", state="failure"), row("c"), row("d")]
     shown = screen_of(*found)
@@ -440,6 +453,24 @@ def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> No
     assert reported["error"] == "Timeout: too slow"
     with pytest.raises(Problem, match="unknown"):
         watch.details(new_id())
+
+
+def test_the_log_is_not_asked_at_each_look_whether_a_function_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def dying(queue: str, *_: Any) -> diagnosis.Dying:
+        asked.append(queue)
+        return diagnosis.Dying(queue, 1.0, 3, "no module")
+
+    monkeypatch.setattr(diagnosis, "dying", dying)
+    monkeypatch.setattr(monitor, "live_version", lambda _: (0.0, "7"))
+    seen, counts = monitor.Monitor(), [Counts(0, 3, 0)]
+    for at in (1000.0, 1002.0, 1029.0):
+        assert seen._wrong(["users"], counts, (), at) == ("users: the function dies: no module",)
+    assert asked == ["users"]
+    assert seen._wrong(["users"], [Counts(0, 0, 0)], (), 1029.5) == ()
+    seen._wrong(["users"], counts, (), 1030.0)
+    assert asked == ["users", "users"]
 
 
 # --- what fails while it is shown ---

@@ -84,7 +84,15 @@ NOTHING = {"Status": "FAILED", "StatusReason": "The submitted information didn't
 
 
 @pytest.mark.parametrize(
-    ("status", "do"), [("UPDATE_IN_PROGRESS", "Wait for the deployment to end."), ("ROLLBACK_COMPLETE", "")]
+    ("status", "do"),
+    [
+        ("UPDATE_IN_PROGRESS", "Wait for the deployment to end."),
+        ("ROLLBACK_COMPLETE", "It cannot be updated: `sam delete --stack-name nexus-x`, then deploy."),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            "`aws cloudformation continue-update-rollback --stack-name nexus-x` ends the rollback; then deploy.",
+        ),
+    ],
 )
 def test_a_stack_that_cannot_be_updated_is_not_compared(status: str, do: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = stack(monkeypatch, CloudFormation())
@@ -148,6 +156,29 @@ def test_without_an_answer_nothing_is_restored(
     assert main(["repair"]) == ExitCode.NOT_CONFIRMED
     assert "It also undoes `nexus rollback`" in capsys.readouterr().out
     assert made.done == ["create_change_set", "delete_change_set"]
+
+
+def test_ctrl_c_at_the_question_leaves_no_change_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def confirm(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    made = stack(monkeypatch, CloudFormation(change_set=WELL))
+    monkeypatch.setattr(common, "confirm", confirm)
+    assert main(["repair"]) == ExitCode.INTERRUPTED
+    assert made.done == ["create_change_set", "delete_change_set"]
+
+
+def test_ctrl_c_later_does_not_stop_cloudformation_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def settled(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    made = stack(monkeypatch, CloudFormation(change_set=WELL))
+    monkeypatch.setattr(repair, "_settled", settled)
+    assert main(["repair", "--yes"]) == ExitCode.INTERRUPTED
+    assert made.done == ["create_change_set", "execute_change_set"]
+    assert "CloudFormation began to restore 1 parts, and continues." in capsys.readouterr().err
 
 
 def test_where_nothing_was_deleted_with_a_part_it_is_all(

@@ -1,12 +1,21 @@
 """`nexus send`, `result`, `revoke` and `inspect` of a stack in moto: what a person is shown."""
 
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus import clock
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
@@ -16,7 +25,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import catalogue, control, diagnosis, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
@@ -108,7 +117,50 @@ def test_the_output_names_the_command_that_shows_the_result(capsys: pytest.Captu
     assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
 
 
+def test_the_id_of_a_run_is_known_though_the_wait_for_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["send", "ping", "--wait"]) == ExitCode.INTERRUPTED
+    run_id = capsys.readouterr().err.removeprefix("Sent: ").strip()
+    assert AsyncResult[Any](run_id).status == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["send", "ping", "--timeout", "5m"], "--wait"),
+        (["schedule", "run", "cleanup_old_posts", "--timeout", "5m"], "--wait"),
+        (["result", new_id(), "--timeout", "5m"], "--follow"),
+    ],
+)
+def test_a_timeout_without_a_wait_is_refused(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == ExitCode.USAGE
+    assert f"Give {option} too." in capsys.readouterr().err
+
+
 # --- result ---
+
+
+@pytest.mark.parametrize("words", [["--follow", "--timeout", "0s"], []])
+def test_several_runs_are_one_document_for_programs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [sent().id, sent().id]
+    assert main(["result", *ids, *words, "--json"]) == (ExitCode.STILL_RUNNING if words else ExitCode.DONE)
+    shown = capsys.readouterr()
+    assert [one["id"] for one in json.loads(shown.out)] == ids
+    if words:
+        assert f"`nexus result {' '.join(ids)} --follow`" in json.loads(shown.err)["error"]["do"]
+
+
+def test_several_schedules_that_are_run_are_one_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["cleanup_old_posts", "update_trending_hashtags"]
+    assert main(["schedule", "run", *names, "--json"]) == ExitCode.DONE
+    assert [one["task"] for one in json.loads(capsys.readouterr().out)] == names
+    assert main(["schedule", "run", names[0], "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["task"] == names[0]
 
 
 def test_several_runs_are_shown_one_below_the_other(capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,6 +316,27 @@ def test_live_runs_are_read_page_by_page_up_to_the_limit(monkeypatch: pytest.Mon
     assert ([run.id for run in runs], more) == (["r-1"], True)
 
 
+def test_runs_that_are_due_later_are_not_read_to_find_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitor looks every two seconds; a million runs may wait for their time."""
+    runs = [started(sent()) for _ in range(3)]
+    now = clock.moment()
+    for run_id, since in zip(runs, (now - 5.0, now + 30.0, now + 3600.0), strict=True):
+        backend().store.apply(transitions.listed(run_id, "t", "users", since))
+    read: list[int] = []
+    query = sdk.client("dynamodb").query
+
+    def counted(**request: Any) -> Any:
+        response = query(**request)
+        read.append(response["ScannedCount"])
+        return response
+
+    monkeypatch.setattr(live, "client", lambda _: SimpleNamespace(query=counted))
+    monkeypatch.setattr(live, "_with_record", lambda run, _: run)
+    assert [run.id for run in live.runs(["users"], "STARTED").runs] == runs[:2]
+    assert sum(read) == 2
+    assert len(live.runs(["users"]).runs) == 3
+
+
 def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
     scheduler, group = boto3.client("scheduler"), settings().stack
     assert live.scheduled(["users"]) == Found((), more=False)  # a stack that has never scheduled anything
@@ -287,6 +360,19 @@ def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
     assert run.scheduled_by == "Scheduler"
     assert live.scheduled(["media"]).runs == ()
     assert live._scheduled("sent-in-the-meantime") is None
+
+
+def test_of_very_many_schedules_only_the_first_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (f"s-{n}" for n in range(1000))
+    held = LiveRun("z-held", "ping", "users", "PENDING", 1000.0)
+    monkeypatch.setattr(live, "LISTED", 20)
+    monkeypatch.setattr(live, "_schedules", lambda: names)
+    monkeypatch.setattr(live, "_scheduled", lambda name: held if name == held.id else None)
+    found(monkeypatch, held, LiveRun("z-other", "ping", "users", "PENDING", 1100.0))
+    seen = live.scheduled(["users"], limit=5)
+    assert [(run.id, run.scheduled_by) for run in seen.runs] == [("z-held", "Scheduler"), ("z-other", "SQS")]
+    assert seen.more
+    assert next(names) == "s-20"
 
 
 # --- what a run that has started waits for ---
@@ -329,7 +415,7 @@ class Lambda:
     [
         ("media", 0, 5, [5]),
         ("media", 0, 0, ["deleted"]),
-        ("users", 0, 5, ["deleted"]),
+        ("users", 0, 5, [5]),
         ("users", None, 5, []),
         ("media", 5, 5, []),
     ],
@@ -341,8 +427,126 @@ def test_resume_gives_back_the_concurrency_that_was_deployed(
     lambda_ = Lambda(reserved)
     monkeypatch.setattr(control, "client", lambda _: lambda_)
     monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
-    control.resume(queue, deployed)
+    assert control.resume(queue, deployed).changed == bool(changes)
     assert lambda_.changes == changes
+
+
+def test_resume_says_that_it_gave_back_a_concurrency_of_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lambda_ = Lambda(0)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
+    assert main(["resume", "users", "--yes"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "users is resumed.\n"
+    lambda_.reserved = None
+    assert main(["resume", "users", "--yes"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "users was Enabled already.\n"
+
+
+def test_a_queue_is_resumed_as_it_was_deployed_though_its_catalogue_is_not_here(
+    network: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lambda_ = Lambda(0)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Disabled"})
+    monkeypatch.setattr(catalogue, "tasks", missing_catalogue)
+    where = deployment.connect(deployment.Choice())
+    monkeypatch.setattr(deployment, "connect", lambda _: replace(where, parameters={"MediaReservedConcurrency": "50"}))
+    assert main(["pause", "media", "--yes"]) == ExitCode.DONE
+    assert "not known whether uploads start this function" in capsys.readouterr().err
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
+    assert main(["resume", "media", "--yes"]) == ExitCode.DONE
+    assert lambda_.changes == [50]
+
+
+def missing_catalogue() -> Any:
+    raise Problem("The catalogue shop.tasks cannot be imported")
+
+
+class Changing(Lambda):
+    """An event source that someone else is disabling: until that is done, Lambda refuses to change it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.states = ["Disabling", "Disabling", "Disabled"]
+        self.maximum = 2
+
+    def event_source(self, _: str) -> Any:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return {"UUID": "u", "State": state, "ScalingConfig": {"MaximumConcurrency": self.maximum}}
+
+    def update_event_source_mapping(self, **given: Any) -> None:
+        if self.states != ["Disabled"]:
+            raise ClientError({"Error": {"Code": "ResourceInUseException"}}, "UpdateEventSourceMapping")
+        self.changes.append(given)
+        self.states = ["Enabled" if given.get("Enabled") else "Disabled"]
+        self.maximum = given.get("ScalingConfig", {}).get("MaximumConcurrency", self.maximum)
+
+
+@pytest.mark.parametrize("change", [control.resume, partial(control.concurrency, maximum=7)])
+def test_a_change_waits_for_the_one_in_progress(
+    change: Callable[[str], control.Switched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lambda_ = Changing()
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda_.event_source)
+    assert change("users").changed
+    assert len(lambda_.changes) == 1
+
+
+# --- purge ---
+
+
+def waiting_messages(count: int) -> str:
+    """Runs of `users` whose messages wait; the URL of its queue."""
+    url = queue_url(settings().queue_name("users"))
+    for _ in range(count):
+        boto3.client("sqs").send_message(QueueUrl=url, MessageBody=sent().encode())
+    return url
+
+
+def test_a_purge_leaves_what_was_sent_after_the_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = waiting_messages(3)
+    counted_at = int(time.time() * 1000)
+    while int(time.time() * 1000) <= counted_at:  # SQS gives times in milliseconds
+        time.sleep(0.0005)
+    waiting_messages(2)
+    monkeypatch.setattr(control, "PURGE_THREADS", 1)
+    assert control.purge("users", until=counted_at / 1000).messages == 3
+    found = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]
+    assert len(found) == 2
+
+    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at / 1000)
+    assert main(["purge", "users", "--yes"]) == ExitCode.DONE
+    assert "Fewer than were counted" in capsys.readouterr().err
+
+
+def test_a_purge_ends_at_ctrl_c_and_says_how_far_it_got(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting_messages(1)
+    pages = itertools.count()
+
+    def receive(_: str, **__: Any) -> list[Any]:
+        return [] if next(pages) > 1000 else [{"Attributes": {"SentTimestamp": "1"}}]
+
+    def purge_page(*_: Any) -> control.Purged:
+        return control.Purged(messages=1, runs=1)
+
+    def interrupted(so_far: str, note: Any = audit.note_progress) -> None:
+        note(so_far)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(control, "_receive", receive)
+    monkeypatch.setattr(control, "purge_page", purge_page)
+    monkeypatch.setattr(audit, "note_progress", interrupted)
+    assert main(["purge", "users", "--yes"]) == ExitCode.INTERRUPTED
+    assert "Interrupted. Before that: " in capsys.readouterr().err
+    assert next(pages) < 1000
 
 
 def test_an_event_source_that_is_missing_or_does_not_change_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

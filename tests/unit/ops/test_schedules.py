@@ -12,6 +12,7 @@ from nexus.ids import derived_id, new_id
 from nexus.settings import settings
 from nexus.testing import memory_backend
 from ops import control, logs, schedules
+from ops.health import RuleState
 from ops.problems import REPAIR, Problem
 from social import catalogue
 
@@ -88,3 +89,17 @@ def test_a_change_leaves_the_rest_of_the_rule_as_it_was() -> None:
     assert schedules.expression(TASK) == "rate(2 hours)"
     schedules.switch(TASK, on=True)
     assert events.describe_rule(Name=name)["State"] == "ENABLED"
+
+
+def test_a_rule_whose_expression_is_not_understood_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone may have set it in the console."""
+    rules = [
+        RuleState(TASK, "cron(0 0 15,L * ? *)", on=True),
+        RuleState("update_trending_hashtags", "rate(1 hour)", on=True),
+    ]
+    monkeypatch.setattr(schedules, "rule_states", lambda: rules)
+    monkeypatch.setattr("ops.catalogue.tasks", lambda: {rule.task: getattr(catalogue, rule.task) for rule in rules})
+    found = {row.task: row for row in schedules.listed(0)}
+    assert found[TASK].next_at is None
+    assert found[TASK].meaning == "cron(0 0 15,L * ? *)"
+    assert set(found) == {TASK, "update_trending_hashtags"}

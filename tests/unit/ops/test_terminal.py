@@ -2,15 +2,21 @@
 
 import io
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from ops.cli import output
+from ops import logs
+from ops.cli import common, output
+from ops.cli.commands import stack
+from ops.health import Finding
 from ops.logs import Event, Line
+from ops.main import main
 from ops.problems import Problem
 
 HOSTILE = "".join(
@@ -106,3 +112,71 @@ def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None
     assert "[red]task[/]" in printed
     assert "[link=x]why" in printed
     assert not set(printed) & OBEYED
+
+
+# --- lines ---
+
+RUN = "01a203f2-0000-7000-8000-000000000001"
+FORGED = "no luck\nstatus  SUCCESS\nwrong: users: pay here"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: output.pairs({"status": "FAILURE", "error": FORGED}),
+        lambda: stack.print_findings((Finding("failed", "users", FORGED, "Do it."),)),
+        lambda: stack.print_check("a check", (Finding("failed", "users", FORGED, "Do it."),)),
+        lambda: output.line(Line("i", 0.0, "q", FORGED, "ERROR", fields={"reason": FORGED, "exception": FORGED}).text),
+    ],
+)
+def test_a_text_of_several_lines_forges_none(show: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> None:
+    show()
+    printed = capsys.readouterr().out
+    assert "no luck" in printed
+    assert "\nstatus  SUCCESS" not in printed
+    assert "\nwrong: users: pay here" not in printed
+
+
+def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    event = Event(1.0, "users", "ping", RUN, "failure", 1, 0.1, FORGED)
+    monkeypatch.setattr(common, "connect", lambda: None)
+    monkeypatch.setattr(common, "the_queues", lambda _: ["users"])
+    monkeypatch.setattr(logs, "stream", lambda *_, **__: iter([event]))
+    assert main(["events", "--no-follow"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+# --- widths ---
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 200])
+@pytest.mark.parametrize("error", ["short", "word " * 14, "例外" * 30])
+def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
+    columns: int, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = _Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    output.table([{"id": RUN, "task": "send_content_digest_email", "ago": 7, "error": error.strip()}], right=("ago",))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    first = shown.splitlines()[2]
+    assert f"{RUN}  send_content_digest_email" in first
+    assert "…" not in shown
+    # What folds is the error, if the terminal has room for a part of it.
+    lines = shown.splitlines()[2:]
+    fits = columns >= 36 + 25 + 3 + 24 + 3 * 2
+    assert all(cell_len(line) <= columns for line in lines) or not fits
+    assert len(lines) == 1 or fits
+    assert "".join(line[68:].strip() for line in lines).replace(" ", "") == error.replace(" ", "")
+
+
+@pytest.mark.parametrize(("columns", "narrow"), [(80, True), (120, False)])
+def test_a_narrow_terminal_is_known(columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert output.is_narrow() == narrow
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not output.is_narrow()

@@ -1,6 +1,7 @@
 """`nexus upload`: which files it refuses, and what it shows of a run's pictures."""
 
 import urllib.error
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,24 @@ def test_a_file_that_the_form_does_not_take_is_refused_before_anything_is_writte
     assert posts.get("p-1") is None
 
 
-def test_s3_that_does_not_respond_is_said(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (urllib.error.URLError("no route"), "no route"),
+        (RemoteDisconnected("closed without a response"), "closed without a response"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_s3_that_does_not_respond_is_said(
+    error: Exception, why: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unreachable(*_: Any, **__: Any) -> Any:
-        raise urllib.error.URLError("no route")
+        raise error
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     with pytest.raises(Problem, match="S3 does not respond") as raised:
         upload.send(picture, "ada", "p-1")
-    assert (raised.value.why, raised.value.code) == ("no route", ExitCode.UNREACHABLE)
+    assert (raised.value.why, raised.value.code) == (why, ExitCode.UNREACHABLE)
 
 
 def test_an_upload_that_is_not_processed_in_time_has_no_media(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def aws(environment: None, monkeypatch: pytest.MonkeyPatch) -> Aws:
             **{name: answer(value) for name, value in methods.items()},
             exceptions=SimpleNamespace(ResourceNotFoundException=KeyError, NotFoundException=KeyError),
         )
-        for module in (validation, doctor):
+        for module in (validation, doctor, health):
             monkeypatch.setattr(module, "client", lambda _: made)
         monkeypatch.setattr(validation, "runtime_client", lambda _: made)
         monkeypatch.setattr("nexus.aws.sdk.client", lambda _: made)
@@ -164,6 +164,36 @@ def test_a_template_that_differs_is_named_part_by_part(
     assert found.what.endswith("and 2 more")
 
 
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {},
+        {"UsersFunction": {"Properties": {}}},
+        {"UsersFunction": {"Properties": {"Events": {"Q": {"Type": "SQS", "Properties": {}}}}}},
+        {
+            "UsersFunction": {
+                "Properties": {
+                    "Events": {
+                        "Q": {"Type": "SQS", "Properties": {"ScalingConfig": {"MaximumConcurrency": {"Ref": "N"}}}}
+                    }
+                }
+            }
+        },
+    ],
+)
+def test_a_queue_that_this_template_does_not_describe_has_no_concurrency_to_compare(resources: Any) -> None:
+    """The checkout is older than the stack, or names its functions in another way."""
+    assert templates.concurrency({"Resources": resources}, "users") is None
+
+
+def test_without_a_template_nothing_is_compared(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(validation, "ROOT", tmp_path)
+    aws(get_template={"TemplateBody": {}})
+    (found,) = validation._template(STACK)
+    assert (found.severity, found.do) == ("unchecked", "Run it in the checkout that was deployed.")
+
+
 def test_a_template_of_another_application_is_not_compared(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +225,11 @@ def drift(monkeypatch: pytest.MonkeyPatch, *states: str) -> dict[str, Any]:
     return {
         "detect_stack_drift": {"StackDriftDetectionId": "1"},
         "describe_stack_drift_detection_status": lambda **_: {"DetectionStatus": next(seen)},
-        "describe_stack_resource_drifts": {"StackResourceDrifts": drifted},
+        "describe_stack_resource_drifts": lambda **given: (
+            {"StackResourceDrifts": drifted[1:]}
+            if given.get("NextToken") == "t"
+            else {"StackResourceDrifts": drifted[:1], "NextToken": "t"}
+        ),
     }
 
 

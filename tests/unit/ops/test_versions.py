@@ -4,6 +4,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ops import audit, versions
 from ops.cli import common
@@ -94,6 +95,25 @@ def test_the_command_rolls_back_after_a_yes(
     shown = capsys.readouterr()
     assert shown.out == "users 2 -> 1.\n"
     assert "The next deployment that changes a function" in shown.err
+
+
+def test_a_rollback_that_stops_halfway_says_which_functions_have_moved(
+    lambda_: Lambda, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def update_alias(**given: str) -> None:
+        if given["FunctionName"] == "nexus-test-media":
+            raise ClientError({"Error": {"Code": "ResourceConflictException", "Message": "no"}}, "UpdateAlias")
+
+    urls = {f"{queue}QueueUrl": f"https://sqs/1/nexus-test-{queue}" for queue in ("users", "media")}
+    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, DEPLOYED, outputs=urls)
+    monkeypatch.setattr(common, "connect", lambda: where)
+    monkeypatch.setattr(audit, "note_outcome", lambda _: None)
+    monkeypatch.setattr(lambda_, "update_alias", update_alias)
+    monkeypatch.setattr(versions, "versions", lambda _: [version(1, -900), version(2, 1, live=True)])
+    assert main(["rollback", "--yes"]) == ExitCode.WRONG
+    said = capsys.readouterr().err
+    assert "UpdateAlias: it is being changed already" in said
+    assert "Before that: users 2 -> 1." in said
 
 
 def test_a_function_whose_code_was_rolled_back_is_not_restarted(

@@ -33,7 +33,7 @@ def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     monkeypatch.setattr(health, "event_source", lambda _: state["source"])
     monkeypatch.setattr(health, "queue_counts", lambda name: state["dead" if name.endswith("-dead") else "counts"])
     monkeypatch.setattr(health, "reserved_concurrency", lambda _: state["reserved"])
-    monkeypatch.setattr(health, "changed_at", lambda _: 0.0)
+    monkeypatch.setattr(health, "live_version", lambda _: (0.0, "7"))
     monkeypatch.setattr(diagnosis, "dying", lambda *_: state["dying"])
     monkeypatch.setattr(live, "runs", lambda *_, **__: live.Found(state["running"], more=False))
     with moto_cloud.deployment():

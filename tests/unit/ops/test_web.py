@@ -316,12 +316,12 @@ def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_
         answer = page.get(path)
         assert answer.status_code == 200, path
         assert "<strong>nexus-test</strong>" in answer.text
-    assert "AWS rejects the credentials" in page.get("/runs/018f0000").text
+    assert "The credentials have expired" in page.get("/runs/018f0000").text
     for path in PARTS:
         answer = page.get(path)
         assert answer.status_code == 200, path
-        assert "AWS rejects the credentials" in answer.text, path
-    assert "AWS rejects the credentials" in page.post("/do/pause", data={"queue": "media"}).text
+        assert "The credentials have expired" in answer.text, path
+    assert "The credentials have expired" in page.post("/do/pause", data={"queue": "media"}).text
     assert world.calls == []
     # New credentials are used without a restart
     monkeypatch.setattr(deployment, "connect", world.connect)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,8 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from botocore.httpsession import URLLib3Session
 
 from nexus import AsyncResult, asend_many, chain, check, group, ping, send_many
-from nexus.aws import sdk
-from nexus.client import bounded
+from nexus.aws import sdk, usage
+from nexus.client import bounded, read_records
 from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
 from nexus.registry import registry
 from nexus.settings import Settings, settings
@@ -113,8 +115,63 @@ def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_acce
     many = [catalogue.send_note.s(**NOTE) for _ in range(5)]
     waiting, future = bounded._start(lambda: send_many(many, countdown=3600))
     ends = time.monotonic() + PATIENCE
-    while (len(asked), len(waiting.run_ids)) != (5, 3):
-        assert time.monotonic() < ends
+    while (len(asked), len(waiting.run_ids)) != (5, 3) and time.monotonic() < ends:
+        time.sleep(0.001)
+
+    given_up = waiting.given_up(4.5)
+    released.set()  # also if the wait has failed: the threads would wait forever
+    with pytest.raises(SendFailed) as refused:
+        future.result()
+
+    assert (len(asked), len(given_up.failures)) == (5, 3)
+    assert refused.value.failures.keys() == given_up.failures.keys()
+    assert given_up.away
+    assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
+    assert {AsyncResult(run_id).status for run_id in set(asked) - given_up.failures.keys()} == {"PENDING"}
+
+
+def test_the_requests_of_a_send_of_many_are_made_in_parallel(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, those of some thousand messages would take longer than a send may."""
+    for service, operation in {"dynamodb": "batch_execute_statement", "sqs": "send_message_batch"}.items():
+        client: Any = sdk.client(service)  # type: ignore[call-overload]
+        monkeypatch.setattr(client, operation, _three_at_once(getattr(client, operation)))
+
+    handles = send_many([catalogue.send_note.s(**NOTE) for _ in range(75)])
+
+    assert {record.status for record in read_records(handles)} == {"PENDING"}
+
+
+def _three_at_once(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but no request is carried out before three have begun."""
+    begun, three = list[None](), threading.Event()
+
+    def waiting(**request: Any) -> Any:
+        begun.append(None)
+        if len(begun) >= 3:
+            three.set()
+        assert three.wait(PATIENCE)
+        return call(**request)
+
+    return waiting
+
+
+def test_a_send_in_one_queue_that_was_given_up_names_only_what_sqs_has_not_accepted(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs, released = sdk.client("sqs"), threading.Event()
+    send, accepts = sqs.send_message_batch, threading.Semaphore(2)
+
+    def slow(**request: Any) -> Any:
+        if not accepts.acquire(blocking=False):
+            released.wait()
+            raise BotoCoreError
+        return send(**request)
+
+    monkeypatch.setattr(sqs, "send_message_batch", slow)
+    many = [catalogue.send_note.s(**NOTE) for _ in range(50)]
+    waiting, future = bounded._start(lambda: send_many(many))
+    ends = time.monotonic() + PATIENCE
+    while len(waiting.run_ids) != 30 and time.monotonic() < ends:
         time.sleep(0.001)
 
     given_up = waiting.given_up(4.5)
@@ -122,10 +179,9 @@ def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_acce
     with pytest.raises(SendFailed) as refused:
         future.result()
 
+    assert len(given_up.failures) == 30
     assert refused.value.failures.keys() == given_up.failures.keys()
-    assert given_up.away
     assert {AsyncResult(run_id).status for run_id in given_up.failures} == {"FAILURE"}
-    assert {AsyncResult(run_id).status for run_id in set(asked) - given_up.failures.keys()} == {"PENDING"}
 
 
 @pytest.mark.parametrize("track", [True, False])
@@ -195,22 +251,51 @@ def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
     assert [sdk.client("sqs"), sdk.client("dynamodb")] == before, "the parent keeps its own"
 
 
-def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_locked_lock(cloud: None) -> None:
+@pytest.mark.parametrize("lock", [lambda: sdk._making, lambda: usage.lock], ids=["makes a client", "counts requests"])
+def test_a_fork_while_another_thread_holds_a_lock_leaves_the_child_none_locked(
+    cloud: None, lock: Callable[[], threading.Lock]
+) -> None:
     held, done = threading.Event(), threading.Event()
 
-    def make() -> None:
-        with sdk._making:
+    def hold() -> None:
+        with lock():
             held.set()
             done.wait()
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
     try:
-        assert in_a_child(lambda: sdk.client("sqs")) == 0
+        assert in_a_child(lambda: catalogue.send_note.delay(**NOTE)) == 0
     finally:
         done.set()
         thread.join()
+
+
+OUTLIVES = """
+import asyncio, threading, time
+from nexus.errors import SendFailed
+from tests.support import own_catalogue as catalogue
+
+def work():
+    while not threading._SHUTTING_DOWN:
+        time.sleep(0.001)
+    note = catalogue.send_note.s(user_id="u-1", kind="like", text="hello")
+    for send in (note.delay, lambda: asyncio.run(note.adelay())):
+        try:
+            send()
+        except SendFailed as error:
+            print(error)
+
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_can_send(environment: None) -> None:
+    """The interpreter waits for it, but no pool of threads takes work any more."""
+    variables = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", OUTLIVES], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.count("Could not connect to the endpoint URL") == 2, done.stderr
 
 
 # --- coroutines ---

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nexus import backend, clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
-from nexus.backend.store import Outcome, Write
+from nexus.backend.store import Outcome, Refused, Write
 from nexus.backend.transport import Message
 from nexus.client import (
     AsyncResult,
@@ -741,7 +741,42 @@ def test_a_link_that_always_runs_follows_links_that_are_skipped(tasks: SentTasks
     assert speaker.said == ["c", "d", "a", "b"], "what has run does not run again"
 
 
-def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """One after the other, those of a large group may take longer than the function has, at each delivery."""
+    speaker.bad = {"a"}
+    members = [s("b") | s("c") for _ in range(100)]
+    together = unchecked((s("a") | group(members) | s("d")).delay().parent)
+    asked: list[int] = []
+    store, apply = type(tasks.store), type(tasks.store).apply
+
+    def one(store: Any, write: Any) -> Any:
+        asked.append(1)
+        return apply(store, write)
+
+    def many(store: Any, writes: Any) -> Any:
+        asked.append(len(writes))
+        return [apply(store, write) for write in writes]
+
+    monkeypatch.setattr(store, "apply", one)
+    monkeypatch.setattr(store, "apply_all", many)
+    (message,) = tasks.transport.sent
+    tasks.run()
+    if again:
+        asked.clear()
+        tasks.transport.sent.append(message)
+        tasks.run()
+
+    assert max(asked) == 200
+    assert len(asked) < 20
+    assert {(member.status, unchecked(member.error).type) for member in together.results} == {
+        ("FAILURE", "UpstreamFailed")
+    }
+
+
+def test_a_failure_reaches_the_together_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), group(after("b"), after("c") | after("d"))).delay()
 
@@ -759,6 +794,57 @@ def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, spe
     tasks.run()
 
     assert speaker.said == []
+
+
+def test_the_members_of_a_revoked_group_that_have_ended_are_read_together(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request for each of ten thousand would hold up the caller for minutes."""
+    handle, asked = group(s("a") for _ in range(50)).delay(), list[int]()
+    for _ in range(49):
+        run_next(tasks.transport)
+    store, get = type(tasks.store), type(tasks.store).get
+
+    def read(store: Any, keys: Sequence[str]) -> Any:
+        asked.append(len(keys))
+        return get(store, keys)
+
+    monkeypatch.setattr(store, "get", read)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert asked[:2] == [1, 49]
+    assert len(asked) < 10
+    assert len(speaker.said) == 49
+
+
+def test_a_group_that_is_begun_again_reads_its_members_together(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB's refusal of a batch does not contain the items."""
+    last, asked = (s("a") | group(s("b") for _ in range(50)) | s("c")).delay(), list[int]()
+    (message,) = tasks.transport.sent
+    tasks.run()
+    store, get, apply = type(tasks.store), type(tasks.store).get, type(tasks.store).apply
+
+    def read(store: Any, keys: Sequence[str]) -> Any:
+        asked.append(len(keys))
+        return get(store, keys)
+
+    def refuse(store: Any, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = [apply(store, write) for write in writes]
+        return [Refused(None) if isinstance(outcome, Refused) else outcome for outcome in outcomes]
+
+    monkeypatch.setattr(store, "get", read)
+    monkeypatch.setattr(store, "apply_all", refuse)
+    tasks.store.items[unchecked(last.parent).id]["status"] = "STARTED"
+    tasks.transport.sent.append(message)
+    tasks.run()
+
+    assert asked.count(50) == 1
+    assert len(asked) < 10
+    assert sorted(speaker.said) == ["a", *["b"] * 50, "c"]
 
 
 def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
@@ -1056,7 +1142,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"apply_async\(\) has no priority",
     ),
     "link": (lambda: s("a").apply_async(link=s("b")), TypeError, r"link \(write first \| callback"),
-    "link of a task": (lambda: say.apply_async({}, link=s("b")), TypeError, r"write \(say\.s\(...\) \| callback\)"),
+    "link of a task": (lambda: say.apply_async({}, link=s("b")), TypeError, r"link \(write first \| callback"),
+    "priority of a task": (
+        lambda: unchecked(say).apply_async({}, priority=3),
+        TypeError,
+        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta",
+    ),
     "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give countdown or eta"),
     "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),
     "link of a signature": (lambda: s("a").link(s("b")), AttributeError, r"write first \| callback"),
@@ -1064,6 +1155,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a fair queue's group": (lambda: say.apply_async({}, group="two words"), InvalidMessage, "group: "),
     "untracked and an error callback": (
         lambda: say.apply_async({}, track=False, link_error=s("b")),
+        ValueError,
+        "track=True",
+    ),
+    "many untracked with a policy of their own": (
+        lambda: send_many([s("a")], track=False, retry=RetryPolicy(max_retries=1)),
+        ValueError,
+        "track=True",
+    ),
+    "many untracked with an error callback": (
+        lambda: send_many([s("a").on_error(s("b"))], track=False),
         ValueError,
         "track=True",
     ),

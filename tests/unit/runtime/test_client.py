@@ -94,6 +94,7 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
         (lambda task: task.apply_async(("u-1",)), "got a tuple"),
         (lambda task: task.apply_async(args=["u-1"]), "got a list"),
         (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
+        (lambda task: task.apply_async(user_id="u-1"), r"apply_async\(\) has no user_id"),
     ],
 )
 def test_celery_style_calls_get_an_error_that_says_what_to_write(
@@ -154,9 +155,36 @@ def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: 
     assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 
-def test_an_eta_without_a_time_zone_is_refused(tasks: SentTasks) -> None:
-    with pytest.raises(ValueError, match="time zone"):
-        catalogue.send_note.apply_async(NOTE, eta=datetime(2030, 1, 1))  # noqa: DTZ001
+def test_a_task_with_a_name_that_is_not_ascii_is_refused(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message's group, by default its task's name, is ASCII in SQS."""
+    named = replace(catalogue.send_note, name="grüße")
+    monkeypatch.setitem(registry._declared, named.name, (named, "test"))
+    with pytest.raises(InvalidMessage, match="task: String should match pattern"):
+        named.delay(**NOTE)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "fault"),
+    [
+        ("countdown", "60", "a number of seconds"),
+        ("countdown", timedelta(minutes=1), "a number of seconds"),
+        ("countdown", float("nan"), "a number of seconds"),
+        ("expires", "2030-01-01", "a number of seconds"),
+        ("expires", datetime.max.replace(tzinfo=UTC), "in at most a hundred years"),
+        ("eta", datetime(2030, 1, 1), "a datetime with a time zone"),  # noqa: DTZ001
+        ("eta", "2030-01-01T00:00:00Z", "a datetime with a time zone"),
+        ("eta", datetime.max.replace(tzinfo=UTC), "in at most a hundred years"),
+        ("retry", True, "a RetryPolicy"),
+        ("task_id", "", "not a UUID"),
+    ],
+)
+def test_an_option_with_a_wrong_value_is_refused_by_its_name(
+    tasks: SentTasks, option: str, value: Any, fault: str
+) -> None:
+    given: Any = {option: value}
+    with pytest.raises((ValueError, TypeError, InvalidMessage), match=f"^{option}.*: (it must be )?{fault}"):
+        catalogue.send_note.apply_async(NOTE, **given)
+    assert not tasks.transport.sent
 
 
 def test_a_retry_policy_of_one_send_holds_for_that_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:

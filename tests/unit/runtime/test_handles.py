@@ -2,12 +2,17 @@
 
 import asyncio
 import inspect
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from nexus import Revoked
+from nexus import Revoked, clock
 from nexus.client import AsyncResult, chain, group
+from nexus.clock import FrozenClock
 from nexus.eager import run_next
 from nexus.errors import Reject, StillRunning
 from nexus.registry import Implementation, registry
@@ -16,6 +21,7 @@ from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, NoteSent, SendNote
+from tests.unit.runtime.conftest import MORNING
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -26,6 +32,25 @@ def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
 
 def sent(text: str = "hello") -> AsyncResult[NoteSent]:
     return catalogue.send_note.delay(user_id="u", kind="k", text=text)
+
+
+@pytest.mark.parametrize(
+    "wait", [AsyncResult.get, lambda handle: asyncio.run(handle.aget(interval=0.01))], ids=["get", "aget"]
+)
+def test_a_wait_outlives_a_poll_that_aws_does_not_answer(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, wait: Callable[[AsyncResult[NoteSent]], NoteSent]
+) -> None:
+    handle, away = sent(), EndpointConnectionError(endpoint_url="https://dynamodb")
+    done = replace(handle.record(), status="SUCCESS", result='{"notification_id":"n"}')
+    monkeypatch.setattr("nexus.client.handles._hint", lambda: "")
+
+    monkeypatch.setattr(AsyncResult, "record", Mock(side_effect=[handle.record(), away, away, done]))
+    with clock.use_everywhere(FrozenClock(MORNING)):
+        assert wait(handle).notification_id == "n"
+
+    monkeypatch.setattr(AsyncResult, "record", Mock(side_effect=away))
+    with pytest.raises(EndpointConnectionError):
+        wait(handle)
 
 
 def test_a_handle_is_its_run(tasks: SentTasks) -> None:

@@ -93,6 +93,18 @@ def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
         tasks.freeze(before.replace(tzinfo=None))
 
 
+@pytest.mark.parametrize("expression", ["cron(0 9 * * * *)", "rate(1 day", "every day", "at(tomorrow)"])
+def test_a_periodic_task_that_scheduler_would_not_accept_is_refused(expression: str) -> None:
+    note = catalogue.send_note.s(**NOTE)
+    with in_memory():
+        with pytest.raises(periodic.PeriodicTaskError, match="Invalid Schedule Expression"):
+            periodic.create("daily", note, expression)
+        periodic.create("daily", note, "cron(0 9 * * ?)")  # without a year
+        with pytest.raises(periodic.PeriodicTaskError, match="Invalid Schedule Expression"):
+            periodic.update("daily", expression=expression)
+        assert [task.expression for task in periodic.every()] == ["cron(0 9 * * ?)"]
+
+
 def test_periodic_tasks_fire_in_their_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent(notification_id=args.text))
     with in_memory(at=datetime(2027, 3, 26, 12, tzinfo=UTC)) as tasks:  # a Friday; on Sunday Berlin's clocks skip 02:30

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from unittest.mock import Mock
 
@@ -26,6 +27,7 @@ from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
+from tests.support.patience import PATIENCE
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 type Connect = Callable[[], Any]
@@ -219,7 +221,7 @@ def test_refused_rows_count_toward_the_limit(connect: Connect, tasks: SentTasks,
     assert queue.asked == ids[:3]
 
 
-def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
+def test_a_pass_ends_with_the_page_if_aws_is_out_of_reach(
     connect: Connect, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = registered(connect, 5)
@@ -233,16 +235,16 @@ def test_a_pass_ends_at_once_if_aws_is_out_of_reach(
 
     monkeypatch.setattr(type(tasks.store), "apply", third_is_lost)
     with pytest.raises(SendFailed, match="Could not connect") as refused:
-        outbox.send_pending(connect)
+        outbox.send_pending(connect, page=2)
 
     assert refused.value.away
     assert list(refused.value.failures) == [ids[2]]
-    assert asked == ids[:3]
-    assert rows(connect) == 3
+    assert asked == ids[:4]
+    assert rows(connect) == 2
 
 
 @pytest.mark.usefixtures("cloud")
-def test_a_pass_ends_at_once_if_sqs_is_out_of_reach(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_ends_with_the_page_if_sqs_is_out_of_reach(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, asked = registered(connect, 5), list[str]()
 
     def unreachable(**request: Any) -> None:
@@ -251,11 +253,25 @@ def test_a_pass_ends_at_once_if_sqs_is_out_of_reach(connect: Connect, monkeypatc
 
     monkeypatch.setattr(sdk.client("sqs"), "send_message", unreachable)
     with pytest.raises(SendFailed, match="Could not connect") as refused:
-        outbox.send_pending(connect)
+        outbox.send_pending(connect, page=2)
 
     assert refused.value.away
-    assert asked == ids[:1]
+    assert sorted(asked) == ids[:2]
     assert rows(connect) == 5
+
+
+@pytest.mark.usefixtures("cloud")
+def test_the_rows_of_a_page_are_sent_at_once(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(connect, 3)
+    all_are_being_sent, send = Barrier(3), sdk.client("sqs").send_message
+
+    def together(**request: Any) -> Any:
+        all_are_being_sent.wait(PATIENCE)
+        return send(**request)
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message", together)
+    assert outbox.send_pending(connect) == outbox.Sent(3, 0)
+    assert rows(connect) == 0
 
 
 @pytest.mark.usefixtures("cloud")
@@ -289,6 +305,7 @@ def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, m
         "args = '[1]'",
         'args = \'{"user_id": "u"}\'',
         "due = 1e300",
+        "due = 1e11",
         "expires = 1e17",
         "id = '0'",
         "queue = 'none'",
@@ -297,7 +314,7 @@ def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, m
 def test_a_row_that_cannot_be_read_is_kept_with_its_fault(connect: Connect, tasks: SentTasks, fault: str) -> None:
     spoiled, other = registered(connect, 2)
     connection = connect()
-    connection.execute(f"UPDATE {outbox.TABLE} SET {fault} WHERE id = '{spoiled}'")
+    connection.execute(f"UPDATE {outbox.TABLE} SET {fault}, added = added - 3600 WHERE id = '{spoiled}'")
     connection.commit()
 
     assert outbox.send_pending(connect) == outbox.Sent(sent=1, kept=1)
@@ -306,7 +323,28 @@ def test_a_row_that_cannot_be_read_is_kept_with_its_fault(connect: Connect, task
     ((_, task, reason),) = outbox.faults(connection)
     connection.close()
     assert task == "send_note"
-    assert reason.startswith(("InvalidMessage: ", "UnknownTask: "))
+    assert reason.startswith(("InvalidMessage: ", "UnknownTask: ", "ValueError: "))
+
+
+def test_a_row_of_a_newer_application_waits_for_a_newer_sender(
+    connect: Connect, tasks: SentTasks, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Web server and sender are not replaced in the same moment: the old sender knows neither task nor argument."""
+    ids = registered(connect, 4)
+    connection = connect()
+    for run_id in ids[:2]:
+        connection.execute(f"UPDATE {outbox.TABLE} SET task = 'new_task' WHERE id = '{run_id}'")
+    connection.commit()
+
+    with pytest.raises(SendFailed, match="UnknownTask: task: 'new_task' is in no catalogue") as refused:
+        outbox.send_pending(connect, page=2, limit=2)
+    assert (list(refused.value.failures), refused.value.away) == (ids[:2], False)
+    assert not outbox.faults(connection)
+    connection.close()
+    assert [sent.message.id for sent in tasks.transport.sent] == ids[2:], "it holds up no other"
+
+    monkeypatch.setitem(registry._declared, "new_task", (catalogue.send_note, "new"))
+    assert outbox.send_pending(connect) == outbox.Sent(sent=2)
 
 
 class Killed(BaseException):
@@ -405,8 +443,7 @@ def test_a_row_that_can_never_be_sent_says_why_and_holds_up_no_other(
 ) -> None:
     connection = connect()
     gone = outbox.add(connection, ping.s(text="hello"))
-    for statement in (f"UPDATE {outbox.TABLE} SET task = 'no_more'",):
-        connection.execute(statement)
+    connection.execute(f"UPDATE {outbox.TABLE} SET task = 'no_more', added = added - 3600")
     register(connection)
     connection.close()
 
@@ -424,7 +461,7 @@ def test_times_are_kept(connect: Connect, tasks: SentTasks) -> None:
     connection = connect()
     eta = datetime.now(UTC) + timedelta(hours=1)
     outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta, expires=7200)
-    with pytest.raises(ValueError, match="it needs a time zone"):
+    with pytest.raises(ValueError, match="it must be a datetime with a time zone"):
         outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta.replace(tzinfo=None))
     connection.commit()
     connection.close()
@@ -464,33 +501,30 @@ def test_only_one_task_with_its_options_given_to_add_is_written(environment: Non
         outbox.add(None, ping.s(), countdown=5, eta=datetime.now(UTC))
 
 
-class Cursor:
-    """A cursor of a driver with numbered or named placeholders."""
+def driven(monkeypatch: pytest.MonkeyPatch, style: str) -> Any:
+    """A connection of a driver whose DB-API module is a package within another, as mysql.connector is."""
+    for name in ("ownsql", "ownsql.connector", "ownsql.connector.abstracts"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["ownsql.connector"].paramstyle = style  # type: ignore[attr-defined]
+    cursor = Mock()
+    return type("Connection", (), {"__module__": "ownsql.connector.abstracts", "cursor": lambda _: cursor})()
 
-    executed: tuple[str, Any] | None = None
 
-    def execute(self, statement: str, values: Any) -> None:
-        Cursor.executed = statement, values
+@pytest.mark.parametrize(("style", "places"), [("pyformat", "%s, %s"), ("qmark", "?, ?")])
+def test_placeholders_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch, style: str, places: str) -> None:
+    connection = driven(monkeypatch, style)
+
+    outbox._execute(connection, "INSERT INTO t VALUES (?, ?)", ("a", 2))
+
+    connection.cursor().execute.assert_called_once_with(f"INSERT INTO t VALUES ({places})", ("a", 2))
 
 
-@pytest.mark.parametrize(
-    ("style", "places", "values"),
-    [
-        ("numeric", ":1, :2, :3", tuple),
-        ("named", ":v1, :v2, :v3", lambda row: {f"v{n}": value for n, value in enumerate(row, 1)}),
-    ],
-)
-def test_placeholders_are_those_of_the_driver(
-    monkeypatch: pytest.MonkeyPatch, style: str, places: str, values: Callable[[Any], Any]
-) -> None:
-    driver = types.ModuleType("ownsql")
-    driver.paramstyle = style  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ownsql", driver)
-    connection = type("Connection", (), {"__module__": "ownsql.connections", "cursor": lambda self: Cursor()})()
-
-    outbox._execute(connection, "INSERT INTO t VALUES (?, ?, ?)", ("a", 2, None))
-
-    assert Cursor.executed == (f"INSERT INTO t VALUES ({places})", values(("a", 2, None)))
+def test_a_database_without_the_outboxs_sql_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle's driver has named placeholders, and Oracle no LIMIT."""
+    with pytest.raises(
+        TypeError, match="a driver with named placeholders: the outbox needs PostgreSQL, MySQL, MariaDB"
+    ):
+        outbox.add(driven(monkeypatch, "named"), catalogue.send_note.s(**NOTE))
 
 
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,15 @@ def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
     assert list(replace(task, paused=True).times(after, until)) == []
 
 
+def test_a_message_holds_no_character_that_sqs_refuses(environment: None) -> None:
+    """Scheduler accepts them, and then can send the message neither to the queue nor to its dead letters."""
+    args = {**NOTE, "text": "a\ufffeb\uffff\x00é"}
+    task = periodic.PeriodicTask(name="w", task="send_note", queue="default", args=args, expression=MONDAYS)
+    body = task.request()["Target"]["Input"]
+    assert not {"\ufffe", "\uffff", "\x00"} & set(body)
+    assert decode(body.replace(FIRED_AT, "2030-01-31T09:00:00Z")).args == args
+
+
 def test_an_expression_without_a_time_is_refused() -> None:
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression="at(soon)")
     with pytest.raises(BadSchedule, match="write the time as in"):
@@ -164,6 +173,21 @@ def test_what_cannot_be_is_refused_with_its_field(options: dict[str, Any], fault
     given = {"name": "weekly", **options}
     with pytest.raises(periodic.PeriodicTaskError, match=fault):
         periodic.create(given.pop("name"), catalogue.send_note.s(**NOTE), MONDAYS, **given)
+
+
+def test_a_message_that_does_not_fit_into_a_schedule_is_refused(group: None) -> None:
+    with pytest.raises(
+        periodic.PeriodicTaskError, match=r"^args: 256,\d{3} bytes as a message, over the limit of 256,000"
+    ):
+        periodic.create("weekly", catalogue.send_note.s(**{**NOTE, "text": "x" * 256_000}), MONDAYS)
+    assert not list(periodic.every())
+
+
+def test_arguments_are_only_changed_by_a_signature(group: None) -> None:
+    periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    with pytest.raises(periodic.PeriodicTaskError, match="args: pass a signature, whose arguments are checked"):
+        periodic.update("weekly", args={"no_such": 1})
+    assert [task.args for task in periodic.every()] == [NOTE]
 
 
 def test_a_name_is_taken_once_and_must_be_there_to_be_changed(group: None) -> None:

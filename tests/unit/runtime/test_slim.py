@@ -254,6 +254,30 @@ def test_a_connection_that_ends_under_a_request_costs_a_try_for_the_request_may_
     assert [request.connection for request in server.requests] == [1, 1, 2]
 
 
+def test_connections_that_went_dead_together_cost_one_try(client: Make) -> None:
+    """A gateway or firewall that drops idle connections drops all of them, and reports it at the next request."""
+    together = threading.Barrier(3)
+
+    def say(connection: wire.Connection) -> None:
+        if len(server.requests) <= 3:
+            together.wait(30)
+        elif server.requests[-1].connection <= 3:
+            wire.reset(connection)
+            return
+        connection.sendall(response(ITEM))
+
+    with serving(say) as server:
+        dynamodb = client(server, NEXUS_ATTEMPTS="2")
+        threads = [threading.Thread(target=lambda: dynamodb.get_item(**KEY)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = dynamodb.get_item(**KEY)
+    assert found["ResponseMetadata"]["RetryAttempts"] == 1
+    assert [request.connection for request in server.requests][4:] == [4]
+
+
 def test_threads_use_their_own_connections_and_only_a_limited_number_is_kept(client: Make) -> None:
     together = threading.Barrier(20)
 
@@ -331,10 +355,14 @@ def test_a_child_connects_for_itself(client: Make) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """authority.pem, and server.pem (key and certificate) and other.pem by it: for 127.0.0.1, and for another host."""
+    """authority.pem, and by it server.pem (key and certificate), the same without an authority's key identifier
+    (lax.pem), and other.pem for another host.
+    """
     folder, now = tmp_path_factory.mktemp("tls"), datetime.now(UTC)
     authority = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+
+    identified = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
 
     def certificate(key: ec.EllipticCurvePrivateKey, subject: str, *extensions: Any) -> bytes:
         builder = (
@@ -344,7 +372,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
         )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
@@ -352,15 +379,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     (folder / "authority.pem").write_bytes(
-        certificate(authority, "authority", x509.BasicConstraints(True, None), usage)
+        certificate(authority, "authority", x509.BasicConstraints(True, None), usage, identified)
     )
-    for file, host in (("server", IPv4Address("127.0.0.1")), ("other", IPv4Address("127.0.0.2"))):
+    here, elsewhere = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
+    for file, host, *more in (("server", here, identified), ("lax", here), ("other", elsewhere, identified)):
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(host)])
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        (folder / f"{file}.pem").write_bytes(private + certificate(key, file, names))
+        (folder / f"{file}.pem").write_bytes(private + certificate(key, file, names, *more))
     return folder
 
 
@@ -370,12 +398,18 @@ def _tls(certificates: Path, name: str) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-def test_a_server_is_verified_by_the_bundle_that_is_given(client: Make, certificates: Path, variable: str) -> None:
-    with serving(response(ITEM), tls=_tls(certificates, "server")) as server:
+@pytest.mark.parametrize(
+    ("variable", "name"), [("AWS_CA_BUNDLE", "server"), ("REQUESTS_CA_BUNDLE", "server"), ("AWS_CA_BUNDLE", "lax")]
+)
+def test_a_server_is_verified_by_the_bundle_that_is_given(
+    client: Make, certificates: Path, variable: str, name: str
+) -> None:
+    """As botocore verifies it: the certificates of a company's proxy are often not as strict as RFC 5280."""
+    with serving(response(ITEM), tls=_tls(certificates, name)) as server:
         dynamodb = client(server, **{variable: str(certificates / "authority.pem")})
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
-    assert server.connections == 1
+        assert server.connections == 1
+        assert sdk._botocore("dynamodb").get_item(**KEY)["Item"] == ITEM["Item"]
 
 
 @pytest.mark.parametrize(("name", "bundle"), [("server", None), ("other", "authority.pem")])
@@ -677,6 +711,7 @@ def test_a_client_says_where_it_is_as_botocores_does(variables: Set, region: str
         {"HTTPS_PROXY": "http://proxy:3128"},
         {"https_proxy": "http://proxy:3128"},
         {"AWS_REGION": "cn-north-1"},
+        {"AWS_REGION": "cn-north-1", "AWS_ENDPOINT_URL": "https://vpce-1.dynamodb.cn-north-1.vpce.amazonaws.com.cn"},
         {"AWS_REGION": "us-iso-east-1"},
         {"AWS_REGION": "eu-west-1.evil.example"},
         {"AWS_REGION": None, "AWS_DEFAULT_REGION": None},
@@ -771,6 +806,24 @@ def test_no_credentials_have_botocores_name(variables: Set) -> None:
     with pytest.raises(aws.NoCredentialsError) as raised:
         sdk.client("dynamodb").get_item(**KEY)  # type: ignore[arg-type]
     assert sdk.is_misconfigured(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "parameters"), [("dynamodb", "get_item", KEY), ("scheduler", "list_schedules", {})]
+)
+def test_credentials_that_are_not_there_yet_are_searched_again(
+    variables: Set, service: Any, method: str, parameters: Any
+) -> None:
+    """A metadata service that is slow or throttled at a process's first request must not stop all later ones."""
+    variables(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    found = iter([None, Credentials("AK", "s", "t")])
+    provider = SimpleNamespace(load_credentials=lambda: next(found))
+    sdk.session().register_component("credential_provider", provider)
+
+    with pytest.raises(aws.NoCredentialsError):
+        getattr(sdk.client(service), method)(**parameters)
+    with pytest.raises(aws.EndpointConnectionError):
+        getattr(sdk.client(service), method)(**parameters)
 
 
 def test_a_credential_that_holds_a_lines_end_adds_no_header(client: Make) -> None:

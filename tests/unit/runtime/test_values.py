@@ -4,6 +4,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -318,6 +319,31 @@ def test_a_small_result_beside_large_arguments_goes_by_reference_too(tasks: Sent
         tasks.run()
 
     assert len(handle.get().value["notification_id"]) == 100_000
+
+
+def test_what_is_due_later_must_fit_into_a_schedule(tasks: SentTasks) -> None:
+    """Scheduler takes a quarter of what SQS takes: "The maximum size of the Input field is 256 KB"."""
+    note = catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 255_000})
+    keywords = catalogue.send_note.s(**{**catalogue.NOTE, "text": "<aws.scheduler.x>" * 14_500})
+    for late in (note, keywords):
+        late.apply_async(countdown=900)
+    note.apply_async(countdown=901)
+    refused = r"args: \d{3},\d{3} bytes as a message that is due in more than 900 s, over the limit of 256,000"
+    for late in (keywords, catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 256_000})):
+        with pytest.raises(InvalidMessage, match=refused):
+            late.apply_async(countdown=901)
+    assert len(tasks.transport.sent) == 3
+
+
+@pytest.mark.usefixtures("cloud")
+def test_a_result_that_does_not_fit_into_a_schedule_goes_by_reference(tasks: SentTasks) -> None:
+    last = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 140_000}).set(countdown=3600)
+    first = Signature.of(replace(catalogue.send_note, sends_later=True), catalogue.NOTE)
+    with _notes(180_000):
+        chain(first, last).delay()
+        _one(tasks)
+    (sent,) = tasks.transport.sent
+    assert len(sent.message.body) < 150_000
 
 
 @pytest.mark.usefixtures("cloud")
