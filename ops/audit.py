@@ -208,7 +208,8 @@ def entries(limit: int = 50, *, who: str = "", what: str = "", since: float = 0.
     from nexus.backend.store import RUNS
 
     found: list[Entry] = []
-    for page in RUNS.query(PARTITION, index="live", between=(since, 9_999_999_999), newest_first=True):
+    times = (since, 9_999_999_999)
+    for page in RUNS.query(PARTITION, index="live", between=times, newest_first=True, limit=max(limit, 100)):
         ids = [str(item["id"]["S"]) for item in page.items]
         kept = backend().store.get(ids) if ids else {}
         for item in (kept[one] for one in ids if one in kept):

@@ -3,9 +3,16 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from ops import logs
+from ops.problems import Problem
+
+SPANS: Final = (86_400.0, 3_600.0, 600.0, 60.0)
+MOST: Final = 20_000
+"""The most lines of a queue's log to read for them: some ten requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,23 @@ def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
         events[event.task, event.queue].append(event)
     found = [of_events(task, queue, ended) for (task, queue), ended in events.items()]
     return sorted(found, key=lambda row: -row.total)
+
+
+def lately(queues: Sequence[str]) -> tuple[float, dict[str, TaskFigures]]:
+    """Figures by task, of all its queues, and how many seconds back they go: a day, or less where a queue's log has too
+    many lines. Each attempt is one, so those of a busy day would take hours to read, and gigabytes of memory.
+    """
+    for back in SPANS:
+        with suppress(logs.TooMany):
+            return back, _by_task(logs.events(queues, time.time() - back, most=MOST))
+    raise Problem("There are too many attempts to read", f"A queue's log has over {MOST:,} lines of the last minute.")
+
+
+def _by_task(events: Sequence[logs.Event]) -> dict[str, TaskFigures]:
+    ended = defaultdict[str, list[logs.Event]](list)
+    for event in events:
+        ended[event.task].append(event)
+    return {task: of_events(task, of[0].queue, of) for task, of in ended.items()}
 
 
 def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigures:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -79,6 +79,11 @@ def run_id(text: str) -> str:
         do = f"`nexus runs id:{text} since:7d` searches further back; a complete id is found at any age."
         raise Problem(f"No run's id begins or ends with {text}", why, do)
     return found[0].id
+
+
+def whole(wanted: history.Query) -> history.Query:
+    """The query with its parent's whole id. Raises Problem if there is no such run, or several."""
+    return wanted if wanted.parent is None else replace(wanted, parent=run_id(wanted.parent))
 
 
 def is_whole(text: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
+from math import inf, isfinite
 from typing import Any, Final
 
 from nexus.aws.dynamodb import Row, from_item, to_attribute
@@ -29,6 +30,9 @@ BADLY: Final = ("FAILURE", "REVOKED")
 PATIENCE: Final = 1.5
 """Seconds after which a search returns a page that is not full."""
 
+LONG: Final = 120.0
+"""The same for a search that needs all runs that match."""
+
 THREADS: Final = 32
 INDEX = "history"
 FEW, PAGES = 16, 2
@@ -43,8 +47,8 @@ _large: Final[dict[str, float]] = {}
 
 _ENDLESS: Final = 9_999_999_999.0
 
-SHORTEST: Final = 8
-"""The fewest characters of an id to search for."""
+SHORTEST, WHOLE = 8, 36
+"""The fewest characters of an id to search for, and how many it has."""
 
 FAR: Final = 86_400.0
 """How far back, in seconds, to search for a partial id without a time, unless `since` goes further: a day at ten
@@ -86,13 +90,6 @@ class Query:
             and all(_fits(wanted, (record.args or {}).get(name)) for name, wanted in self.args.items())
         )
 
-    def text(self) -> str:
-        """The query as `parse` reads it."""
-        named = {"id": self.id, "task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
-        times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}
-        terms = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
-        return " ".join([*terms, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -120,16 +117,6 @@ def _fits(wanted: str, value: Any) -> bool:
     return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
 
 
-def _written(at: float | None) -> str | None:
-    from datetime import UTC, datetime
-
-    return None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if " " in text else text
-
-
 class NotKept(Problem):
     """The deployment keeps no run history."""
 
@@ -142,19 +129,46 @@ def parse(text: str) -> Query:
 
     A bare word is a partial id if it can be one, else a task's name.
     """
+    return _of_words(_words(text))
+
+
+def parse_words(given: Sequence[str]) -> Query:
+    """Parses the words of a command line. Raises Problem if invalid.
+
+    The shell has removed the quotation marks of `error:"timed out"`: a word with spaces is one filter, unless each of
+    its parts is one.
+    """
+    words: list[str] = []
+    for word in given:
+        parts = _words(word) if set(word) & set("\"'\\") else word.split()
+        words += parts if all(_mark(part) for part in parts) or len(parts) == 1 else [word]
+    return _of_words(words)
+
+
+def _words(text: str) -> list[str]:
     import shlex
 
     try:
-        words = shlex.split(text, posix=True)
+        return shlex.split(text, posix=True)
     except ValueError:
-        raise usage("A quotation mark is not closed") from None
+        raise usage("A quotation mark is not closed", do='Write one that is meant as \\".') from None
+
+
+def _mark(word: str) -> str:
+    return next((character for character in word if character in ":="), "")
+
+
+def _of_words(words: Sequence[str]) -> Query:
     named: dict[str, str | None] = {}
     args: dict[str, str] = {}
     for word in words:
-        mark = next((character for character in word if character in ":="), "")
+        mark = _mark(word)
         alone = "id" if is_part(word.lower()) else "task"
         name, _, value = word.partition(mark) if mark else (alone, "", word)
-        (args if mark == "=" else named)[name] = value
+        filters: dict[str, Any] = args if mark == "=" else named
+        if name in filters:
+            raise usage(f"{name} is given twice", "A run has to match every filter.")
+        filters[name] = value
     return query(named, args)
 
 
@@ -196,12 +210,12 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
     """A page of the runs that match, newest first; `after` is an earlier page's cursor. Raises Problem."""
     place = _place(after)
     top = wanted.until if place is None else min(place[0], _ENDLESS if wanted.until is None else wanted.until)
-    entries = (entry for entry in _entries(wanted, top, limit) if place is None or entry < place)
     deadline = time.monotonic() + patience
+    entries = (entry for entry in _entries(wanted, top, limit, deadline) if place is None or entry < place)
     found: list[RunRecord] = []
     examined, size = 0, limit
     while page := list(islice(entries, size)):
-        for record in read_records([AsyncResult(run_id) for _, run_id in page]):
+        for record in read_records([AsyncResult(run_id) for _, run_id in page if run_id]):
             examined += 1
             if record.status != "UNKNOWN" and wanted.holds(record):
                 found.append(record)
@@ -214,8 +228,11 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
 
 
 def every(wanted: Query, most: int) -> list[RunRecord]:
-    """Up to `most` of the runs that match, however long the search takes."""
-    found = find(wanted, most, patience=600.0)
+    """All runs that match, up to `most`. Raises Problem if it takes too long to find them."""
+    found = find(wanted, most, patience=LONG)
+    if found.after is not None and len(found.runs) < most:
+        why = f"{found.examined:,} runs were read in two minutes, and {len(found.runs):,} of them match."
+        raise Problem("The search takes too long", why, "Add a filter: since, task, or an indexed argument.")
     return list(found.runs)
 
 
@@ -241,7 +258,7 @@ def _place(after: str | None) -> tuple[float, str] | None:
         return None
     at, slash, run_id = after.partition("/")
     try:
-        return (float(at), run_id) if slash and run_id else _no_place(after)
+        return (float(at), run_id) if slash and isfinite(float(at)) else _no_place(after)
     except ValueError:
         return _no_place(after)
 
@@ -251,11 +268,15 @@ def _no_place(after: str) -> tuple[float, str]:
 
 
 type Entry = tuple[float, str]
-"""When a run was sent, and its id."""
+"""When a run was sent, and its id; without an id, the time to which the index has been read."""
 
 
-def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
-    """The index entries for a query, newest first: a superset of the matches."""
+def _entries(wanted: Query, top: float | None, limit: int, deadline: float) -> Iterator[Entry]:
+    """The index entries for a query, newest first: a superset of the matches. The last, after the deadline, has no id
+    if the index holds more."""
+    if wanted.id is not None and len(wanted.id) == WHOLE:
+        yield from _sorted([AsyncResult[Any](wanted.id).record()], top)
+        return
     if wanted.parent is not None:
         parent = AsyncResult[Any](wanted.parent).record()
         if parent.fanned_out:
@@ -266,13 +287,13 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
         if end is not None:
             top = min(top or _ENDLESS, end + AFTER_THE_END)
     if wanted.status in ("STARTED", "RETRY"):
-        running = live.runs(catalogue.queues(), limit=10_000).runs
+        running = live.runs(catalogue.queues(), limit=10_000, details=False).runs
         records = read_records([AsyncResult(run.id) for run in running])
-        yield from _sorted([*records, *live.parents(running)], top)
+        yield from _sorted([*records, *live.parents(records)], top)
         return
     wanted = replace(wanted, until=top)
     if wanted.id is None:
-        yield from _indexed(wanted, limit)
+        yield from _indexed(wanted, limit, deadline)
         return
     for since, until in _spans(wanted):
         found = [
@@ -298,15 +319,16 @@ def _spans(wanted: Query) -> Iterator[tuple[float, float]]:
     yield first, end
 
 
-def _indexed(wanted: Query, limit: int) -> Iterator[Entry]:
+def _indexed(wanted: Query, limit: int, deadline: float = inf) -> Iterator[Entry]:
     """The entries of every partition that may have matches, newest first."""
     partitions = _partitions(wanted)
     items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
     if items is None:
-        items = _merged(partitions, limit)
+        items = _merged(partitions, limit, deadline, _ENDLESS if wanted.until is None else wanted.until)
     # An index has no order within one millisecond, and a page may end there.
     for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
-        yield from sorted(((sent_at, str(item["id"])) for item in together), reverse=True)
+        # A run that fails meanwhile moves to another partition, and is read in both.
+        yield from sorted({(sent_at, str(item["id"])) for item in together}, reverse=True)
 
 
 def _members(record: RunRecord) -> list[RunRecord]:
@@ -330,7 +352,8 @@ def _partitions(wanted: Query) -> list["_Partition"]:
     """The partitions of the index that may have matches."""
     found: list[_Partition] = []
     tasks = _tasks(wanted)
-    whole = {f"{name}={value}": name for name, value in wanted.args.items() if not value.endswith("*")}
+    given = {name: value for name, value in wanted.args.items() if not value.endswith("*")}
+    whole = {key: name for name in given if (key := history.argument([name], given)) is not None}
     leading = {t: next((arg for arg, name in whole.items() if _leads(task, name)), None) for t, task in tasks.items()}
     for name, task in tasks.items():
         if wanted.status in BADLY or wanted.error:
@@ -399,16 +422,26 @@ class _Partition:
             values |= {f":{name}": value for name, value in filters.items()}
         self._request["ExpressionAttributeValues"] = {name: to_attribute(value) for name, value in values.items()}
 
-    def fill(self, limit: int) -> None:
-        """Reads pages until there is an entry or the partition ends."""
-        while self.more and not self.items:
-            # DynamoDB applies a page's limit before the filter.
-            request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
-            response = _asked("query", request)
-            self.items = [from_item(item) for item in reversed(response["Items"])]
-            self.more = "LastEvaluatedKey" in response
-            if self.more:
-                self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+    @property
+    def blank(self) -> bool:
+        """Whether its only entry is the place to which it has been read: none matched its filter."""
+        return bool(self.items) and not self.items[-1]["id"]
+
+    def fill(self, limit: int = 1000) -> None:
+        """Reads a page, if there is no entry."""
+        if self.blank:
+            self.items.clear()
+        if not self.more or self.items:
+            return
+        # DynamoDB applies a page's limit before the filter.
+        request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
+        response = _asked("query", request)
+        self.items = [from_item(item) for item in reversed(response["Items"])]
+        self.more = "LastEvaluatedKey" in response
+        if self.more:
+            last = self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+            # The next page may have others of that millisecond.
+            self.items = self.items or [{"id": "", "sent_at": round(float(last["sent_at"]["N"]) + 0.001, 3)}]
 
     def over(self, take: Callable[[Sequence[Row]], None]) -> None:
         """Calls `take` with every page."""
@@ -475,15 +508,29 @@ def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any
     return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
 
 
-def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:
-    """The items of all partitions, newest first."""
+def _merged(partitions: Sequence[_Partition], limit: int, deadline: float, top: float) -> Iterator[Mapping[str, Any]]:
+    """The items of all partitions from `top` on, newest first; after the deadline, the place to which all were read.
+
+    That is past `top`, so that the next search gets further, and not before an item that has been given.
+    """
     size = max(8, min(limit, 4 * limit // max(1, len(partitions))))
     in_parallel(lambda one: one.fill(size), partitions, THREADS)
     heap = [_key(one, n) for n, one in enumerate(partitions) if one.items]
     heapq.heapify(heap)
+    last = top
     while heap:
-        _, n = heapq.heappop(heap)
+        *_, n = heapq.heappop(heap)
         one = partitions[n]
+        at = float(one.items[-1]["sent_at"])
+        if one.blank:
+            if time.monotonic() > deadline and at < top and at <= last:
+                yield one.items.pop()
+                return
+            in_parallel(_Partition.fill, [other for other in partitions if other.blank], THREADS)
+            heap = [_key(other, m) for m, other in enumerate(partitions) if other.items]
+            heapq.heapify(heap)
+            continue
+        last = at
         yield one.items.pop()
         if not one.items:
             size = min(1000, 2 * size)
@@ -492,5 +539,6 @@ def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[st
             heapq.heappush(heap, _key(one, n))
 
 
-def _key(one: _Partition, n: int) -> tuple[float, int]:
-    return -float(one.items[-1]["sent_at"]), n
+def _key(one: _Partition, n: int) -> tuple[float, bool, int]:
+    """The order of the partitions' next items: the newest first, and of one time those that are runs."""
+    return -float(one.items[-1]["sent_at"]), one.blank, n

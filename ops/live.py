@@ -172,7 +172,7 @@ def _scheduled(name: str) -> LiveRun | None:
     )
 
 
-def parents(found: Iterable[LiveRun]) -> list[RunRecord]:
+def parents(found: Iterable[LiveRun | RunRecord]) -> list[RunRecord]:
     """The fan-outs and groups that wait for these runs."""
     ids = sorted({run.parent for run in found if run.parent})
     return [record for record in read_records([AsyncResult(run_id) for run_id in ids]) if record.fanned_out]

@@ -194,14 +194,25 @@ PHRASES = 2
 """The requests of `events` for each queue."""
 
 
-def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
-    """The attempts that ended since `start`, in order."""
+class TooMany(Exception):
+    """A log has more lines than a reader has time and memory for."""
+
+
+def events(
+    queues: Sequence[str], start: float, task: str | None = None, end: float | None = None, *, most: float = inf
+) -> list[Event]:
+    """The attempts that ended since `start`, in order. Raises TooMany if a queue has over `most` of their lines."""
     client("logs")
     phrases = ["run ended"] if task is None else ["run ended", task]
 
     def of(queue: str) -> list[Event]:
-        lines = chain(read(queue, phrases, start, end), _revoked(queue, start, end))
-        return [event for line in lines if (event := event_of(line)) and task in (None, event.task)]
+        found = []
+        for n, line in enumerate(chain(read(queue, phrases, start, end), _revoked(queue, start, end))):
+            if n >= most:
+                raise TooMany
+            if (event := event_of(line)) and task in (None, event.task):
+                found.append(event)
+        return found
 
     found = [event for page in in_parallel(of, list(queues)) for event in page]
     # A run that is revoked at the end of an attempt writes both lines.

@@ -11,9 +11,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def seconds(text: str) -> float:
     """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is invalid."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"\d{1,10}(\.\d+)?", text):
         return float(text)
-    parts = re.findall(r"(\d+)([smhdw])", text)
+    parts = re.findall(r"(\d{1,10})([smhdw])", text)
     if not parts or "".join(n + unit for n, unit in parts) != text:
         raise usage(f"{text!r} is not a duration", "Such as 90s, 15m, 2h, 1h30m or 3d.")
     return float(sum(int(n) * _UNITS[unit] for n, unit in parts))

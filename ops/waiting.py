@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from nexus.backend import backend
 from nexus.backend.store import number
+from nexus.client.steps import load
 from nexus.runs import tallies
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
@@ -32,9 +33,27 @@ def reasons(record: RunRecord) -> list[Wait]:
         return list(_started(record, now))
     if record.status not in ("PENDING", "RETRY"):
         return []
+    if record.status == "PENDING" and _follows(record):
+        release = f"Its end; `nexus result {record.parent}` shows what that waits for."
+        return [Wait(f"it follows {record.parent}, which has not ended", release)]
     due = record.eta or 0.0
     found = [*_queue(record.queue), *(_not_due(record) if due > now else _budget(record.task))]
     return found or list(_in_line(record, now))
+
+
+def _follows(record: RunRecord) -> bool:
+    """Whether it is a later step of a chain, whose message is sent when the step before it has ended.
+
+    The steps are in the record of the run whose message was sent: those between it and this one are PENDING too.
+    """
+    store = backend().store
+    before = store.get([record.parent]).get(record.parent, {}) if record.parent else {}
+    if RunRecord.of(before).ended:
+        return False
+    while "then" not in before and before.get("status") == "PENDING" and "parent" in before:
+        above = str(before["parent"])
+        before = store.get([above]).get(above, {})
+    return any(step.id == record.id for step in load(str(before.get("then", "[]")), str(before.get("id", ""))))
 
 
 def stopped(queue: str) -> Wait | None:

@@ -66,7 +66,7 @@ class RunAdmin(Pages):
 
 def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
     chosen = {name: request.GET.get(name) for name in FILTERS}
-    wanted = history.both(history.parse(typed), history.query(chosen, {}))
+    wanted = finding.whole(history.both(history.parse(typed), history.query(chosen, {})))
     found = history.find(wanted, PAGE, request.GET.get("after"))
     tasks = [name for name, task in catalogue.tasks().items() if not task.everywhere or "." in name]
     choices = {

@@ -62,7 +62,7 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
     if name not in ACTIONS:
         raise usage(f"There is no action {name!r}")
     action, deployment = ACTIONS[name], site.deployment
-    if not form.get("confirmed"):
+    if form.get("confirmed") not in (True, "1", "true"):  # a program's "false" is a text
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to continue.", code=DECLINED)
@@ -144,7 +144,7 @@ def _meant(form: Form) -> list[RunRecord]:
     A confirmation has the ids that the query found for its plan: more runs may match by then.
     """
     if (query := form.get("query")) and not form.get("id"):
-        found = history.every(history.parse(str(query)), MOST + 1)
+        found = history.every(finding.whole(history.parse(str(query))), MOST + 1)
         if len(found) > MOST:
             raise usage(f"These are more than {MOST:,} runs", "That is the limit of one click.", "Add a filter.")
         return found
@@ -261,11 +261,14 @@ def _plan_edit(site: Site, form: Form) -> Plan:
         f"was  {json.dumps(record.args, ensure_ascii=False)}",
         f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}",
     )
-    return Plan(f"Send {record.task} in {site.deployment.stack} {how}?", lines)
+    return Plan(f"Send {record.task} in {site.deployment.stack} {how}?", lines, {"status": record.status})
 
 
 def _edit(site: Site, form: Form) -> str:
     record = _only(form)
+    if (asked := form.get("status")) not in (None, record.status):
+        why = f"It was {asked} when you were asked: someone else has handled it, or it has gone on."
+        raise Problem(f"{record.id} is {record.status} now", why, "Look at it, and edit it again.", DECLINED)
     task, args = site.task(record.task), _arguments(form)
     if record.status == "FAILURE":
         if dead_letters.edit(record.queue, record.id, task, args) is None:
@@ -445,7 +448,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "restart": Action(_asks("Restart {queue} of {stack}?"), _restart, "Fresh sandboxes", ("queue",), lasting=False),
     "retry": Action(_plan_retry, _retry, "Send failed runs again", ("id", "query")),
     "revoke": Action(_plan_revoke, _revoke, "Stop runs that have not ended", ("id", "query")),
-    "edit": Action(_plan_edit, _edit, "Send a run again with other arguments", ("id", "args")),
+    "edit": Action(_plan_edit, _edit, "Send a run again with other arguments", ("id", "args", "status")),
     "send": Action(_plan_send, _send, "Send a task", ("task", "args"), lasting=False),
     "retry-letters": Action(
         _plan_letters("Send {count} of {queue} in {stack} again?"),

@@ -45,7 +45,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         ]
 
     def tasks(_: Request) -> Any:
-        recent = site.figures()
+        back, recent = site.figures()
         return [
             {
                 "name": task.name,
@@ -56,6 +56,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
                 "max_retries": task.retry.max_retries,
                 "schedule": task.schedule.expression if task.schedule else None,
                 "figures": recent.get(task.name),
+                "figures_seconds": back,
             }
             for task in catalogue.tasks().values()
         ]
@@ -91,7 +92,13 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
             Shape("A schedule's firings of the last seven days", list[Firing]),
             lambda request: site.firings(known(request)),
         ),
-        "tasks": (Shape("The catalogue, with the figures of the last day", list[document.TaskShown]), tasks),
+        "tasks": (
+            Shape(
+                "The catalogue, with the figures of the last day, or less where that has many attempts",
+                list[document.TaskShown],
+            ),
+            tasks,
+        ),
         "functions": (Shape("The functions", list[Function]), lambda _: site.functions()),
         **money.views(site),
         "audit": (Shape("Who changed what", list[audit.Entry]), lambda _: audit.entries(100)),
@@ -115,7 +122,7 @@ def routes(site: Site) -> list[Route]:
         try:
             form = await read_form(request)
         except Problem as problem:
-            return _refused(problem)
+            return _refused(problem, status(problem))
         return await run_in_threadpool(lambda: _respond(lambda: change(form)))
 
     def measured(_: Request) -> Response:
@@ -146,9 +153,17 @@ def _respond(ask: Callable[[], Any]) -> Response:
         problem = explained(error)
         if problem is None:
             raise
-        return _refused(problem)
+        return _refused(problem, status(error))
 
 
-def _refused(problem: Problem) -> Response:
+def _refused(problem: Problem, code: int) -> Response:
     error = {"what": problem.what, "why": problem.why, "do": problem.do, "exit_code": int(problem.code)}
-    return Response(output.json_text({"error": error}), STATUS.get(problem.code, 404), media_type="application/json")
+    return Response(output.json_text({"error": error}), code, media_type="application/json")
+
+
+def status(error: Exception) -> int:
+    """The HTTP status for an error: 404 is our own "there is no such run", and not a request that AWS throttled."""
+    problem = explained(error)
+    if problem is None:
+        return 500
+    return STATUS.get(problem.code, 404 if problem is error else 503)

@@ -30,6 +30,7 @@ def web(
     """
     import socket
     import webbrowser
+    from urllib.parse import urlencode
 
     import uvicorn
 
@@ -38,19 +39,21 @@ def web(
     from ops.web.views import Site
 
     deployment = common.connect()
-    key = os.environ.get("NEXUS_WEB_KEY") or secrets.token_urlsafe(24)
+    key, once = os.environ.get("NEXUS_WEB_KEY") or secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
         listener.listen()  # a browser that is faster than the server then waits for it
     except OSError as error:
-        raise Problem(f"Port {port} is taken", str(error), "Choose another with --port N.", ExitCode.USAGE) from None
+        what = f"Port {port} cannot be used"
+        raise Problem(what, str(error), "Choose another with --port N.", ExitCode.USAGE) from None
     site = Site(Choice(deployment.stack, options.profile, options.region), read_only)
-    address = f"http://127.0.0.1:{port}/?key={key}"
-    output.line(f"{deployment.stack}{' (read-only)' if read_only else ''}: {address}")
+    address = f"http://127.0.0.1:{port}/"
+    output.line(f"{deployment.stack}{' (read-only)' if read_only else ''}: {address}?{urlencode({'key': key})}")
     if open_:
-        webbrowser.open(address)
-    config = uvicorn.Config(make(site, port, key), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        webbrowser.open(f"{address}?{urlencode({'key': once})}")
+    served = make(site, port, key, once if open_ else "")
+    config = uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run([listener])
     return ExitCode.DONE

@@ -67,6 +67,7 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "until": ({"type": "number"}, "Leaves out dead letters that arrived later, in seconds since 1970"),
     "args": ({"type": "object"}, "Arguments"),
+    "status": ({"type": "string"}, "The run's status as the plan gives it: one that has another by then is left alone"),
     "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
     "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),
     "declared": ({"type": "boolean"}, "Back to what the catalogue declares"),
@@ -169,7 +170,8 @@ class DeadLetter(TypedDict):
 
 
 class TaskShown(TypedDict):
-    """A task of the catalogue; `arguments` as a form shows them, `figures` null where nothing has ended."""
+    """A task of the catalogue; `arguments` as a form shows them; `figures` of the last `figures_seconds`, null where
+    nothing has ended."""
 
     name: str
     queue: str | None
@@ -179,6 +181,7 @@ class TaskShown(TypedDict):
     max_retries: int
     schedule: str | None
     figures: TaskFigures | None
+    figures_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

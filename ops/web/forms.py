@@ -8,7 +8,8 @@ from starlette.requests import Request
 
 from ops.problems import usage
 
-LIMIT = 1_000_000
+LIMIT = 4_000_000
+"""Bytes. A message has up to a megabyte, and a form writes three for some of them."""
 
 
 async def read(request: Request) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 Otherwise anything that reaches the port could act with the operator's credentials: another account on this machine, or
 another site's page in the same browser (DNS rebinding, cross-site requests). So each request needs our Host and the
 key, as a cookie or bearer token. A change also needs a token from the page, since browsers send cookies by themselves.
+
+The cookie is lax, so that a link to a run in a chat, in Grafana or in Django's admin opens it: the site with the link
+cannot read the page, and no page changes anything when it is opened.
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,11 +35,15 @@ SAFE = ("GET", "HEAD")
 
 @dataclass(slots=True)
 class Guard:
-    """Middleware. `key` opens the page; `token` proves that the page itself requested a change."""
+    """Middleware. `key` opens the page; `token` proves that the page itself requested a change.
+
+    `once` opens it once: every account on this machine can read the address on a browser's command line.
+    """
 
     app: ASGIApp
     port: int
     key: str
+    once: str = ""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,18 +65,20 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        origins = [f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")]
+        port = "" if self.port == 80 else f":{self.port}"  # browsers leave 80 out
+        origins = [f"http://{name}{port}" for name in ("127.0.0.1", "localhost")]
         if f"http://{headers.get('host', '')}" not in origins:
             return PlainTextResponse("This page is served only as 127.0.0.1 and localhost.", 421)
         if scope["path"] in OPEN:
             return None
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-        if "key" in query and scope["method"] in SAFE:
-            return self._admit(scope["path"], query)
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        if scope["method"] in SAFE and (given := dict(query).get("key")):
+            return self._admit(given, scope["path"], [(name, value) for name, value in query if name != "key"])
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         if _same(bearer, self.key):
             return None  # a program: no browser sends this on its own
-        if not _same(self._cookie(headers), self.key):
+        # Starlette's reader skips what another server on this machine has set and the standard library cannot read.
+        if not _same(HTTPConnection(scope).cookies.get(self._name, ""), self.key):
             return PlainTextResponse("Open the address that `nexus web` printed: it has the key.", 403)
         if scope["method"] in SAFE:
             return None
@@ -78,28 +86,21 @@ class Guard:
             return PlainTextResponse("This request did not come from a page of this process. Reload the page.", 403)
         return None
 
-    def _admit(self, path: str, query: dict[str, str]) -> Response:
-        if not _same(query.pop("key"), self.key):
-            return PlainTextResponse("This key belongs to another process.", 403)
+    def _admit(self, given: str, path: str, query: list[tuple[str, str]]) -> Response:
+        if self.once and _same(given, self.once):
+            self.once = ""
+        elif not _same(given, self.key):
+            return PlainTextResponse("This key belongs to another process, or was used. `nexus web` printed one.", 403)
         # One slash: two would redirect to another host.
         to = "/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else "")
         response = RedirectResponse(to, 303)
-        response.set_cookie(self._name, self.key, httponly=True, samesite="strict")
+        response.set_cookie(self._name, self.key, httponly=True, samesite="lax")
         return response
 
     @property
     def _name(self) -> str:
         """The cookie's name. Cookies ignore ports, so two processes on one machine need different names."""
         return f"nexus-{self.port}"
-
-    def _cookie(self, headers: Headers) -> str:
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except CookieError:
-            return ""
-        found: Any = cookies.get(self._name)
-        return found.value if found else ""
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -16,10 +16,14 @@ from ops.cost import PARTS, dollars
 from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
+LINE: Final = 500
 
 
 def _visible(value: Any) -> Any:
-    """Text without characters that reverse the line or are invisible; Jinja then escapes it."""
+    """Text without characters that reverse the line or are invisible; Jinja then escapes it.
+
+    That is for reading. What a form or a filter sends back is the text itself: `{{ value|e }}`.
+    """
     if isinstance(value, Markup) or not isinstance(value, str):
         return "" if value is None else value
     return output.safe(value)
@@ -55,10 +59,10 @@ def clock(at: float | datetime | None) -> str:
 
 
 def words(args: Mapping[str, Any] | None) -> str:
-    """Arguments on one line."""
-    if not args:
-        return ""
-    return "  ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in args.items())
+    """Arguments on one line, cut at LINE characters: a dead letter's may be a megabyte."""
+    shown = [f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in (args or {}).items()]
+    line = "  ".join(shown)
+    return line if len(line) <= LINE else f"{line[:LINE]}…"
 
 
 def commands(text: str) -> Markup:
@@ -68,8 +72,13 @@ def commands(text: str) -> Markup:
 
 
 def pretty(value: Any) -> str:
-    """A value as indented JSON."""
-    return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
+    """A value as indented JSON, for people: floats are rounded."""
+    return exact(output.rounded(value))
+
+
+def exact(value: Any) -> str:
+    """A value as indented JSON that `json.loads` reads as the same value: arguments to edit and send again."""
+    return output.json_text(value, indent=2)
 
 
 def made_of(parts: Mapping[str, float]) -> str:
@@ -135,7 +144,7 @@ def templates() -> Environment:
         finalize=_visible,
     )
     made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
-    made.filters |= {"commands": commands}
+    made.filters |= {"exact": exact, "commands": commands}
     made.filters |= {"dollars": dollars, "made_of": made_of, "limits": in_words}
     made.globals |= {"spark": spark, "strip": strip}
     return made

@@ -40,6 +40,9 @@ from ops.problems import Problem
 
 COST_SAMPLE = 500
 COSTS_KEPT = 120.0
+COSTS_REST = 100.0
+"""How many times as long as it took to read them the costs are kept: a week of many runs is many requests."""
+
 NEXT = 5
 DAYS = 7
 PAGE = 50
@@ -50,30 +53,61 @@ LETTERS_KEPT = 30.0
 """Seconds for which dead letters are cached: reading hides them from everyone else for a moment."""
 
 
-class Kept[T]:
-    """A cached value that is refreshed when older than `seconds`; one thread refreshes, the others wait."""
+@dataclass(frozen=True, slots=True)
+class _Answer[T]:
+    """A value, when it was received, until when it is kept, and how often `forget` had been called before."""
 
-    def __init__(self, ask: Callable[[], T], seconds: float) -> None:
-        self._ask, self._seconds = ask, seconds
+    value: T
+    at: float
+    until: float
+    generation: int
+
+
+class Kept[T]:
+    """A cached value that is refreshed when older than `seconds`; one thread refreshes, the others wait.
+
+    A value that takes long to refresh is kept for at least `rest` times as long as that took. A failed refresh fails
+    for every thread that waited for it: if each tried again, the last would wait for all the others' timeouts.
+    """
+
+    def __init__(self, ask: Callable[[], T], seconds: float, rest: float = 0.0) -> None:
+        self._ask, self._seconds, self._rest = ask, seconds, rest
         self._lock = threading.Lock()
-        self._value: list[T] = []
-        self._at = 0.0
+        self._answer: _Answer[T] | None = None
+        self._failure: tuple[Exception, float] | None = None
+        self._generation = 0
 
     def get(self) -> T:
+        wanted_at = time.monotonic()
         with self._lock:
-            if not self._value or time.monotonic() - self._at > self._seconds:
-                self._value = [self._ask()]
-                self._at = time.monotonic()
-            return self._value[0]
+            answer, generation = self._answer, self._generation
+            if answer is not None and answer.generation == generation and time.monotonic() <= answer.until:
+                return answer.value
+            if self._failure is not None and self._failure[1] > wanted_at:
+                raise self._failure[0]
+            return self._refreshed(generation).value
+
+    def _refreshed(self, generation: int) -> _Answer[T]:
+        began = time.monotonic()
+        try:
+            value = self._ask()
+        except Exception as error:
+            self._failure = error, time.monotonic()
+            raise
+        now = time.monotonic()
+        self._failure = None
+        self._answer = _Answer(value, now, now + max(self._seconds, self._rest * (now - began)), generation)
+        return self._answer
 
     def last(self, *, within: float = inf) -> T | None:
         """The cached value without a refresh, if it is at most `within` seconds old."""
-        return self._value[0] if self._value and time.monotonic() - self._at < within else None
+        answer = self._answer
+        known = answer is not None and answer.generation == self._generation
+        return answer.value if answer is not None and known and time.monotonic() - answer.at < within else None
 
     def forget(self) -> None:
-        """Invalidates the value, after a change."""
-        with self._lock:
-            self._value = []
+        """Invalidates the value after a change, and what is being read meanwhile. Waits for nothing."""
+        self._generation += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +151,7 @@ class Site:
     _health: "Kept[health.Health]" = field(init=False)
     _view: "Kept[View]" = field(init=False)
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
-    _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
+    _figures: "Kept[tuple[float, Mapping[str, figures.TaskFigures]]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
     _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
     _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
@@ -127,12 +161,14 @@ class Site:
         monitor = Monitor()
         self._deployment = Kept(lambda: (self.connect or deployment.connect)(self.choice), 60.0)
         self._health = Kept(lambda: health.check(self._deployment.get()), 5.0)
-        self._view = Kept(monitor.poll, 1.5)
+        self._view = Kept(monitor.poll, 2.5)
         self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
-        self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
+        self._figures = Kept(lambda: figures.lately(catalogue.queues()), 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.read_all(catalogue.queues()), 30.0)
-        self._costs = Kept(lambda: cost.read_slices(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
+        self._costs = Kept(
+            lambda: cost.read_slices(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT, COSTS_REST
+        )
         self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
@@ -156,8 +192,8 @@ class Site:
     def monitor(self) -> View:
         return self._view.get()
 
-    def figures(self) -> Mapping[str, figures.TaskFigures]:
-        """Figures of the last day, by task."""
+    def figures(self) -> tuple[float, Mapping[str, figures.TaskFigures]]:
+        """How many seconds the figures go back, a day at most, and the figures by task."""
         return self._figures.get()
 
     def functions(self) -> Sequence[functions.Function]:
@@ -183,7 +219,7 @@ class Site:
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history for a typed query. Raises Problem if it is invalid."""
-        return history.find(history.parse(text), limit, after)
+        return history.find(finding.whole(history.parse(text)), limit, after)
 
     def newest(self) -> history.Found:
         """The first page of all runs, which queries every partition of the history."""

@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nexus.errors import LONGEST_WAIT, InvalidMessage
 from nexus.values import compact, described, faults_of, kinds, plain
 
+MOST_RETRIES = 100
+"""A run's message is replaced after ten receives (`nexus.worker.delivery`), and Lambda ends a loop of messages after
+about sixteen.
+"""
+
 HIDDEN = "(secret)"
 """Replaces a secret argument's value."""
 
@@ -60,8 +65,11 @@ class RetryPolicy:
     give_up_on: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if not (self.max_retries >= 0 and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
-            raise ValueError(f"{self}: numbers must be 0 or more, and the cap at most a year ({LONGEST_WAIT})")
+        if not (0 <= self.max_retries <= MOST_RETRIES and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
+            raise ValueError(
+                f"{self}: numbers must be 0 or more, max_retries at most {MOST_RETRIES}, and the cap at most a year "
+                f"({LONGEST_WAIT})"
+            )
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether another attempt follows attempt number `attempt` (from 1), which ended in `error`."""
@@ -93,10 +101,18 @@ class Unique:
     on_conflict: Literal["skip", "coalesce"] = "skip"
     lease: int = 6 * 3600
 
+    def __post_init__(self) -> None:
+        if self.lease <= 0:
+            raise ValueError(f"{self}: the lease must be over 0")
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `per_second` runs of this task start each second, across all sandboxes."""
+    """At most `per_second` runs of this task start each second, across all sandboxes.
+
+    SQS delivers nothing from a queue with about 120,000 messages in flight, and those of runs that wait for their start
+    are in flight. So a task whose backlog may be larger needs a queue of its own.
+    """
 
     per_second: float
 
@@ -161,9 +177,16 @@ class TaskDefinition[A: Arguments, R: Result]:
     """The run history is indexed by the first of these arguments that a run has; the others only filter the results."""
 
     secret: tuple[str, ...] = ()
-    """Arguments whose values no run record shows. They exist only in the message and in its dead letter."""
+    """Arguments whose values no run record and no fault of an argument shows. They exist only in the message and in its
+    dead letter.
+    """
 
     def __post_init__(self) -> None:
+        if not self.time_limit > 0:
+            raise ValueError(f"{self.name}: the time limit is {self.time_limit}: it must be over 0")
+        named = {*self.secret, *(self.unique.key if self.unique else ())}
+        if named and (unknown := named - self.arguments.model_fields.keys()):
+            raise ValueError(f"{self.name}: {min(unknown)} is secret or unique, but not one of the arguments")
         if both := set(self.searchable) & set(self.secret):
             raise ValueError(
                 f"{self.name}: {min(both)} is both searchable and secret, but searchable values are stored"
@@ -209,7 +232,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         except ValidationError as error:
             wrong = [fault for fault in faults_of(error) if fault["loc"][:1] != (missing,)]
             if wrong:
-                raise InvalidMessage(f"{self.name}: {described(wrong)}", kinds(wrong)) from None
+                raise InvalidMessage(f"{self.name}: {described(wrong, self.secret)}", kinds(wrong)) from None
         return plain(_Given(**arguments), self.name)
 
     def result_to_keep(self, result: R) -> str:
@@ -222,7 +245,8 @@ class TaskDefinition[A: Arguments, R: Result]:
         try:
             return _validator(model)(dict(arguments))
         except ValidationError as error:
-            raise InvalidMessage(f"{self.name}: {described(faults_of(error))}", kinds(faults_of(error))) from None
+            faults = faults_of(error)
+            raise InvalidMessage(f"{self.name}: {described(faults, self.secret)}", kinds(faults)) from None
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.queue or 'every queue'}>"

@@ -29,7 +29,7 @@ from nexus.aws import memory, sdk
 from nexus.aws.memory import Memory
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, MemoryTransport, Sent
-from nexus.backend.transport import DeadLetter, Message
+from nexus.backend.transport import MAX_RECEIVES, DeadLetter, Message
 from nexus.client import AsyncResult
 from nexus.clock import FrozenClock
 from nexus.definitions import Arguments, TaskDefinition
@@ -42,8 +42,8 @@ from nexus.registry import Implementation, registry
 from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
 
-DELIVERIES = 10_000
-"""The most that one call runs: stops tasks that send each other endlessly."""
+DELIVERIES = 25_000
+"""The most that one call runs: stops tasks that send each other endlessly. A fan-out may have 10,000 segments."""
 
 SAME = 0.001
 """Differences in seconds to ignore: sums of fractions are not exact."""
@@ -327,6 +327,11 @@ class Tasks:
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
         _, letter = given_up
         about = letter.attributes
+        if not about:
+            return (
+                f"a message of {letter.group} was received {MAX_RECEIVES} times, so its queue gave it up: "
+                'the log lines "left for later" have the reasons'
+            )
         item = self.store.items.get(about["RunId"], {})
         error = RunRecord.of(item).error
         frames = error.traceback.splitlines()[-TRACEBACK_LINES:] if error else ()

@@ -144,9 +144,12 @@ def faults_of(error: ValidationError) -> Sequence[Any]:
     return error.errors(include_url=False, include_context=False)
 
 
-def described(faults: Sequence[Any]) -> str:
-    """The faults in one line: `user_id: Field required; days: Input should be ... (got 'x')`."""
-    return "; ".join(map(_with_value, faults))
+def described(faults: Sequence[Any], secret: Sequence[str] = ()) -> str:
+    """The faults in one line: `user_id: Field required; days: Input should be ... (got 'x')`.
+
+    Not with the value of a `secret` field, or with all values if one of them is secret.
+    """
+    return "; ".join(_with_value(fault, secret) for fault in faults)
 
 
 def kinds(faults: Sequence[Any]) -> str:
@@ -157,9 +160,11 @@ def kinds(faults: Sequence[Any]) -> str:
     return "; ".join(map(_kind, faults))
 
 
-def _with_value(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-    got = "" if fault["type"] == "missing" else f" (got {_short(fault['input'])})"
+def _with_value(fault: Any, secret: Sequence[str]) -> str:
+    loc = fault["loc"]
+    where = ".".join(map(str, loc)) or "(whole)"
+    hidden = fault["type"] == "missing" or (loc[0] in secret if loc else bool(secret))
+    got = "" if hidden else f" (got {_short(fault['input'])})"
     return f"{where}: {fault['msg']}{got}"
 
 

@@ -36,7 +36,6 @@ class Code(StrEnum):
     JPEG_ARITHMETIC = "jpeg_arithmetic"
     HEIF_SEQUENCE = "heif_sequence"
     HEIF_CODEC = "heif_codec"
-    MATROSKA = "matroska"
     OTHER_CLIP = "other_clip"
     CLIP_CODEC = "clip_codec"
     NO_VIDEO = "no_video"
@@ -67,7 +66,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.EMPTY: "The file is empty. Choose it and upload it again.",
         Code.GONE: "The file was removed before it could be processed. Upload it again.",
         Code.UNKNOWN: "This is not a supported picture or clip. Upload a JPEG, PNG, GIF, WebP, AVIF or HEIC "
-        "picture, or an MP4, MOV, WebM, AVI or WMV clip.",
+        "picture, or an MP4, MOV, WebM, MKV, AVI or WMV clip.",
         Code.HTML: "This is a web page, not a picture. Save the picture itself from the page and upload that.",
         Code.ARCHIVE: "This is a document or an archive, not a picture. Upload the pictures in it one by one.",
         Code.SOUND: "This is a sound recording. Only pictures and clips can be uploaded.",
@@ -86,7 +85,6 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.JPEG_ARITHMETIC: "JPEG pictures with arithmetic coding are not supported. Save it as an ordinary JPEG.",
         Code.HEIF_SEQUENCE: "HEIF image sequences are not supported. Upload one of its pictures, or a clip.",
         Code.HEIF_CODEC: "This HEIF picture is encoded in a way that is not supported. Save it as JPEG and upload it.",
-        Code.MATROSKA: "Matroska (MKV) clips are not supported. Convert it to MP4 and upload that.",
         Code.OTHER_CLIP: "Clips of this kind are not supported. Convert it to MP4 and upload that.",
         Code.CLIP_CODEC: "This clip is encoded in a way that is not supported. Convert it to MP4 with H.264 video.",
         Code.NO_VIDEO: "There is no video in this clip. Check that it plays, and export it again.",
@@ -111,7 +109,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.EMPTY: "Le fichier est vide. Choisissez-le à nouveau et renvoyez-le.",
         Code.GONE: "Le fichier a été supprimé avant d’avoir pu être traité. Envoyez-le à nouveau.",
         Code.UNKNOWN: "Ce n’est ni une image ni une vidéo que nous connaissons. Envoyez une image JPEG, PNG, GIF, "
-        "WebP, AVIF ou HEIC, ou une vidéo MP4, MOV, WebM, AVI ou WMV.",
+        "WebP, AVIF ou HEIC, ou une vidéo MP4, MOV, WebM, MKV, AVI ou WMV.",
         Code.HTML: "C’est une page web, pas une image. Enregistrez l’image elle-même et envoyez-la.",
         Code.ARCHIVE: "C’est un document ou une archive, pas une image. Envoyez une à une les images qu’elle contient.",
         Code.SOUND: "C’est un enregistrement sonore. Seules les images et les vidéos peuvent être envoyées.",
@@ -134,7 +132,6 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.HEIF_SEQUENCE: "Les séquences d’images HEIF ne sont pas acceptées. Envoyez une de ses images, ou une "
         "vidéo.",
         Code.HEIF_CODEC: "Cette image HEIF est encodée d’une façon qui n’est pas acceptée. Enregistrez-la en JPEG.",
-        Code.MATROSKA: "Les vidéos Matroska (MKV) ne sont pas acceptées. Convertissez-la en MP4.",
         Code.OTHER_CLIP: "Les vidéos de ce format ne sont pas acceptées. Convertissez-la en MP4.",
         Code.CLIP_CODEC: "Cette vidéo est encodée d’une façon qui n’est pas acceptée. Convertissez-la en MP4 (H.264).",
         Code.NO_VIDEO: "Ce fichier ne contient pas de vidéo. Vérifiez qu’il se lit, puis exportez-le à nouveau.",

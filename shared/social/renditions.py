@@ -54,6 +54,10 @@ def sources(media: Media) -> tuple[Source, ...]:
 
 
 def _is_whole(media: Media, one: Rendition) -> bool:
-    """Whether a rendition shows all of the picture: it has its proportions, to a pixel."""
-    width, height = media.width or one.width, media.height or one.height
+    """Whether a rendition shows all of the picture: it has its proportions, to a pixel.
+
+    Posters have those of the clip's video, whose sides are even numbers.
+    """
+    shown = media.renditions.get("video", media)
+    width, height = shown.width or one.width, shown.height or one.height
     return abs(one.width * height - one.height * width) <= max(width, height)

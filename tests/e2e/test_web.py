@@ -121,8 +121,9 @@ def click(page: Page, selector: str) -> None:
 
 
 def confirm(page: Page) -> str:
-    """Confirms the question, and returns the outcome."""
+    """Confirms the question, which names the dialog for a screen reader, and returns the outcome."""
     page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
+    assert page.evaluate("document.getElementById(dialog.getAttribute('aria-labelledby')).innerText").endswith("?")
     click(page, "#dialog button.primary")
     return str(page.wait_for("document.querySelector('#notices .notice')?.innerText"))
 
@@ -143,7 +144,7 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     page.press("Enter")
     page.wait_for("document.querySelectorAll('[data-rows] tbody tr').length === 1")
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{run_id}\"]')")
-    assert user in page.evaluate("location.search")  # the view has an address to share
+    page.wait_for(f"location.search.includes('{user}')")  # the view has an address to share
     click(page, "a.id")
     page.wait_for("document.querySelector('#args')")
     assert "greeting: Extra inputs" in page.text()
@@ -153,6 +154,21 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     assert run_id in confirm(page)
     page.wait_for("document.querySelector('h1 .pill.success')")
     assert AsyncResult[Any](run_id).status == "SUCCESS"
+
+
+def test_a_double_click_confirms_once(page: Page, stack: Settings) -> None:
+    text = f"twice-{uuid.uuid4().hex[:8]}"
+    go(page, "/tasks/ping")
+    page.fill("[name='arg:text']", text)
+    click(page, "form[hx-post='/do/send'] button")
+    page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
+    page.evaluate(
+        "for (const button of Array(3).fill(document.querySelector('#dialog button.primary'))) button.click()"
+    )
+    page.wait_for("document.querySelector('#notices .notice')")
+    page.wait_for("!document.querySelector('#dialog[open], .htmx-request')")
+    found = eventually(lambda: history.find(history.parse(f"task:ping text={text}")).runs)
+    assert len(found) == 1
 
 
 def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stack: Settings) -> None:
@@ -166,6 +182,17 @@ def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stac
     page.wait_for(f"document.querySelector({json.dumps(form % 'pause')})")
     go(page, "/audit")
     assert "resume" in page.text()
+
+
+def test_a_concurrency_that_is_not_confirmed_is_not_left_in_its_field(page: Page, stack: Settings) -> None:
+    field = "form:has(input[value=maintenance]) input[name=maximum]"
+    go(page, "/")
+    before = page.evaluate(f"document.querySelector('{field}').value")
+    page.evaluate(f"document.querySelector('{field}').value = '7{before}'")
+    page.evaluate(f"document.querySelector('{field}').form.requestSubmit()")
+    page.wait_for(f"document.querySelector('#dialog[open] h2')?.innerText.includes('7{before}')")
+    click(page, "#dialog [data-close]")
+    page.wait_for(f"document.querySelector('{field}').value === '{before}'")
 
 
 def test_a_schedule_is_changed_after_a_look_at_its_times_and_put_back(page: Page, stack: Settings) -> None:
@@ -320,9 +347,63 @@ def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page:
         "document.querySelector('th[aria-sort=descending]') && document.querySelector('#q').value === 'status:failure'"
     )
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{first}\"]')")
+    assert "queue" in page.evaluate("document.querySelector('#found thead').innerText")
+    assert page.evaluate("location.pathname + location.search") == shared
     page.evaluate("document.querySelector('[data-live]').click()")
     second = failed(stack, user_id="u-live")
     page.wait_for(f"document.querySelector('a.id[href=\"/runs/{second}\"]')")
+    # And so is a page of older runs, until another search begins
+    go(page, "/runs?after=9999999999.000%2Fx")
+    page.wait_for("document.querySelector('#found .pages') && location.search.includes('after=9999999999')")
+    click(page, "[data-chip='status:failure']")
+    page.wait_for("location.search === '?q=status%3Afailure'")
+
+
+def test_a_click_on_any_value_finds_it_and_what_was_done_is_shown(page: Page, stack: Settings) -> None:
+    user = f"""it's "{uuid.uuid4().hex[:8]}" a\\b c=d"""
+    run_id = failed(stack, user_id=user)
+    row = f"tr:has(a.id[href='/runs/{run_id}'])"
+    go(page, "/runs?q=status:failure")
+    page.wait_for(f"document.querySelector({json.dumps(row)})")
+    click(page, f"{row} [data-chip^=user_id]")
+    page.wait_for("document.querySelectorAll('[data-rows] tbody tr').length === 1")
+    click(page, "[data-chip='since:24h']")  # the other filter stays
+    page.wait_for("location.search.includes('since')")
+    page.wait_for(
+        f"document.querySelectorAll('[data-rows] tbody tr').length === 1 && document.querySelector(\"{row}\")"
+    )
+    click(page, "[name=id]")
+    click(page, "[data-needs][hx-post='/do/retry']")
+    assert "sent again" in confirm(page)
+    page.wait_for("!document.querySelector('[name=id]:checked') && document.querySelector('#found').innerText")
+
+
+def test_a_page_that_was_hidden_shows_what_has_happened_since(page: Page, stack: Settings) -> None:
+    """The browser sets `document.hidden`; there is no command that hides a headless tab."""
+    later = Envelope(id=new_id(), task="ping", args={"text": "x"})
+    backend().store.apply(Write(later.id, {"task": "ping", "queue": "default", "status": "PENDING"}, insert=True))
+    go(page, f"/runs/{later.id}")
+    page.wait_for("document.querySelector('h1 .pill.pending') && opened")
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, get: () => true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    backend().store.apply(Write(later.id, {"status": "REVOKED"}))
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for("document.querySelector('h1 .pill.revoked')")
+
+
+def test_an_address_leads_to_its_place_in_a_part(page: Page, stack: Settings) -> None:
+    page.look(width=1600, height=300)
+    go(page, "/schedules#update_user_statistics")
+    page.wait_for("scrollY > 0 && document.querySelector('#update_user_statistics').getBoundingClientRect().top < 300")
+    go(page, f"/runs/{failed(stack, user_id='u-edit')}#args")
+    page.wait_for("document.activeElement.id === 'args'")
+
+
+def test_a_link_on_another_site_opens_its_page(page: Page, stack: Settings) -> None:
+    here = page.evaluate("location.origin")
+    page.open(f"data:text/html,<a href='{here}/runs'>a run</a>")
+    click(page, "a")
+    page.wait_for("location.pathname === '/runs' && document.querySelector('h1')?.innerText === 'Runs'")
 
 
 def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
@@ -336,7 +417,11 @@ def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
     key("r")
     page.wait_for("location.pathname === '/runs' && document.querySelector('[data-rows] tbody tr')")
     key("j")
-    page.wait_for("document.querySelector('tr.here')")
+    selected = page.wait_for("document.querySelector('tr.here a.id')?.href")
+    page.evaluate("htmx.trigger(document.body, 'nexus:changed')")  # the list is replaced, the selection stays
+    page.wait_for(
+        f"!document.querySelector('.htmx-request') && document.querySelector('tr.here a.id')?.href === '{selected}'"
+    )
     key("/")
     page.wait_for("document.activeElement.id === 'q'")
     page.evaluate("document.activeElement.blur()")
@@ -347,7 +432,8 @@ def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_page_is_accessible_and_fits(page: Page, stack: Settings, *, dark: bool) -> None:
     run_id = failed(stack, user_id=f"u-{EVIL}")
-    for path in ("/", "/runs", f"/runs/{run_id}", "/dead-letters", "/schedules", "/tasks", "/tasks/ping", "/functions"):
+    pages = ("/", "/runs", "/dead-letters", "/schedules", "/tasks", "/tasks/ping", "/functions", "/cost", "/audit")
+    for path in (*pages, f"/runs/{run_id}"):
         for width in (400, 1600):
             page.look(width=width, height=1000, dark=dark)
             go(page, path)

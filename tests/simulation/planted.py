@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.aws.table import Table
 from nexus.backend import transport
 from nexus.client import following
 from nexus.client.handles import AsyncResult
@@ -90,8 +89,8 @@ FAULTS = (
     Fault(
         "a run that has ended is not listed as live",
         transitions.succeed,
-        'remove=(*LEFT_BY_CLAIM, "error", "why", "eta")',
-        'remove=("claim", "lease_until", "error", "why", "eta")',
+        'removed = (*LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")',
+        'removed = ("claim", "lease_until", "error", "why", "eta", "cursor", "continued")',
     ),
     Fault(
         "the run history has a run among those that ended as it did",
@@ -159,9 +158,9 @@ FAULTS = (
     Fault("a revoked run does not start again", Worker._may_start, 'if claimed.item.get("revoke"):', "if False:"),
     Fault(
         "an expired run does not start",
-        Worker._may_start,
-        "envelope.expires_at.timestamp() < clock.now()",
-        "envelope.expires_at.timestamp() < 0",
+        Worker._has_expired,
+        "expiry.timestamp() >= clock.now()",
+        "expiry.timestamp() >= 0",
     ),
     Fault(
         "a revoked run's schedule goes with it",
@@ -181,13 +180,6 @@ FAULTS = (
         locks.acquire,
         "if not holder or holder == run_id or until <= now or _has_ended(holder):",
         "if True:",
-    ),
-    Fault(
-        "an attempt does not give up the place of the next one",
-        locks.release,
-        'Condition("started_at", "missing or <=", started_at or 0.0)',
-        'equals("holder", run_id)',
-        first=131_319,
     ),
     Fault("a start is booked once", RateLimiter._book, 'when=(equals("next_at", known),)', "when=()"),
     # waiting runs
@@ -249,7 +241,13 @@ FAULTS = (
         "refs = {}",
     ),
     # lost responses
-    Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),
+    Fault(
+        "a claim whose response was lost holds although the record is kept longer since",
+        Worker._claim_alone,
+        'if existing is not None and existing.get("claim") == self._token:',
+        "if False:",
+        first=94_511,
+    ),
 )
 
 

@@ -26,7 +26,7 @@ def test_no_schedule_breaks_a_promise(first: int) -> None:
     "seed",
     [
         *(79_823, 114_485, 117_167, 131_319, 139_410, 182_867, 271_708, 409_123, 488_791, 563_735),
-        *(665_934, 695_817, 927_451),
+        *(665_934, 695_817, 927_451, 94_511),
     ],
 )
 def test_a_schedule_that_once_broke_a_promise_breaks_none(seed: int) -> None:

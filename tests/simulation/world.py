@@ -672,7 +672,7 @@ def installed() -> Iterator[None]:
 
     from nexus.aws import sdk, table
     from nexus.backend import transport
-    from nexus.runs import payloads
+    from nexus.runs import payloads, tallies
     from nexus.worker import execution, listing, observe
     from ops import control
 
@@ -690,6 +690,7 @@ def installed() -> Iterator[None]:
         patch.setattr(traceback, "extract_tb", lambda _traceback: traceback.StackSummary())
         patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
         patch.setattr(payloads, "INLINE_BYTES", INLINE_BYTES)
+        patch.setattr(tallies, "CHUNK", 2)  # so that a fan-out of three has two tallies
         # A sandbox's throttled requests must not affect the next sandbox.
         patch.setattr(table, "throttled_since", lambda _moment: None)
         patch.setattr(control, "time", MachineTime())

@@ -17,7 +17,7 @@ import pictures
 import video
 from social.refusals import Code, Rejected
 from tests.support.clips import Kind
-from tests.support.isobmff import box
+from tests.support.isobmff import box, found
 from tests.support.reference import Pixels
 
 RATE: Final = 24
@@ -181,12 +181,14 @@ def edited(clip: bytes, *edits: tuple[int, int]) -> bytes:
 class Seen:
     """A clip's renditions as read back: the first frame, times in seconds; `sound` has a row for each channel.
 
-    held: how many frames the video's file contains, shown or not. matrix: the video's, as stated.
+    held: how many frames the video's file contains, shown or not. matrix: the video's, as stated. seconds: as
+    reported; lasts: as the file has it.
     """
 
     pictures: Mapping[str, Pixels]
     times: Sequence[float]
     seconds: float
+    lasts: float
     sound: Pixels | None
     sound_rate: int
     copied: bool
@@ -211,6 +213,8 @@ def filmed(upload: bytes) -> Seen | Code:
             frames = list(container.decode(video=0))
         with av.open(str(path), options={"ignore_editlist": "1"}) as container:
             held = sum(1 for _ in container.decode(video=0))
+        assert all(kind in (1, 5, 6, 7, 8) for kind in units(path))
+        scale, ticks = struct.unpack(">II", found(path.read_bytes(), b"mvhd")[20:28])
         sound, rate = _heard(path)
         first = frames[0]
         planes = [
@@ -229,6 +233,7 @@ def filmed(upload: bytes) -> Seen | Code:
             pictures=shown,
             times=[frame.time for frame in frames],
             seconds=made.duration,
+            lasts=ticks / scale,
             sound=sound,
             sound_rate=rate,
             copied=made.remuxed,
@@ -236,6 +241,23 @@ def filmed(upload: bytes) -> Seen | Code:
             matrix=first.colorspace,
             held=held,
         )
+
+
+def units(path: Path) -> list[int]:
+    """The types of an MP4's H.264 units. Raises AssertionError if their lengths are not there (ISO/IEC 14496-15)."""
+    types = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        configuration = stream.codec_context.extradata or b""
+        assert configuration[0] == 1
+        size = (configuration[4] & 3) + 1
+        for packet in container.demux(stream):
+            content, at = bytes(packet), 0
+            while at < len(content):
+                types.append(content[at + size] & 31)
+                at += size + int.from_bytes(content[at : at + size])
+            assert at == len(content), f"{at} of {len(content)} bytes"
+    return types
 
 
 def _heard(path: Path) -> tuple[Pixels | None, int]:

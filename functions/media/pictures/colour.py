@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from PIL import Image
 from PIL.ImageFilter import Color3DLUT
 
-from colours.light import PRIMARIES, cube, srgb_code
+from colours.light import BT2020, PRIMARIES, cube, srgb_code
 
 if TYPE_CHECKING:
     from PIL._imagingcms import CmsProfile
@@ -68,9 +68,11 @@ def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | 
     `light`: primaries and transfer function of a high dynamic range, which take precedence over a profile.
     """
     plain: Literal["RGB", "RGBA"] = "RGBA" if image.mode in {"LA", "RGBA"} else "RGB"
-    if light and light[0] in PRIMARIES:
+    if light:
         alpha = image.getchannel("A") if plain == "RGBA" else None
-        image = _as(image, plain).convert("RGB").filter(_screen(*light))
+        primaries, transfer = light
+        screen = _screen(primaries if primaries in PRIMARIES else BT2020, transfer)
+        image = _as(image, plain).convert("RGB").filter(screen)
         if alpha:
             image.putalpha(alpha)
         return image

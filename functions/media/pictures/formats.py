@@ -44,7 +44,7 @@ _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"\xff\x4f\xff\x51", Code.JPEG_2000),
     (b"\xff\x0a", Code.JPEG_XL),
     (b"\0\0\0\x0cJXL ", Code.JPEG_XL),
-    (b"\x1aE\xdf\xa3", Code.MATROSKA),
+    (b"\x1aE\xdf\xa3", Code.OTHER_CLIP),
     (b"FLV\1", Code.OTHER_CLIP),
     (b"\0\0\1\xba", Code.OTHER_CLIP),
     (b".RMF", Code.OTHER_CLIP),
@@ -61,7 +61,8 @@ _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"\x1f\x8b", Code.ARCHIVE),
     (b"\xd0\xcf\x11\xe0", Code.ARCHIVE),
 )
-_SOFTWARE_OF_RAW = (b"NIKON", b"DNGVersion", b"\xc6\x12\0\1")  # the last is DNGVersion's tag and its type
+_SIGNS_OF_RAW = (b"NIKON", b"\xc6\x12\0\1", b"\x12\xc6\1\0")
+"""In the head of a TIFF: the last two are the tag DNGVersion and its type, in either byte order."""
 _BRANDS: Final = {
     b"crx ": Code.RAW,
     b"jxl ": Code.JPEG_XL,
@@ -88,7 +89,7 @@ def sniff(source: bytes) -> Format | None:
         brands = compatible if major in _ANY_CODEC else {major}
         if brands & _AVIF_BRANDS:
             return Format.AVIF
-        if brands & _HEIC_BRANDS:
+        if brands & _HEIC_BRANDS or brands <= _ANY_CODEC:  # some HEICs state no codec; another codec is found later
             return Format.HEIF
     return None
 
@@ -109,7 +110,7 @@ def _code_of(source: bytes) -> Code:
     head = source[:1024]
     for signature, code in _OTHERS:
         if source.startswith(signature):
-            is_raw = code is Code.TIFF and any(name in head for name in _SOFTWARE_OF_RAW)
+            is_raw = code is Code.TIFF and any(sign in head for sign in _SIGNS_OF_RAW)
             return Code.RAW if is_raw else code
     if source[4:8] == b"ftyp":
         return _BRANDS.get(source[8:12], Code.HEIF_CODEC if source[8:12] in _ANY_CODEC else Code.OTHER_CLIP)

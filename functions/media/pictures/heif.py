@@ -79,6 +79,7 @@ class _Meta:
     """The items that each is made of, and their alpha planes."""
     needed: set[int] = field(default_factory=set)
     """The items that the picture's pixels depend on: itself, its parts, and their alpha planes."""
+    groups: _Box | None = None
 
 
 def read(source: bytes, kind: Format) -> Source:
@@ -146,14 +147,21 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         data = _without(data, meta, {_CROP, _TURN, _MIRROR} if crop else {_CROP})
     if header.format is Format.AVIF and not meta.alphas <= _sized(meta):
         data = _with_alpha_sizes(data, meta)
-    owned = sorted({number for number, _ in meta.owned[meta.primary]})
-    properties = [meta.properties[number - 1] for number in owned]
-    colours = [source[box.body : box.end] for box in properties if box.name == b"colr"]
+    tiles = [part for part in meta.parts.get(meta.primary, []) if part not in meta.alphas]
+    # A grid without colours of its own has those of its tiles, as in libheif.
+    colours = next(filter(None, (_colours(source, meta, item) for item in (meta.primary, *tiles[:1]))), [])
     coded = next((unpack_from(">HH", body, 4) for body in colours if body[:4] == b"nclx"), None)
     stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
     light = coded if coded and coded[1] in HDR else None
     profile = stated or (icc.of_code_points(*coded) if coded else None)
     return Source(header, data, orientation, profile, light or None, crop)
+
+
+def _colours(source: bytes, meta: _Meta, item: int) -> list[bytes]:
+    """The contents of an item's `colr` properties."""
+    owned = sorted({number for number, _ in meta.owned.get(item, [])})
+    properties = [meta.properties[number - 1] for number in owned]
+    return [source[box.body : box.end] for box in properties if box.name == b"colr"]
 
 
 # Boxes
@@ -166,7 +174,7 @@ def _top_level(source: bytes) -> list[_Box]:
         for box in _boxes(source, 0, len(source)):
             boxes.append(box)
             _bound(len(boxes), "boxes in the file")
-    except Rejected:
+    except (Rejected, struct.error):
         if len(boxes) > _MOST or all(box.name != b"meta" for box in boxes):
             raise
     return boxes
@@ -211,8 +219,8 @@ def _inner(source: bytes, box: _Box) -> dict[bytes, _Box]:
 
 
 def _meta(source: bytes, box: _Box) -> _Meta:
-    meta = _Meta(box)
     inner = _inner(source, box)
+    meta = _Meta(box, groups=inner.get(b"grpl"))
     if pitm := inner.get(b"pitm"):
         (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
     if iinf := inner.get(b"iinf"):
@@ -569,12 +577,16 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
     """The file with the type of every unneeded item blanked: EXIF, XMP, thumbnails, gain and depth maps. If those are
-    broken or huge, the picture is still usable.
+    broken or huge, the picture is still usable. So are groups of items, and the brand that promises a gain map.
     """
     data = bytearray(source)
     for item, at in meta.kind_at.items():
         if item not in meta.needed:
             data[at : at + 4] = b"free"
+    if meta.groups:
+        data[meta.groups.start + 4 : meta.groups.start + 8] = b"free"
+    brands = slice(16, unpack_from(">I", source)[0])
+    data[brands] = data[brands].replace(b"tmap", b"mif1")
     if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # brands that neither library recognises
         data[8:12] = b"avif" if kind is Format.AVIF else b"heic"
     return bytes(data)

@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from io import BufferedIOBase
 from typing import Any, Final, Literal
 
-_REVISION: Final = b"nexus-pictures 5"
+_REVISION: Final = b"nexus-pictures 6"
 """Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 _WEBP_SIDE: Final = 16_383

@@ -4,11 +4,12 @@ The server imports this module once, for all of its children. So everything that
 child can no longer open files.
 """
 
+import encodings.utf_16_be  # noqa: F401 - see above
 from dataclasses import asdict
 from io import FileIO
 from typing import Any
 
-from PIL import Image, ImageCms  # noqa: F401 - see above
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin  # noqa: F401 - see above
 
 from pictures.formats import Format
 from pictures.headers import Limits

@@ -39,6 +39,8 @@ ENCODER: Final = {
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
+_UNITS: Final = "1-5|7|8|10|11"
+"""Of a copied clip's H.264: pictures, parameter sets, and the ends of sequences (ITU-T H.264, table 7-1)."""
 _CUBE_LEVEL: Final = 6
 """A side of 36 colours."""
 _MAPPED, _CUBE = "gbrpf32le", "rgb48le"
@@ -68,12 +70,14 @@ class Upright:
         self._stored, self._turn, self._crop, self._matrix = stored, turn, crop, str(matrix)
         self._graph: Graph | None = None
         self._input: FilterContext
+        self._interlaced = False
         self._made_for: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """`frame` has its time in ticks of CLOCK, and so have the frames that come out."""
+        self._interlaced = self._interlaced or frame.interlaced_frame  # some of a clip's frames may be
         shape = (
-            *(frame.width, frame.height, frame.format.name),
+            *(frame.width, frame.height, frame.format.name, self._interlaced),
             *(frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries),
         )
         if shape != self._made_for:
@@ -93,8 +97,9 @@ class Upright:
         width, height = self._stored
         self._input = _source(graph, frame)
         nodes = [self._input]
-        if frame.interlaced_frame:
+        if self._interlaced:
             nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
+            nodes.append(graph.add("settb", f"1/{CLOCK}"))  # bwdif halves the time base
         left, top, right, bottom = self._crop
         if any(self._crop):
             nodes.append(graph.add("crop", f"iw-{left + right}:ih-{top + bottom}:{left}:{top}"))
@@ -232,9 +237,12 @@ class Film:
         self._sound: Sound | None = None
         self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
         if copy:
-            # H.264 carries notes beside the pictures (SEI), where drones and some cameras store their position.
-            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video)
-            self._copies[clip.video.index] = self._out.add_stream_from_template(clip.video, opaque=True), without_notes
+            film = self._out.add_stream_from_template(clip.video, opaque=True)
+            # H.264 carries notes beside the pictures (SEI, and types for any purpose), where drones and some cameras
+            # store their position. What comes out has start codes, and so has its configuration: from that, the muxer
+            # knows to write lengths.
+            without_notes = BitStreamFilterContext(f"filter_units=pass_types={_UNITS}", clip.video, film)
+            self._copies[clip.video.index] = film, without_notes
             if clip.audio is not None:
                 self._copies[clip.audio.index] = self._out.add_stream_from_template(clip.audio, opaque=True), None
         else:

@@ -9,7 +9,7 @@ from struct import unpack
 from typing import BinaryIO, Final, Literal
 
 Container = Literal["mov", "matroska", "avi", "asf"]
-"""The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
+"""The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM and Matroska, AVI, WMV."""
 
 _NOT_CLIPS: Final = {
     # pictures
@@ -44,7 +44,7 @@ _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
 """Segment and Cluster, the elements of a WebM file that may have an unknown size."""
 _MOST_ELEMENTS: Final = 200_000
-"""More than twice what 300 seconds of 240 frames and 50 packets of sound have."""
+"""Of a WebM, or boxes of an MP4: more than twice what 300 seconds of 240 frames and 50 packets of sound have."""
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEAD: Final = 4096
 """Bytes in which the properties are searched."""
@@ -75,8 +75,8 @@ def container_of(head: bytes) -> Container | None:
         return None if head[8:12] in _NOT_CLIPS else "mov"
     if head[4:8] in _QUICKTIME_ATOMS:
         return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
-        return "matroska"
+    if head[:4] == b"\x1a\x45\xdf\xa3" and (b"webm" in head[:64] or b"matroska" in head[:64]):
+        return "matroska"  # Chrome calls its recordings WebM, also those of H.264, whose file says "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     if head.startswith(_ASF_HEADER):
@@ -138,16 +138,20 @@ def _ebml_size(head: bytes, at: int) -> int:
 
 
 def _end_of_boxes(file: BinaryIO) -> int:
-    """Where the last box of an MP4 or MOV file ends by its header; 0 if there is other data between boxes."""
+    """Where the last box of an MP4 or MOV file ends by its header; 0 if there is other data between boxes, or if there
+    are too many boxes."""
     at = 0
-    while len(head := _read_at(file, at)) >= 8:
+    for _ in range(_MOST_ELEMENTS):
+        head = _read_at(file, at)
+        if len(head) < 8:
+            return at
         size = int.from_bytes(head[:4])
         if size == 1:
             size = int.from_bytes(head[8:])
         if size < 8 or not head[4:8].isalnum():
             return 0
         at += size
-    return at
+    return 0
 
 
 def _read_at(file: BinaryIO, at: int, size: int = 16) -> bytes:

@@ -152,11 +152,13 @@ def admit(source: FileIO, container_format: Container, limits: Limits, *, sound:
     check_size(video.width, video.height, limits)
     rate = _fraction(video.average_rate) or Fraction(0)
     if rate > limits.frame_rate + 1:  # cameras' times jitter, as does the average of them
-        raise Rejected(
-            Code.FRAME_RATE_TOO_HIGH,
-            f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
-            round(limits.frame_rate),
-        )
+        if container_format == "mov":  # its index has every frame; others state a rate, which the frames will show
+            raise Rejected(
+                Code.FRAME_RATE_TOO_HIGH,
+                f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
+                round(limits.frame_rate),
+            )
+        rate = Fraction(0)
     declared = _declared(container, video, audio)
     check_length(declared or 0, limits)
     _check_index(video, audio, source)
@@ -173,7 +175,8 @@ def admit(source: FileIO, container_format: Container, limits: Limits, *, sound:
     a_second = float(rate) * video.width * video.height + min(float(rate), MAX_FRAME_RATE) * frame_work
     check_work((declared or 0) * a_second, limits)
     turn, swapped = turn_of(video.codec_context.coded_side_data.get("display_matrix"))
-    as_it_is = not turn and stored == (video.width, video.height)
+    coded = _fraction(video.codec_context.sample_aspect_ratio) or 1  # Chrome follows this, others the container
+    as_it_is = not turn and stored == (video.width, video.height) and coded == 1
     return Clip(
         container=container,
         video=video,
@@ -277,7 +280,10 @@ def _declared(container: InputContainer, video: VideoStream, audio: AudioStream 
     """The shorter of the container's duration and that of the streams used: other streams may be longer."""
     used = [stream for stream in (video, audio) if stream is not None and stream.duration]
     spans = [float((stream.duration or 0) * stream.time_base) for stream in used]
-    whole = [container.duration / 1_000_000] if container.duration else []
+    # A WebM's and a WMV's header counts from zero, also where the first packet comes later.
+    start = max(0, container.start_time or 0) if container.format.name in {"matroska", "asf"} else 0
+    length = (container.duration or 0) - start
+    whole = [length / 1_000_000] if length > 0 else []
     return min([max(spans), *whole] if spans else whole, default=None)
 
 

@@ -35,7 +35,7 @@ _SIGNATURES: Final = {
 }
 """The first bytes of each type: the worker's files are checked against them before publication."""
 
-_REVISION: Final = b"nexus-video 4"
+_REVISION: Final = b"nexus-video 5"
 """Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 
@@ -135,7 +135,7 @@ def _admit(source: Path, limits: Limits) -> Container:
         head = file.read(4096)
         container = container_of(head)
         if container is None:
-            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, Matroska, AVI or WMV file")
         promised = promised_bytes(file, container)
     if promised > size:
         raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that its header declares")

@@ -125,6 +125,8 @@ class Pass:
         is_picture = packet.stream.index == clip.video.index
         if packet.size:
             self._show_progress(packet)
+        if self._copy and packet.has_sidedata("new_extradata"):
+            raise CopyFailed  # a second sample description, as of clips that were joined: Chrome plays only the first
         if is_picture:
             self._errors[packet.stream.index] += packet.is_corrupt
             if self._copy and packet.is_discard:

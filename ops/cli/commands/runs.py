@@ -44,19 +44,16 @@ def runs(
     after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Runs of the history, the newest first; --json gives the page with its `next`."""
-    from dataclasses import replace
-
     from ops import finding, history
     from ops import runs as showing
 
-    typed = history.parse(" ".join(typed_filters or ()))
-    given = {"task": task, "queue": queue, "status": status, "since": since, "until": until, "error": error}
+    typed = history.parse_words(typed_filters or ())
+    given = {"task": task, "queue": queue, "status": status, "since": since, "until": until}
+    given |= {"error": error, "parent": parent}
     pairs = dict(_pair(text) for text in arg or ())
     filters = history.query(given, pairs)
     common.connect()
-    wanted = history.both(typed, replace(filters, parent=parent))
-    if wanted.parent is not None:
-        wanted = replace(wanted, parent=finding.run_id(wanted.parent))
+    wanted = finding.whole(history.both(typed, filters))
     if wanted.queue is not None:
         common.the_queue(wanted.queue)
     found = history.find(wanted, limit, after)

@@ -12,13 +12,17 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "notices") dialog.close();
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
-one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
-document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); });
+one("#dialog").addEventListener("close", (event) => {
+  event.target.replaceChildren();
+  // A number that was not confirmed: a part with a form in use would no longer be refreshed.
+  for (const field of all("input[type=number]")) field.value = field.defaultValue;
+});
+document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); arrive(); mark(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
-  // Automatic refreshes skip parts whose content is final and parts with a form in use.
+  // Automatic refreshes skip parts whose content is final, parts with a form in use, and where the keyboard is.
   const live = ["nexus:live", "every"].includes(event.detail.requestConfig.triggeringEvent?.type ?? "every");
-  if (live && part.matches(".part") && one("*", part) && (one("[data-final]", part) || written(part))) event.preventDefault();
+  if (live && part.matches(".part") && one("*", part) && (one("[data-final], :focus-visible", part) || written(part))) event.preventDefault();
 });
 const written = (part) => all("textarea, input:not([type=hidden])", part).some((field) => field === document.activeElement || (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue));
 document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not respond. Is it still running?"));
@@ -27,7 +31,7 @@ document.addEventListener("htmx:responseError", (event) => failed(event, event.d
 function failed(event, text) {
   const notice = Object.assign(document.createElement("p"), { className: "notice error", textContent: text });
   one("#notices").replaceChildren(notice);
-  one(".skeleton", event.detail.elt)?.remove();
+  if (event.detail) one(".skeleton", event.detail.elt)?.remove();
 }
 
 document.addEventListener("click", (event) => {
@@ -45,6 +49,16 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// The browser looks for the place that an address names before the parts are there.
+let place = location.hash.slice(1);
+function arrive() {
+  const there = place && document.getElementById(place);
+  if (!there) return;
+  place = "";
+  there.scrollIntoView();
+  there.focus();
+}
+
 // --- searching: the address holds the filters ---
 
 function filter(word, away) {
@@ -56,24 +70,27 @@ function filter(word, away) {
   search();
 }
 
-const typed = (field) => field.value.match(/[^\s"]*"[^"]*"|\S+/g) || [];
-const quoted = (word) => (/\s/.test(word) ? word.replace(/([:=])(.*)/, '$1"$2"') : word);
+// Words and quotation marks as `history.parse` reads them, which is as a POSIX shell does.
+const typed = (field) => field.value.match(/([^\s"'\\]|\\[^]|"([^"\\]|\\[^])*"|'[^']*')+/g) || [];
+const quoted = (word) => (/[\s"'\\]/.test(word) ? word.replace(/^([\w.]+[:=])?([^]*)$/, (_, name = "", value) => `${name}"${value.replace(/["\\]/g, "\\$&")}"`) : word);
 
 function search() { htmx.trigger(one("[data-search]"), "nexus:search"); }
 
+let after = new URLSearchParams(location.search).get("after"); // the page that "Older" has led to
 function shown() {
   const form = one("[data-search]");
   if (!form) return;
   const asked = new URLSearchParams(new FormData(form));
-  const usual = all("[name=col]", form).every((box) => box.checked === box.defaultChecked);
+  const usual = all("[name=col]", form).every((box) => box.checked === "usual" in box.dataset);
   if (usual) asked.delete("col");
   for (const name of ["q", "sort"]) if (!asked.get(name)) asked.delete(name);
+  if (after) asked.set("after", after);
   const words = typed(one("#q"));
   for (const chip of all(".chips [data-chip]")) chip.ariaPressed = words.includes(chip.dataset.chip);
   history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
   for (const link of all("[data-export]")) link.search = asked.get("q") ? `?q=${encodeURIComponent(asked.get("q"))}` : "";
 }
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) shown(); });
+document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) { after = null; shown(); } });
 document.addEventListener("change", (event) => {
   if (event.target.matches("[name=col]")) search();
   if (event.target.matches("[data-tick-all]")) for (const box of all("[name=id]")) box.checked = event.target.checked;
@@ -126,14 +143,22 @@ setInterval(freshen, 1000);
 
 // --- automatic refreshes ---
 
-let stream = null;
+let stream = null, opened = false;
+function changed() {
+  htmx.trigger(document.body, "nexus:live");
+  if (!one("[data-live]")?.checked || all("[name=id]:checked").length) return;
+  const page = one("[data-page]"); // the page of runs that is shown, which may be an older one
+  if (page) htmx.trigger(page, "nexus:again"); else search();
+}
 function follow() {
   const wanted = !document.hidden && (one('[hx-trigger*="nexus:live"]') || one("[data-live]")?.checked);
   if (wanted && !stream) {
     stream = new EventSource("/changes");
-    stream.addEventListener("changed", () => {
-      htmx.trigger(document.body, "nexus:live");
-      if (one("[data-live]")?.checked && !all("[name=id]:checked").length) search();
+    stream.addEventListener("changed", changed);
+    // No event says what changed while the tab was hidden, or the connection lost.
+    stream.addEventListener("open", () => { if (opened) { one("#notices .error")?.remove(); changed(); } opened = true; });
+    stream.addEventListener("error", (event) => {
+      if (event.target.readyState === EventSource.CLOSED) failed(event, "This page is no longer updated. Reload it, or open the address that nexus web printed.");
     });
   } else if (!wanted && stream) { stream.close(); stream = null; }
 }
@@ -154,18 +179,21 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
+let selected = null; // the address of the selected row, which a refresh replaces
 const row = () => one("tr.here");
 function step(by) {
   const rows = all("[data-rows] tbody tr");
   if (!rows.length) return;
   const at = Math.min(rows.length - 1, Math.max(0, rows.indexOf(row()) + by));
   row()?.classList.remove("here");
+  selected = one("a.id, td a", rows[at])?.getAttribute("href");
   rows[at].classList.add("here");
   rows[at].scrollIntoView({ block: "nearest" });
 }
+function mark() {
+  if (selected && !row()) one(`[data-rows] tbody a[href="${CSS.escape(selected)}"]`)?.closest("tr").classList.add("here");
+}
 
 document.addEventListener("DOMContentLoaded", () => {
-  const columns = new URLSearchParams(location.search).getAll("col");
-  if (columns.length) for (const box of all("[name=col]")) box.checked = columns.includes(box.value);
   shown(); freshen(); follow();
 });

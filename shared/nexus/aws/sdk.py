@@ -138,6 +138,7 @@ def _botocore(service: str) -> Any:
     if service == "dynamodb":
         plain_json.install(made)
     usage.watch(service, made)
+    made.meta.events.register("needs-retry", _raise_own)
     if patience.send_timeout:
         made.meta.events.register("before-send", lambda **_: _check_abandoned())
     return made
@@ -210,6 +211,13 @@ def _check_abandoned() -> None:
         from botocore.exceptions import BotoCoreError
 
         raise BotoCoreError
+
+
+def _raise_own(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Botocore wraps every exception raised during a request, even a time limit's, and would repeat the request."""
+    reason = getattr(caught_exception, "kwargs", {}).get("error")
+    if isinstance(reason, NexusError):
+        raise reason
 
 
 def region() -> str | None:

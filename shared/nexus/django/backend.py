@@ -14,6 +14,7 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 
 from nexus.client import AsyncResult, asynchronous, send, send_many
+from nexus.definitions import MOST_RETRIES
 from nexus.django import conf
 from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
 from nexus.errors import LONGEST_WAIT, ConfigurationError
@@ -30,8 +31,8 @@ def _are_waits(base: float, cap: float) -> bool:
 
 _RULES: Sequence[tuple[Callable[[Task], bool], str]] = (
     (
-        lambda task: task.max_attempts >= 1 and int(task.max_attempts) == task.max_attempts,
-        "max_attempts must be a whole number, 1 or more.",
+        lambda task: 1 <= task.max_attempts <= MOST_RETRIES + 1 and int(task.max_attempts) == task.max_attempts,
+        f"max_attempts must be a whole number from 1 to {MOST_RETRIES + 1}.",
     ),
     (lambda task: 0 < task.time_limit <= 900, "time_limit must be over 0 and at most Lambda's 900 seconds."),
     (lambda task: _are_waits(*task.backoff), "backoff must be (base, cap) in seconds, such as (10, 600)."),

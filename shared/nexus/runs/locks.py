@@ -8,8 +8,9 @@ A place names the attempt that took it by its start. If an attempt gives up the 
 again, the new attempt keeps it.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
@@ -36,11 +37,15 @@ class Held(NamedTuple):
     until: float = 0.0
 
 
-def place(task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> str | None:
-    """The key of the place that a run with these arguments takes; None if the task is not unique."""
+def place(task: TaskDefinition[Any, Any], args: BaseModel) -> str | None:
+    """The key of the place that a run with these arguments takes; None if the task is not unique.
+
+    It is the same whether a sender states a default or leaves it out.
+    """
     if task.unique is None:
         return None
-    return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in task.unique.key]))}"
+    given = args.model_dump(mode="json", include=set(task.unique.key), exclude_defaults=True, warnings=False)
+    return f"unique/{task.name}/{derived_id(compact([given.get(name) for name in task.unique.key]))}"
 
 
 def acquire(key: str, unique: Unique, envelope: Envelope, started_at: float) -> Held | None:
@@ -88,9 +93,10 @@ def release(key: str, run_id: str, started_at: float | None) -> None:
     leave(key, run_id)
     when = (equals("holder", run_id), Condition("started_at", "missing or <=", started_at or 0.0))
     write = Write(key, remove=("holder", "lease_until", "started_at"), when=when)
-    outcome = backend().store.apply(write)
-    if isinstance(outcome, Applied) and "waiter_message" in outcome.item:
-        _wake(decode(payloads.load_text(str(outcome.item["waiter_message"]))))
+    item = backend().store.apply(write).item or {}
+    # Also if the place is already free: the sandbox that gave it up may have died before it woke the waiting run.
+    if "holder" not in item and "waiter_message" in item:
+        _wake(decode(payloads.load_text(str(item["waiter_message"]))))
 
 
 def _wake(envelope: Envelope) -> None:

@@ -1,9 +1,11 @@
 """A rate limit across all sandboxes: one item is a timetable, in which each sandbox books stretches of time.
 
-Everything before `next_at` is booked. A booking of n starts advances it by n/rate seconds, so a sandbox makes one
-request per stretch (about a second's worth) instead of one per message.
+Everything before `next_at` is booked. A booking of n starts advances it by n/rate seconds. A sandbox books as many as
+it will use in about a second, going by how fast it has used the last ones: so it makes a request per second instead of
+one per message, and no other waits for starts that nobody uses.
 """
 
+import math
 import uuid
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Store, Value, Write, number
 
 STRETCH = 1.0
-"""Seconds of the rate that are booked at once: the most that a sandbox that dies can waste.
+"""Seconds for which a booking lasts, and the most of the rate that it takes: what a sandbox that dies can waste.
 
 A burst can make up for at most one second of unused rate: an idle sandbox does not accumulate starts.
 """
@@ -31,6 +33,10 @@ class RateLimiter:
     per_second: float
     _next: float = 0.0
     _left: int = 0
+    _used: int = 0
+    """Starts used since the last booking."""
+
+    _booked_at: float = -math.inf
     _store: Store | None = None
     """The backend where the stretch was booked: it is invalid in the next test's run table."""
 
@@ -54,16 +60,17 @@ class RateLimiter:
 
     def _have_one(self) -> None:
         if self._store is not backend().store:
-            self._store, self._left = backend().store, 0
+            self._store, self._left, self._used = backend().store, 0, 0
         late = int((clock.now() - STRETCH - self._next) * self.per_second)
         if late > 0:
             self._left = max(0, self._left - late)
             self._next += late / self.per_second
-        if self._left == 0:
+        if self._left <= 0:  # below 0 if two threads of a development server used the last one
             self._book()
 
     def _use(self) -> None:
         self._left -= 1
+        self._used += 1
         self._next += 1 / self.per_second
 
     @property
@@ -72,7 +79,9 @@ class RateLimiter:
         return max(0.0, self._next - clock.now())
 
     def _book(self) -> None:
-        starts = max(1, int(self.per_second * STRETCH))
+        now = clock.now()
+        pace = self._used / max(now - self._booked_at, 1 / self.per_second)
+        starts = max(1, int(min(pace, self.per_second) * STRETCH))
         length = starts / self.per_second
         key, store = f"rate/{self.name}", backend().store
         known = None
@@ -85,5 +94,6 @@ class RateLimiter:
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))
             if isinstance(outcome, Applied):
                 self._next, self._left = begin, starts
+                self._used, self._booked_at = 0, now
                 return
             known = number(outcome.item or {}, "next_at")

@@ -93,8 +93,8 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         **_indexed(envelope),
     }
     task = registry.known(envelope.task)
-    shown = compact(task.without_secrets(envelope.args) if task else envelope.args)
-    if len(shown) <= ARGUMENTS_SHOWN:
+    # An unknown task's arguments may be secret.
+    if task is not None and len(shown := compact(task.without_secrets(envelope.args))) <= ARGUMENTS_SHOWN:
         values["args"] = shown
     if envelope.parent:
         values["parent"] = envelope.parent
@@ -221,7 +221,9 @@ def succeed(run_id: str, token: str, result: str, now: float, children: tuple[st
     values: dict[str, Value] = {"status": "SUCCESS", "result": result, "ended_at": now}
     if children:
         values["children"] = compact(children)
-    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "error", "why", "eta"), when=held(token))
+    # A cursor and a result may be too large for one item.
+    removed = (*LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")
+    return Write(run_id, set=values, remove=removed, when=held(token))
 
 
 def failure(run_id: str, error: RunError, now: float) -> dict[str, Value]:
@@ -262,7 +264,7 @@ def release(run_id: str, token: str, queue: str, attempt: int, since: float, **a
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **_listed(run_id, queue, since), **also}
     if "eta" in also:
         values["expires"] = keep_until(since)
-    removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
+    removed = ("claim", "lease_until", "shared", *(name for name in ("eta", "slot") if name not in also))
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 
 

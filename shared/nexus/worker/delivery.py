@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from nexus.backend.store import Item
 from nexus.backend.transport import MAX_RECEIVES, RETENTION
-from nexus.definitions import RetryPolicy, TaskDefinition
+from nexus.definitions import MOST_RETRIES, RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.runs import locks, payloads, tallies
@@ -91,13 +91,14 @@ class Received:
         check = task.check_part if envelope.is_part else task.check
         refs = envelope.refs or {}
         given = {**envelope.args, **{name: payloads.load(where) for name, where in refs.items()}}
+        args = check(given)
         return Readable(
             envelope=envelope,
             source=self.source,
             message=self.message,
             task=task,
-            args=check(given),
-            place=None if envelope.is_part else locks.place(task, given),
+            args=args,
+            place=None if envelope.is_part else locks.place(task, args),
         )
 
 
@@ -127,7 +128,7 @@ class Readable(Received):
         """The retry policy: the sender's if the record has one, else the task's."""
         if "retry" in item:
             max_retries, base, cap, give_up_on = json.loads(str(item["retry"]))
-            return RetryPolicy(max_retries, base, cap, frozenset(give_up_on))
+            return RetryPolicy(min(max_retries, MOST_RETRIES), base, cap, frozenset(give_up_on))
         return self.task.retry
 
 

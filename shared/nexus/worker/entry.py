@@ -1,7 +1,8 @@
 """The Lambda handlers: pass an event in any of its three forms to a worker, and return its response.
 
-SQS batch            -> the ids of the messages to redeliver S3's own event       -> nothing, or Retry: Lambda then
-passes the event to the queue, which retries it {"task", "args"}     -> the settled run, to a waiting caller
+- An SQS batch: the ids of the messages to redeliver.
+- S3's own event: nothing, or Retry. Lambda then passes the event to the queue, which retries it.
+- {"task", "args"}: the settled run, to a waiting caller.
 """
 
 import json

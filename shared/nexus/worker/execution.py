@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from nexus import builtin, clock
@@ -26,6 +26,7 @@ from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import (
     BudgetSpent,
+    ConfigurationError,
     InvalidMessage,
     Reject,
     Retry,
@@ -54,7 +55,10 @@ MARGIN = 2.0
 """Seconds of an invocation reserved for settling what it ran."""
 
 SETTLE_AFTER = 0.5
-"""Seconds that an outcome waits for others, to be written together; after a crash, that much work may be repeated."""
+"""Seconds that an outcome may wait for others, to be written together; after a crash, that much work may be repeated.
+
+It does not wait for a run of a task that this invocation has not run yet, or whose last run took longer.
+"""
 
 LONGEST_HIDING = 11 * 3600.0
 """The longest time in seconds to hide a message: SQS's twelve hours, less a margin for the run itself."""
@@ -63,6 +67,11 @@ AFTER_TROUBLE = 30.0
 UNSERVED_AFTER = 600.0
 """Seconds until redelivery if a deployment lacks the message's task: SQS gives up after twenty receives, over three
 hours.
+"""
+
+ASK_AFTER = 1.0
+"""Seconds that a claimed run may wait, behind others of its batch or for its rate, until it asks before it begins
+whether it has been revoked.
 """
 
 ATTRIBUTE_LIMIT = 1024
@@ -86,7 +95,9 @@ class Worker:
         self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
-        self._has_run = False
+        self._took: dict[str, float] = {}
+        """How long the last run of each task took, in seconds."""
+
         self._tab = Tab()
         self._listing = Listing(queue, self._token)
         self._purses: dict[str, Purse] = {}
@@ -134,10 +145,11 @@ class Worker:
         for received in deliveries:
             try:
                 yield received.readable(self.task_for(received.envelope))
-            except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
-                self._never_ran(received, RunError.of(error))
-            except Exception as error:  # noqa: BLE001 - S3 lacks what this message refers to: the others are not affected
-                self._leave_for_later(received, error)
+            except Exception as error:  # noqa: BLE001 - a task's own validator may raise anything; others are not affected
+                if sdk.is_of_aws(error) or isinstance(error, ConfigurationError):
+                    self._leave_for_later(received, error)  # S3 did not return what this message refers to
+                else:
+                    self._never_ran(received, RunError.of(error))
 
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
@@ -148,6 +160,8 @@ class Worker:
                 # A duplicate: a function version that has the task is already running it.
                 self._wait_for_lease(received, record.lease_until)
                 return
+            if record.status == "STARTED" and record.waits:
+                return  # a duplicate, too: its segments run and will end it
             if existing is None or not record.ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
@@ -265,6 +279,9 @@ class Worker:
         if existing is None and not known_absent:
             existing = store.get([envelope.id]).get(envelope.id)
         while True:
+            if existing is not None and existing.get("claim") == self._token:
+                # The response to this claim was lost, and the record kept for longer before the claim was repeated.
+                return self._held(readable, existing)
             attempts = readable.policy(existing or {}).max_retries + 1
             by, redriven = self._claimant(listed=readable.source == "direct"), readable.redriven
             match transitions.claim(envelope, existing, by, attempts, readable.place, redriven=redriven):
@@ -374,14 +391,15 @@ class Worker:
 
     def _run_or_release(self, claimed: Claimed) -> None:
         """Runs it if enough time remains for the task. The first run of an invocation gets whatever time remains."""
-        if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
+        if self._left < MARGIN + (claimed.task.time_limit if self._took else 0.0):
             self._release(claimed)
             return
-        self._has_run = True
+        task = claimed.task.name
+        self._settle_before(self._took.get(task, inf))
+        began = clock.monotonic()
         with self._listing.at_work_on(claimed.envelope.id):
             self._run(claimed)
-        if self._unsettled and clock.monotonic() - self._oldest > SETTLE_AFTER:
-            self._settle()
+        self._took[task] = clock.monotonic() - began
 
     def _run(self, claimed: Claimed) -> None:
         if not self._may_start(claimed):
@@ -390,6 +408,11 @@ class Worker:
             self._release(claimed)  # this sandbox was frozen until the lease expired; another one has the run now
             return
         envelope, task, record = claimed.envelope, claimed.task, claimed.record
+        if clock.now() - (record.started_at or 0.0) > ASK_AFTER:
+            existing = backend().store.get([envelope.id]).get(envelope.id, {})
+            if existing.get("revoke"):
+                self._revoke(claimed, "revoked before it began")
+                return
         limit = min(task.time_limit, self._left - MARGIN)
         run = Run(
             id=envelope.id,
@@ -440,10 +463,7 @@ class Worker:
         if claimed.item.get("revoke"):
             self._revoke(claimed, "revoked during an earlier attempt")
             return False
-        begun = claimed.record.cursor is not None or claimed.record.fanned_out
-        if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now() and not begun:
-            attempt = f"attempt {claimed.record.attempts}"
-            self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ}, before {attempt} started")
+        if self._has_expired(claimed):
             return False
         if claimed.place:
             assert task.unique is not None
@@ -457,19 +477,34 @@ class Worker:
                 return False
         return task.rate_limit is None or self._starts_in_turn(claimed, task.rate_limit)
 
+    def _has_expired(self, claimed: Claimed) -> bool:
+        """Whether the run has expired, which ends it. One that continues, or that has fanned out, does not expire."""
+        expiry = claimed.envelope.expires_at
+        begun = claimed.record.cursor is not None or claimed.record.fanned_out
+        if expiry is None or expiry.timestamp() >= clock.now() or begun:
+            return False
+        self._revoke(
+            claimed, f"expired at {expiry:%Y-%m-%dT%H:%M:%SZ}, before attempt {claimed.record.attempts} started"
+        )
+        return True
+
     def _starts_in_turn(self, claimed: Claimed, rate: RateLimit) -> bool:
-        """Books the run's start. False if it is too far away to wait for: the run is redelivered then."""
+        """Waits for the run's start. False if it is too far away, so the run is redelivered then, or if the run has
+        expired by then.
+        """
         booked = claimed.record.eta
         if "slot" in claimed.item and booked is not None and clock.now() <= booked + rate_limit.LATEST:
             return True
         start = _limiter(claimed.task.name, rate).take()
         wait = start - clock.now()
-        if wait > min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit):
+        patience = min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit)
+        if wait > max(0.0, patience):
             self._release(claimed, start, slot=True)
             return False
         if wait > 0:
+            self._settle_before(wait)
             clock.sleep(wait)
-        return True
+        return not self._has_expired(claimed)
 
     def _call(self, claimed: Claimed, run: Run, limit: float) -> Any:
         task = claimed.task
@@ -604,6 +639,11 @@ class Worker:
         if not self._unsettled:
             self._oldest = clock.monotonic()
         self._unsettled.append((claimed, write))
+
+    def _settle_before(self, seconds: float) -> None:
+        """Settles what has ended, if it would wait for too long because what comes next takes this many seconds."""
+        if self._unsettled and clock.monotonic() + seconds - self._oldest > SETTLE_AFTER:
+            self._settle()
 
     def _settle(self) -> None:
         """Writes the waiting outcomes in one request, then performs what follows from each."""

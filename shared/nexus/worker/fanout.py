@@ -23,7 +23,7 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write, numbers
 from nexus.backend.transport import Message
 from nexus.envelope import Envelope, Segment
-from nexus.errors import SendFailed
+from nexus.errors import SendFailed, UnknownTask
 from nexus.registry import registry
 from nexus.runs import history, locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
@@ -58,7 +58,7 @@ def plan(
     could not be sent.
     """
     if next_phase is not None:
-        _next_phase(envelope.id, envelope.task, next_phase)
+        _next_phase(envelope, next_phase)
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(
@@ -73,6 +73,8 @@ def plan(
         values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase, inline=NEXT_PHASE_BYTES)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
+    if envelope.group is not None:
+        values["group"] = envelope.group
     return backend().store.apply(Write(envelope.id, values, when=(*held(token), equals("revoke", None))))
 
 
@@ -105,9 +107,9 @@ def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segme
     return Message.of(Envelope.of(id=run_id, args=args, segment=segment, **inherited))
 
 
-def _next_phase(parent: str, task: str, args: dict[str, Any]) -> Message:
+def _next_phase(parent: Envelope, args: dict[str, Any]) -> Message:
     segment = Segment(index=0, total=1, phase=2, kind="phase")
-    return _message(Envelope(id=parent, task=task), tallies.member(parent, 2, 0), args, segment)
+    return _message(parent, tallies.member(parent.id, 2, 0), args, segment)
 
 
 # --- ending ----------------------------------------------------------------------------------------------------
@@ -137,12 +139,13 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
-    this = frozenset({chunk})
-    move: dict[str, Any] = {"add": {"chunks_failed": this}, "discard": {"chunks_done": this}}
-    if not failed:
-        move = {"add": {"chunks_done": this}, "discard": {"chunks_failed": this}}
     # `waits` is not tested: the last segment may end before its planner has released the lease.
-    noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
+    this, phase = frozenset({chunk}), equals("phase", segment.phase)
+    if failed:  # not if this comes late: a failed member that was sent again and succeeded has completed the tally
+        note = Write(parent, add={"chunks_failed": this}, when=(phase, Condition("chunks_done", "lacks", chunk)))
+    else:
+        note = Write(parent, add={"chunks_done": this}, discard={"chunks_failed": this}, when=(phase,))
+    noted = store.apply(note)
     if noted.item is None:
         observe.not_counted(parent, segment)
         return
@@ -226,7 +229,8 @@ def _failures(record: RunRecord) -> RunError:
     named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
     first = tallies.member(record.id, record.phase, failed[0])
     one = RunRecord.of(backend().store.get([first]).get(first, {}))
-    reason = f" ({one.task} {first} is {one.status}: {one.error})" if one.error else ""
+    # A member that was revoked before it began may have a record without its task.
+    reason = f" ({one.task or 'member'} {first} is {one.status}: {one.error})" if one.error else ""
     what = f"{len(failed)} of {record.total} failed: {named}"
     return RunError("SegmentsFailed", what + reason, fault=what)
 
@@ -296,7 +300,7 @@ def _reduced[T](item: Item, keep: Callable[[Any], T]) -> T | None:
     try:
         return keep(_combined(item))
     except Exception as error:
-        if sdk.is_of_aws(error):
+        if sdk.is_of_aws(error) or isinstance(error, UnknownTask):
             raise
         # Any other exception from a task's reducer is that run's failure, with its reason.
         reason = RunError.of(error)
@@ -355,7 +359,7 @@ def _send_next_phase(item: Item) -> None:
         return  # A late duplicate: the next phase has already ended the run.
     record = RunRecord.of(item)
     args: dict[str, Any] = payloads.load(str(item["next_phase"]))
-    message = _next_phase(record.id, record.task, args)
+    message = _next_phase(Envelope.of(id=record.id, task=record.task, group=item.get("group")), args)
     failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
         raise SendFailed(failures)

@@ -1,5 +1,6 @@
 """A task's view of its own run, and the results by which it asks for more than one invocation."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,14 @@ from nexus.envelope import Segment
 from nexus.errors import Reject
 from nexus.runs import transitions
 from nexus.runs.tallies import LIMIT
+from nexus.values import compact
 from nexus.worker import observe
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+
+CURSOR_BYTES = 64 * 1024
+"""Limit of a cursor: a record may also hold 256 KiB of what follows the run (`nexus.client.steps`), and an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,14 @@ class Run:
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None
     last_attempt: bool = False
-    """Whether a failure ends the run: its policy has no retries left."""
+    """Whether its policy has no retries left, so that a failure is final. A caller that invoked the function directly
+    can always try again."""
 
     _shown: float = field(default=-math.inf, repr=False)
     _asked: float = field(default=-math.inf, repr=False)
+    _complete: bool = field(default=False, repr=False)
+    """Whether the progress that was written last is complete."""
+
     _revoked: bool = field(default=False, repr=False)
 
     @property
@@ -82,14 +91,17 @@ class Run:
         return observe.logger()
 
     def progress(self, done: int = 0, total: int = 0, note: str = "", *, info: Any = None) -> None:
-        """Reports the run's progress. Written at most once a second, so it may be called for every row.
+        """Reports the run's progress. Written at most once a second, so it may be called for every row; and at once
+        when all is done.
 
         `info` is anything else that the handle's `info` shows: JSON, at most 8 KiB. Raises ValueError beyond that.
         """
         now = clock.monotonic()
-        if now - self._shown >= 1.0 or 0 < total <= done:
+        complete = 0 < total <= done
+        if now - self._shown >= 1.0 or (complete and not self._complete):
             write = transitions.progress(self.id, self.token, done, total, note, info=info)
             self._shown = self._asked = now
+            self._complete = complete
             self._note(backend().store.apply(write).item)
 
     @property
@@ -121,7 +133,10 @@ class Run:
     def continue_from(self, cursor: Mapping[str, Any]) -> Continued:
         """Stops here: `return run.continue_from({...})`. The same message comes again at once, with `run.cursor` set.
 
-        The cursor is JSON, a few kilobytes at most, and carries the partial result. No attempt is spent. At most ten
-        times per run, because each counts as a receive of the same message.
+        The cursor is JSON, at most 64 KiB, and carries the partial result. No attempt is spent. At most ten times per
+        run, because each counts as a receive of the same message. Raises Reject for a larger cursor.
         """
-        return Continued(dict(cursor))
+        text = compact(cursor)
+        if (size := len(text.encode())) > CURSOR_BYTES:
+            raise Reject(f"cursor: {size:,} bytes, over the limit of {CURSOR_BYTES:,}: store the data and pass its key")
+        return Continued(json.loads(text))

@@ -545,6 +545,7 @@ def test_a_function_within_a_function_is_refused() -> None:
     ("options", "fault"),
     [
         ({"max_attempts": 0}, "max_attempts must be"),
+        ({"max_attempts": 102}, "from 1 to 101"),
         ({"max_attempts": "4"}, "max_attempts must be"),
         ({"max_attempts": float("nan")}, "max_attempts must be"),
         ({"time_limit": 901.0}, "time_limit must be"),

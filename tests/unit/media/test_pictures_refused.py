@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
@@ -104,11 +105,13 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe
         (b"\xff", "unknown"),
         (b"II*\0\x10\0\0\0CR\2\0", "raw"),
         (b"II*\0\x08\0\0\0" + bytes(200) + b"NIKON CORPORATION\0", "raw"),
+        (b"II*\0\x08\0\0\0\1\0" + pack("<HHI4B", 50706, 1, 4, 1, 4, 0, 0), "raw"),
+        (b"MM\0*\0\0\0\x08\0\1" + pack(">HHI4B", 50706, 1, 4, 1, 4, 0, 0), "raw"),
         (b"FUJIFILMCCD-RAW 0201", "raw"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw"),
         (b"\xff\x0a\x7f\0", "jpeg_xl"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "jpeg_xl"),
-        (b"\x1aE\xdf\xa3\xa3B\x86\x81\1B\x82\x88matroska", "matroska"),
+        (b"\x1aE\xdf\xa3\x88B\x82\x85other", "other_clip"),
         (b"ID3\4\0\0", "sound"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "sound"),
         (b"FLV\1\5\0\0\0\x09", "other_clip"),
@@ -134,6 +137,7 @@ def test_the_first_sixty_four_bytes_identify_an_accepted_picture(kind: str) -> N
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Format.HEIF),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Format.AVIF),
         (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", Format.HEIF),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1", Format.HEIF),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", None),
         (b"\0\0\0\x18ftypqt  \0\0\0\0qt  heic", None),
         (b"RIFF\0\0\0\0WAVE", None),

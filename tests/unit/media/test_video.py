@@ -22,6 +22,8 @@ from pictures import rendering
 from pictures.recipes import RECIPES
 from sandbox.supervisor import PROGRESS_STEP
 from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
+from tests.support.footage import units, with_box
+from tests.support.isobmff import found
 from video import Video
 from video.film import TICK, Upright
 
@@ -204,6 +206,31 @@ def test_metadata_is_gone(kind: Kind, tmp_path: Path, out: Path) -> None:
         # libx264 signs its streams in such a note; a drone writes its position there.
         assert b"x264 - core" in clip.read_bytes()
         assert b"x264 - core" not in mp4_of(made)
+        assert 6 in units(clip)
+        assert set(units(made.renditions["video"].path)) <= {1, 5, 7, 8}
+
+
+def test_no_unit_of_unknown_purpose_is_copied(tmp_path: Path, out: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(make_clip(tmp_path / "plain.mp4", sound=None))) as plain_clip, av.open(str(clip), "w") as noted:
+        stream = noted.add_stream_from_template(plain_clip.streams.video[0], opaque=True)
+        for packet in plain_clip.demux(video=0):
+            if packet.size:
+                with_note = av.Packet(bytes(packet) + struct.pack(">I", 7) + b"\x1esecret")
+                with_note.pts, with_note.dts, with_note.duration = packet.pts, packet.dts, packet.duration
+                with_note.time_base, with_note.is_keyframe, with_note.stream = (
+                    packet.time_base,
+                    packet.is_keyframe,
+                    stream,
+                )
+                noted.mux(with_note)
+    assert clip.read_bytes().count(b"secret") == 24
+
+    made = render(clip, out)
+
+    assert made.remuxed
+    assert b"secret" not in mp4_of(made)
+    assert len(frames_of(made.renditions["video"].path)) == 24
 
 
 def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path: Path, out: Path) -> None:
@@ -260,6 +287,15 @@ def test_uneven_times_between_frames_are_kept(tmp_path: Path, out: Path) -> None
 
     shown = [round(frame.time * 24) for frame in frames_of(made.renditions["video"].path)]
     assert shown == times
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
+def test_a_clip_whose_times_begin_late_is_whole(kind: Kind, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip", kind, frames=24, times=range(240, 264), sound=None)
+
+    made = render(clip, out)
+
+    assert len(frames_of(made.renditions["video"].path)) == 24
 
 
 @pytest.mark.parametrize("bf", [0, 2], ids=["in order", "B-frames"])
@@ -497,6 +533,20 @@ def test_b_frames_in_an_avi_are_all_shown(tmp_path: Path, out: Path) -> None:
         assert sum(abs(a - b) for a, b in zip(shown, wanted[number], strict=True)) / len(shown) < 8
 
 
+def test_a_webm_whose_header_states_too_many_frames_a_second_has_as_many_as_it_has(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.webm", WEBM)
+    content, duration = clip.read_bytes(), b"\x23\xe3\x83\x84"  # DefaultDuration, in nanoseconds
+    at = content.index(duration) + 4
+    clip.write_bytes(content[:at] + struct.pack(">I", 1_000_000) + content[at + 4 :])
+    with av.open(str(clip)) as container:
+        assert container.streams.video[0].average_rate == 1000
+
+    made = render(clip, out)
+
+    assert made.frame_rate == pytest.approx(24, abs=0.1)
+    assert len(frames_of(made.renditions["video"].path)) == 24
+
+
 def test_slow_motion_whose_times_jitter_is_not_too_fast(tmp_path: Path, out: Path) -> None:
     """240 frames, of which the last comes a little late: 240.02 a second by the header, where its length is unknown."""
     times = [*range(0, 23_900, 100), 23_997]
@@ -607,6 +657,24 @@ def test_sound_of_more_channels_than_can_be_mixed_refuses_no_clip(
 
     with av.open(str(made.renditions["video"].path)) as container:
         assert bool(container.streams.audio) == heard
+
+
+def test_a_clip_of_two_that_were_joined_is_not_copied(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=48)
+    content = clip.read_bytes()
+    table = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+    content = with_box(content, (*table, b"stsd"), found(content, b"stsd")[16:])
+    content = with_box(content, (*table, b"stsc"), struct.pack(">3I", 25, 1, 2))  # from the 25th frame on
+    for name in (b"stsd", b"stsc"):
+        counted = content.index(name) + 8
+        content = content[:counted] + struct.pack(">I", 2) + content[counted + 4 :]
+    clip.write_bytes(content)
+
+    made = render(clip, out)
+
+    assert not made.remuxed
+    assert len(frames_of(made.renditions["video"].path)) == 48
+    assert int.from_bytes(found(mp4_of(made), b"stsd")[12:16]) == 1
 
 
 def test_an_interlaced_clip_that_suits_otherwise_is_not_copied(tmp_path: Path, out: Path) -> None:

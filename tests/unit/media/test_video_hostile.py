@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ import video
 from colours.light import HLG
 from sandbox import OutOfTime, Unfinished
 from social.refusals import Rejected
-from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
+from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, Paint, make_clip, plain, sound_only
 from video import Limits
 from video.film import CLOCK, Upright
 
@@ -266,6 +267,30 @@ def test_frames_that_change_their_size_halfway_come_out_in_one(tmp_path: Path) -
     sizes += [(made.width, made.height, made.pts) for made in upright.flush()]
 
     assert sizes == [(64, 48, 0), (64, 48, 1), (64, 48, 2), (64, 48, 3)]
+
+
+def test_a_clip_that_becomes_interlaced_is_deinterlaced_from_then_on(tmp_path: Path) -> None:
+    def frames(name: str, paint: Paint, options: dict[str, str]) -> list[av.VideoFrame]:
+        clip = make_clip(tmp_path / name, MP4, frames=6, paint=paint, options=options, sound=None)
+        with av.open(str(clip)) as container:
+            return list(container.decode(video=0))
+
+    def woven(number: int, width: int, height: int) -> bytes:
+        """A white bar, two pixels further in each field."""
+        moments = (max(0, 4 * number + 2 * (row % 2)) for row in range(height))
+        return b"".join((bytes(3 * at) + b"\xc8" * 24).ljust(3 * width, b"\0") for at in moments)
+
+    upright = Upright((64, 48), ())
+    made: list[av.VideoFrame] = []
+    film = frames("whole.mp4", plain((0, 0, 0)), {}) + frames("woven.mp4", woven, {"x264-params": "tff=1:interlaced=1"})
+    for number, frame in enumerate(film):
+        frame.pts, frame.time_base = 3600 * number, Fraction(1, CLOCK)
+        made += upright.push(frame)
+    made += upright.flush()
+
+    assert [frame.pts for frame in made] == [3600 * number for number in range(12)]
+    rows = [bytes(made[9].planes[0])[at * made[9].planes[0].line_size :][:64] for at in (20, 21, 22)]
+    assert max(abs(a - b) for above, below in pairwise(rows) for a, b in zip(above, below, strict=True)) < 60
 
 
 @pytest.fixture(scope="module")

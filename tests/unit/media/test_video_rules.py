@@ -35,6 +35,7 @@ ONE = 1 << 16
         (b"\0\0\0\x14pnot" + bytes(12), "mov"),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1\x42\xf7\x81\1\x42\xf2\x81\4\x42\xf3\x81\x08\x42\x82\x84webm", "matroska"),
         (b"\x1a\x45\xdf\xa3" + bytes(56) + b"webm", "matroska"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\1\x42\x82\x88matroska", "matroska"),
         (b"RIFF\0\0\1\0AVI LIST", "avi"),
         (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "asf"),
     ],
@@ -53,7 +54,7 @@ def test_the_five_kinds_of_file_are_identified_by_their_first_bytes(head: bytes,
         b"<?xml version='1.0'?><MPD></MPD>",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
-        b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\1\x42\x82\x88matroska",
+        b"\x1a\x45\xdf\xa3\x88\x42\x82\x85other",
         b"\x1a\x45\xdf\xa3" + bytes(57) + b"webm",
         b"RIFF\0\0\1\0WAVEfmt ",
         b"LIST\0\0\1\0AVI ",
@@ -137,6 +138,8 @@ def test_more_elements_than_a_clip_has_are_not_walked_through(monkeypatch: pytes
     monkeypatch.setattr(rules, "_MOST_ELEMENTS", 3)
     assert promised_bytes(BytesIO(b"\xa3\x80" * 2), "matroska") == 4
     assert promised_bytes(BytesIO(b"\xa3\x80" * 3), "matroska") == 0
+    assert promised_bytes(BytesIO(box(8, b"free") * 2), "mov") == 16
+    assert promised_bytes(BytesIO(box(8, b"free") * 3), "mov") == 0
 
 
 def box(size: int, kind: bytes) -> bytes:

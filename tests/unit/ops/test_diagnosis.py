@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ops import diagnosis, figures, health, logs
+from ops.problems import Problem
 
 NOW = 1_795_000_000.0
 IMPORT = "[ERROR] Runtime.ImportModuleError: Unable to import module 'app': No module named 'x'"
@@ -221,6 +222,32 @@ def test_the_figures_count_by_reason_what_fell_short(log: Log) -> None:
     found = figures.of_events("t", "users", events)
     assert (found.success, found.retry, found.shortfalls) == (2, 1, {"no such user": 1})
     assert figures.in_words({"a": 4, "b": 3, "c": 2, "d": 1}) == "a (4), b (3), c (2), ..."
+
+
+def test_the_figures_go_back_as_far_as_the_log_can_be_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt is a line of it: those of a busy day would take hours, and fill the memory."""
+    monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
+    monkeypatch.setattr(logs, "client", lambda _: None)
+    monkeypatch.setattr(figures, "MOST", 10)
+    found = []
+    for ago in (80_000, 3_000, 500, 50, 40):
+        for n in range(10):
+            log.run(NOW - ago, "success", task="ping", run_id=f"{ago}-{n}", attempt=1)
+        if ago > 40:
+            back, of = figures.lately(["users"])
+            found.append((back, of["ping"].success))
+    assert found == [(86_400.0, 10), (3_600.0, 10), (600.0, 10), (60.0, 10)]
+    with pytest.raises(Problem, match="too many attempts"):
+        figures.lately(["users"])
+
+
+def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
+    ends = [
+        logs.Event(NOW, queue, "ping", f"r-{queue}-{n}", "success", 1, 0.1) for queue in ("a", "b") for n in range(3)
+    ]
+    monkeypatch.setattr(logs, "events", lambda *_, **__: ends)
+    assert figures.lately(["a", "b"])[1]["ping"].total == 6
 
 
 # --- after a roll-back ---

@@ -1,7 +1,10 @@
 """The run history: what each search finds, in which order, over pages, and what is never kept."""
 
 import json
+import random
 import time
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +20,8 @@ from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import tallies, transitions
-from nexus.runs.record import RunError
+from nexus.runs.history import of_status, of_task
+from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
 from nexus.tasks import Task
 from ops import audit, finding, history
@@ -143,6 +147,96 @@ def test_a_search_that_takes_too_long_returns_what_it_has_and_continues_from_the
     assert looks > 1
 
 
+class Index:
+    """An index of random runs of three users, most of them failures, many in one millisecond, read in small pages."""
+
+    task = "refresh_user_statistics"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.limit, within = self.random.randint(1, 3), self.random.choice([3, 30])
+        self.records: dict[str, RunRecord] = {}
+        self.partitions: dict[str, list[RunRecord]] = {}
+        for _ in range(self.random.randint(1, 60)):
+            run_id = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+            user, at = self.random.choice(["u-1", "u-2", "u-3"]), NOW + self.random.randint(0, within) / 1000
+            failed = self.random.random() < 0.7
+            key = of_status("FAILURE", run_id) if failed else of_task(self.task, run_id, f"user_id={user}")
+            run = RunRecord(run_id, "FAILURE" if failed else "PENDING", self.task, args={"user_id": user}, sent_at=at)
+            self.records[run_id] = run
+            self.partitions.setdefault(key, []).append(run)
+        for runs in self.partitions.values():  # within one millisecond it has no order
+            runs.sort(key=lambda run: -(run.sent_at or 0))
+        monkeypatch.setattr(history, "_asked", self.asked)
+        monkeypatch.setattr(history, "_scanned", lambda *_: None)
+        monkeypatch.setattr(history, "read_records", lambda handles: [self.records[one.id] for one in handles])
+
+    def asked(self, _: str, request: Any) -> Any:
+        values = request["ExpressionAttributeValues"]
+        low, high = float(values[":low"]["N"]), float(values[":high"]["N"])
+        runs = [run for run in self.partitions.get(values[":p"]["S"], []) if low <= (run.sent_at or 0) <= high]
+        if start := request.get("ExclusiveStartKey"):
+            runs = runs[[run.id for run in runs].index(start["id"]["S"]) + 1 :]
+        limit = self.limit if "FilterExpression" in request else min(self.limit, request["Limit"])
+        wanted = values.get(":argument", {}).get("S")
+        found = [run for run in runs[:limit] if wanted in (None, f"user_id={(run.args or {})['user_id']}")]
+        response: dict[str, Any] = {"Items": [self.item(run) for run in found]}
+        # The last page may not know that it is the last.
+        if len(runs) > limit or (len(runs) == limit and self.random.random() < 0.5):
+            response["LastEvaluatedKey"] = self.item(runs[limit - 1])
+        return response
+
+    @staticmethod
+    def item(run: RunRecord) -> Any:
+        return {"id": {"S": run.id}, "sent_at": {"N": repr(run.sent_at)}}
+
+
+@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("patience", [0.0, 600.0])
+def test_a_search_among_many_failures_is_patient_and_misses_none(
+    patience: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All failures share partitions, which are filtered page by page: those of one user may be few of many."""
+    index = Index(monkeypatch, seed)
+    mine = [run for run in index.records.values() if run.args == {"user_id": "u-1"}]
+    expected = sorted(((run.sent_at, run.id) for run in mine), reverse=True)
+    found, after, looks = list[RunRecord](), None, 0
+    while looks == 0 or after is not None:
+        page = find(Query(task=index.task, args={"user_id": "u-1"}), index.random.randint(1, 4), after, patience)
+        found, after, looks = [*found, *page.runs], page.after, looks + 1
+        assert looks <= 200
+    assert [(run.sent_at, run.id) for run in found] == expected
+
+
+def test_a_search_ends_soon_though_nothing_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    index, reads = Index(monkeypatch, 0), [0]
+    index.partitions["FAILURE#0"] = [
+        RunRecord(new_id(), "FAILURE", index.task, args={"user_id": "u-2"}, sent_at=NOW - n) for n in range(1000)
+    ]
+    asked = index.asked
+
+    def counted(*given: Any) -> Any:
+        reads[0] += 1
+        return asked(*given)
+
+    monkeypatch.setattr(history, "_asked", counted)
+    page = find(Query(task=index.task, args={"user_id": "u-4"}), patience=0.0)
+    assert (page.runs, page.after is None) == ((), False)
+    assert reads[0] < 100
+
+
+def test_all_that_match_are_all_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A button acts on all that match, and a file has them all: half of them would pass for the whole."""
+    sent_ids = [sent("cleanup_old_posts", n, "maintenance", mode="review") for n in range(9)]
+    wanted = Query(task="cleanup_old_posts", args={"mode": "review"})
+    assert [one.id for one in history.every(wanted, 100)] == sent_ids[::-1]
+    assert len(history.every(wanted, 5)) == 5
+    monkeypatch.setattr(history, "LONG", 0.0)
+    assert len(history.every(wanted, 5)) == 5
+    with pytest.raises(Problem, match="takes too long"):
+        history.every(replace(wanted, args={"mode": "archive"}), 5)
+
+
 def test_the_members_of_a_group_and_what_a_run_sent_are_found_by_their_parent() -> None:
     handle = group([ping.s(text="1"), ping.s(text="2")]).delay()
     members = [tallies.member(handle.id, 1, n) for n in range(2)]
@@ -236,15 +330,86 @@ def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> N
         ("", Query()),
     ],
 )
-def test_what_is_typed_is_a_query_and_a_query_is_what_is_typed(typed: str, means: Query) -> None:
+def test_what_is_typed_is_a_query(typed: str, means: Query) -> None:
     assert parse(typed) == means
-    assert parse(means.text()) == means
 
 
-@pytest.mark.parametrize("typed", ["status:done", "colour:red", 'error:"open', "since:soon", "id:97522"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "status:done",
+        "colour:red",
+        'error:"open',
+        "since:soon",
+        f"since:{'9' * 400}",
+        f"until:{'9' * 5000}d",
+        "id:97522",
+        "status:failure status:revoked",
+        "ping task:cleanup_old_posts",
+        "user_id=u-1 user_id=u-2",
+    ],
+)
 def test_what_no_query_is_is_refused(typed: str) -> None:
     with pytest.raises(Problem):
         parse(typed)
+
+
+@pytest.mark.parametrize("after", ["x", "1.0", "/id", "nan/id", "inf/", "inf/id", "1e999/id", "-inf/id"])
+def test_what_no_position_is_is_refused(after: str) -> None:
+    with pytest.raises(Problem, match="not a position"):
+        find(Query(), after=after)
+
+
+@pytest.mark.parametrize(
+    ("words", "means"),
+    [
+        (["error:timed out"], Query(error="timed out")),  # error:"timed out", as the shell passes it on
+        (['error:"timed out"'], Query(error="timed out")),
+        (["status:failure since:2026-11-23T09:00"], Query(status="FAILURE", since=1795424400.0)),
+        (
+            ["ping", "name=Ada Lovelace", "queue:media"],
+            Query(task="ping", queue="media", args={"name": "Ada Lovelace"}),
+        ),
+        (["  "], Query()),
+        ([], Query()),
+    ],
+)
+def test_a_word_of_the_command_line_is_a_filter(words: list[str], means: Query) -> None:
+    assert history.parse_words(words) == means
+
+
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_a_whole_id_is_found_at_any_age(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload's id, a rule's and a member's have no time in them."""
+    monkeypatch.setattr(history, "PAGES", pages)
+    monkeypatch.setattr(time, "time", lambda: NOW + 3 * 86_400)
+    run_id = "8a3185c9-0000-5000-8000-000000022345"
+    envelope = Envelope(id=run_id, task="ping", args={}, sent_at=datetime.fromtimestamp(NOW, UTC))
+    backend().store.apply(transitions.pending(envelope, "users", KEEP))
+    assert ids(parse(run_id.upper())) == [run_id]
+    assert ids(Query(id=run_id, task="ping", until=NOW)) == [run_id]
+    assert ids(Query(id=run_id, task="group")) == ids(Query(id=run_id, until=NOW - 1)) == ids(Query(id=new_id())) == []
+    page = find(Query(id=run_id), limit=1)
+    assert ids(Query(id=run_id), after=page.after) == []
+
+
+@pytest.mark.parametrize("user", ["u" * 400, "", "it's", '"', "\u202e"])
+def test_any_value_of_an_argument_is_found(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index keeps the first 300 characters of a searchable argument."""
+    monkeypatch.setattr(history, "PAGES", 0)
+    run_id, _ = sent("refresh_user_statistics", 0, user_id=user), sent("refresh_user_statistics", 1, user_id="u-1")
+    assert ids(Query(args={"user_id": user}, task="refresh_user_statistics")) == [run_id]
+    ended(run_id, "refresh_user_statistics", RunError("Timeout", "too slow"))
+    assert ids(Query(args={"user_id": user}, task="refresh_user_statistics", status="FAILURE")) == [run_id]
+
+
+def test_a_run_that_fails_while_it_is_searched_for_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partition is another then, and the search may read both."""
+    run_id = sent("ping", 0)
+    item = {"id": run_id, "sent_at": NOW}
+    monkeypatch.setattr(history, "_merged", lambda *_: iter([item, item]))
+    monkeypatch.setattr(history, "_scanned", lambda *_: None)
+    assert ids(Query()) == [run_id]
 
 
 @pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
@@ -340,11 +505,14 @@ def test_a_stack_that_is_called_index_and_has_no_table_is_missing_a_table(monkey
     ],
 )
 def test_a_task_whose_secret_would_be_written_down_cannot_be_declared(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="t: "):
+    class Reset(definitions.Arguments):
+        code: str
+
+    with pytest.raises(ValueError, match=r"t: code is both searchable and secret|t: a task with secrets cannot have"):
         Task(
             name="t",
             queue="users",
-            arguments=definitions.NoArguments,
+            arguments=Reset,
             result=definitions.Result,
             summary="",
             **fields,

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from nexus import version
 from nexus.backend import backend
 from nexus.backend.store import Write
+from nexus.builtin import ping
+from nexus.client import chain, group
 from nexus.runs.record import RunError, RunRecord
 from ops import diagnosis, doctor, finding, health, live, waiting
 from ops.deployment import Deployment
@@ -78,6 +82,26 @@ def test_a_run_before_its_time_says_when() -> None:
     why, release = reported(run(eta=4_102_444_800.0))
     assert why == "it is due at 2100-01-01 00:00:00 UTC"
     assert f"`nexus revoke {RUN}`" in release
+
+
+def test_a_later_step_waits_for_the_one_before_it_and_not_for_a_message(well: dict[str, Any]) -> None:
+    """Its message was neither purged nor is its queue missing: it has none yet, and a group never has a queue."""
+    well["counts"] = health.Counts(0, 0, 0)
+    last: Any = chain(ping.s(text="1"), ping.si(text="2"), group([ping.s(text="3")]), ping.si(text="4")).delay()
+    handles = [last, last.parent, last.parent.parent, last.parent.parent.parent]
+    for step, before in pairwise(handles):
+        record = replace(step.record(), sent_at=time.time() - 100)
+        assert record.status == "PENDING"
+        assert reported(record)[0] == f"it follows {before.id}, which has not ended"
+    # And the first, or one whose predecessor has ended, waits for its message
+    first = replace(handles[-1].record(), sent_at=time.time() - 100)
+    assert "has no message for it" in reported(first)[0]
+    backend().store.apply(Write(handles[-1].id, {"status": "SUCCESS"}))
+    second = replace(handles[-2].record(), sent_at=time.time() - 100)
+    assert "has no message for it" in reported(second)[0]
+    # And so does what a run has sent itself
+    child = replace(first, id=OTHER, parent=last.id)
+    assert "has no message for it" in reported(child)[0]
 
 
 def test_a_failed_attempt_is_reported_with_its_error() -> None:

@@ -3,8 +3,11 @@
 import html
 import json
 import re
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from nexus.backend.transport import DeadLetter, queue_url
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.ids import new_id
-from nexus.runs import tallies, transitions
+from nexus.runs import payloads, tallies, transitions
 from nexus.runs.record import RunError
 from nexus.runs.spent import Spent
 from nexus.settings import settings
@@ -46,14 +49,16 @@ from ops.cli import monitor
 from ops.dead_letters import Letter
 from ops.deployment import Choice, Deployment
 from ops.main import main
-from ops.problems import ExitCode
+from ops.problems import ExitCode, Problem
 from ops.timeline import Bar, TimeLine
 from ops.web import actions, app, forms, show, views
 from ops.web.actions import ACTIONS
 from ops.web.app import make
-from ops.web.views import Site
+from ops.web.views import Kept, Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
+from tests.support.patience import PATIENCE
+from tests.support.stack import eventually
 
 GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
@@ -110,7 +115,7 @@ def world(emptied: None, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(health, "check", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
     monkeypatch.setattr(monitor.Monitor, "poll", lambda _: view)
     monkeypatch.setattr(functions, "read_all", lambda _: [function])
-    monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
+    monkeypatch.setattr(figures, "lately", lambda _: (86_400.0, {figure.task: figure}))
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
     monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
@@ -213,11 +218,39 @@ def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
     assert stranger.get("/healthz").text == "ok\n"
     assert stranger.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
     assert stranger.get("/", headers={"Cookie": f"nexus-{PORT}=x; a[b]=\x00"}).status_code == 403
-    admitted = stranger.get(f"http://127.0.0.1:{PORT}//evil.example/?q=a&key={KEY}", follow_redirects=False)
-    assert admitted.headers["location"] == "/evil.example/?q=a"
+    asked = f"http://127.0.0.1:{PORT}//evil.example/?col=a&key={KEY}&col=b"
+    admitted = stranger.get(asked, follow_redirects=False)
+    assert admitted.headers["location"] == "/evil.example/?col=a&col=b"
     cookie = admitted.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("other", ['seen={"a": 1}', "flag", "a[b]=1", "s@id=1", "t=a b"])
+def test_another_local_servers_cookies_lock_nobody_out(other: str) -> None:
+    """Cookies ignore ports, and http.cookies reads nothing after one that it does not understand."""
+    stranger = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    assert stranger.get("/", headers={"Cookie": f"{other}; nexus-{PORT}={KEY}"}).status_code == 200
+
+
+@pytest.mark.usefixtures("world")
+def test_the_address_that_a_browser_is_started_with_works_once() -> None:
+    served = make(Site(Choice()), PORT, KEY, "once")
+    first, second = (TestClient(served, base_url=f"http://127.0.0.1:{PORT}") for _ in range(2))
+    assert first.get("/", params={"key": "once"}).status_code == 200
+    assert first.get("/runs").status_code == 200
+    assert second.get("/", params={"key": "once"}).status_code == 403
+    assert second.get("/", params={"key": ""}).status_code == 403
+    assert second.get("/", params={"key": KEY}).status_code == 200
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("key", ["a b&c+d#e%20", 'q"u;o,te', "schlüssel"])
+def test_a_key_may_have_any_character(key: str) -> None:
+    browser = TestClient(make(Site(Choice()), 80, key), base_url="http://127.0.0.1")
+    assert browser.get("/", params={"key": key}).status_code == 200
+    assert browser.get("/runs").status_code == 200
 
 
 def test_another_host_name_gets_nothing(page: TestClient) -> None:
@@ -310,11 +343,12 @@ def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_
     monkeypatch.setattr("ops.finding.run_id", expired)
     # While the deployment was described less than a minute ago, it is not asked again
     assert "it is &lt;script" in page.get("/parts/health").text
-    for kept in (served._deployment, served._health):
-        kept._at -= 61.0
-    for path in (*PAGES, "/runs/018f0000"):
+    outdated: tuple[Any, ...] = (served._deployment, served._health)
+    for kept in outdated:
+        kept._answer = replace(kept._answer, until=0.0)
+    for path, status in (*((path, 200) for path in PAGES), ("/runs/018f0000", 503)):
         answer = page.get(path)
-        assert answer.status_code == 200, path
+        assert answer.status_code == status, path
         assert "<strong>nexus-test</strong>" in answer.text
     assert "The credentials have expired" in page.get("/runs/018f0000").text
     for path in PARTS:
@@ -338,21 +372,32 @@ def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
 
 def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
     run_id = failed(EVIL, user_id=EVIL)
-    of_run = [f"/parts/run/{run_id}{more}" for more in ("", "/log", "/timeline", "/parts")]
+    of_run = [
+        f"/parts/run/{run_id}{more}" for more in ("", "/waits", "/made", "/result", "/log", "/timeline", "/parts")
+    ]
     parts = [*PARTS, "/runs", *of_run, f"/runs/{run_id}"]
     seen = "".join(page.get(path).text for path in parts) + page.get("/runs", params={"q": EVIL}).text
     assert "alert(1)" in seen
     assert "<script>alert" not in seen
-    assert "\u202e" not in seen
+    assert "\u202e" not in re.sub(r'\s(value|data-chip)="[^"]*"', "", seen)  # that is sent back and not read
+
+
+def older(page: TestClient, address: str) -> str:
+    """The part of a page of older runs, which the page loads with the values of its form."""
+    text = page.get(address).text
+    loaded = re.search(r'hx-get="(/parts/runs\?after=[^"]+)" hx-include="\[data-search\]"', text)
+    assert loaded is not None
+    columns = re.findall(r'name="col" value="(\w+)"(?: data-usual)? checked', text)
+    return page.get("&col=".join([html.unescape(loaded[1]), *columns])).text
 
 
 def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(page: TestClient) -> None:
     ids = [run(user_id=f"u-{n}") for n in range(60)]
     first = page.get("/parts/runs").text
     assert first.count('<tr>\n    <td class="tick">') == 50
-    more = re.search(r'hx-get="(/parts/runs\?[^"]+after=[^"]+)"', first)
+    more = re.search(r'href="(/runs\?[^"]+after=[^"]+)"', first)
     assert more is not None
-    second = page.get(more[1].replace("&amp;", "&")).text
+    second = older(page, html.unescape(more[1]))
     shown = [run_id for run_id in ids if f'href="/runs/{run_id}"' in first + second]
     assert shown == ids
     only = page.get("/parts/runs", params={"q": "user_id=u-7", "col": ["queue"]}).text
@@ -361,6 +406,17 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     assert "<th>queue</th>" in only
     assert "took" not in only
     assert "is not a status" in page.get("/parts/runs", params={"q": "status:done"}).text
+
+
+def test_the_runs_of_a_parent_are_found_by_a_part_of_its_id(page: TestClient) -> None:
+    parent, child = run(user_id="u-1"), new_id()
+    envelope = Envelope(id=child, task="send_welcome_email", args={}, parent=parent)
+    backend().store.apply(transitions.pending(envelope, "emails", KEEP))
+    query = {"q": f"parent:{parent[-8:]}"}
+    assert f'href="/runs/{child}"' in page.get("/parts/runs", params=query).text
+    assert [one["id"] for one in page.get("/runs.json", params=query).json()] == [child]
+    assert child in question(page, "revoke", {"query": query["q"]})["id"]
+    assert "No run&#39;s id" in page.get("/parts/runs", params={"q": "parent:ffffffff"}).text
 
 
 def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page: TestClient) -> None:
@@ -375,7 +431,31 @@ def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page
     after = page.get(again[1].replace("&amp;", "&")).text
     assert first in after
     assert second in after
-    assert "<span hx-get" not in after
+    assert 'hx-trigger="load"' not in after
+
+
+def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> None:
+    ids = [run(user_id=f"u-{n}") for n in range(60)]
+    first = page.get("/parts/runs", params={"col": ["task"]}).text
+    more = re.search(r'href="(/runs\?[^"]+)">Older', first)
+    assert more is not None
+    shown = older(page, html.unescape(more[1]))
+    again = re.search(r'hx-get="([^"]+)" hx-target="#found" hx-trigger="nexus:changed from:body, nexus:again"', shown)
+    assert again is not None
+    late = run(user_id="u-late")
+    after = page.get(html.unescape(again[1])).text
+    for text in (shown, after):
+        assert [one for one in (*ids, late) if f'href="/runs/{one}"' in text] == ids[:10]
+        assert "<th>queue" not in text
+
+
+def test_the_address_of_the_runs_has_the_columns(page: TestClient) -> None:
+    text = page.get("/runs?col=queue&col=task").text
+    boxes = re.findall(r'name="col" value="(\w+)"( data-usual)?( checked)?', text)
+    # A search that is typed meanwhile is not overwritten.
+    assert 'hx-include="[data-search]" hx-trigger="load" hx-target="#found" hx-sync="#found:abort"' in text
+    assert [name for name, _, checked in boxes if checked] == ["task", "queue"]
+    assert tuple(name for name, usual, _ in boxes if usual) == app.SHOWN
 
 
 def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> None:
@@ -401,6 +481,46 @@ def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
     assert "There is no task" in page.get("/tasks/nothing").text
 
 
+def denied(*_: Any, **__: Any) -> Any:
+    raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "GetItem")
+
+
+def throttled(*_: Any, **__: Any) -> Any:
+    raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "GetItem")
+
+
+def test_a_denied_request_takes_only_its_own_part_of_a_run(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = new_id()
+    values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
+    backend().store.apply(Write(run_id, {**values, "result": "s3:results/media/x.json"}, insert=True))
+    monkeypatch.setitem(previews.makers, "process_media_upload", denied)
+    monkeypatch.setattr(waiting, "reasons", denied)
+    monkeypatch.setattr(payloads, "load", denied)
+    for part in ("waits", "made", "result"):
+        assert "Permission denied" in page.get(f"/parts/run/{run_id}/{part}").text
+    assert "What happened" in page.get(f"/parts/run/{run_id}").text
+    picture = page.get(f"/runs/{run_id}/pictures/w320")
+    assert (picture.status_code, "Permission denied" in picture.text) == (403, True)
+    monkeypatch.setitem(previews.makers, "process_media_upload", throttled)
+    assert page.get(f"/runs/{run_id}/pictures/w320").status_code == 503
+
+
+def test_queues_are_shown_and_can_be_paused_while_their_health_is_not_known(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "check", denied)
+    assert "Permission denied" in page.get("/parts/health").text
+    assert 'hx-post="/do/pause"' in page.get("/parts/queues").text
+
+
+def test_a_throttled_request_is_not_a_run_that_does_not_exist(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert page.get(f"/api/v1/runs/{new_id()}").status_code == 404
+    monkeypatch.setattr(Site, "run", throttled)
+    assert page.get(f"/api/v1/runs/{new_id()}").status_code == 503
+
+
 def test_a_part_of_an_id_leads_to_its_run(page: TestClient) -> None:
     run_id = run(user_id="u-1")
     answer = page.get(f"/runs/{run_id[-8:]}", follow_redirects=False)
@@ -411,7 +531,9 @@ def test_a_part_of_an_id_leads_to_its_run(page: TestClient) -> None:
 def test_a_query_that_cannot_be_read_exports_nothing(page: TestClient) -> None:
     answer = page.get("/runs.csv", params={"q": "since:soon"})
     assert answer.headers["content-type"].startswith("text/html")
+    assert answer.status_code == 400
     assert "not a duration" in answer.text
+    assert page.get("/runs.xml").status_code == 404
 
 
 def test_a_bug_is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,6 +548,97 @@ def test_a_bug_is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) 
     for path in ("/api/v1/audit", "/metrics"):
         with pytest.raises(RuntimeError, match="a bug"):
             browser.get(path)
+
+
+class Waited:
+    """A lock that counts the threads that have it or wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_a_refresh_share_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When AWS does not respond, the sixth part of a page would otherwise wait for six timeouts."""
+    asked: list[None] = []
+
+    def ask() -> None:
+        asked.append(None)
+        eventually(lambda: waited.count >= 6)
+        raise Problem("AWS does not respond")
+
+    kept, waited = Kept(ask, 60.0), Waited()
+    monkeypatch.setattr(kept, "_lock", waited)
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = [done.exception() for done in [pool.submit(kept.get) for _ in range(6)]]
+    assert [str(one) for one in outcomes] == ["AWS does not respond"] * 6
+    assert len(asked) == 1
+    with pytest.raises(Problem):  # who asks later asks again
+        kept.get()
+    assert len(asked) == 2
+
+
+def test_pages_open_while_all_of_their_parts_wait_for_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who reloads a page that does not load has six parts waiting for each try."""
+    go_on, waited = threading.Event(), Waited()
+    served = Site(Choice())
+    monkeypatch.setattr(Site, "warm", lambda _: None)
+    monkeypatch.setattr(health, "check", lambda _: go_on.wait(PATIENCE) and health.Health(where(), (), (), (), ()))
+    monkeypatch.setattr(served._health, "_lock", waited)
+    with TestClient(make(served, PORT, KEY), base_url=f"http://127.0.0.1:{PORT}") as browser:
+        browser.headers["Authorization"] = f"Bearer {KEY}"
+        with ThreadPoolExecutor(61) as pool:
+            parts = [pool.submit(browser.get, "/parts/health") for _ in range(60)]
+            opened = pool.submit(lambda: (eventually(lambda: waited.count >= 40), browser.get("/runs"))[1])
+            try:
+                assert opened.result(PATIENCE).status_code == 200
+            finally:
+                go_on.set()
+        assert {part.result().status_code for part in parts} == {200}
+
+
+def test_a_change_does_not_wait_for_what_is_being_read_and_it_is_not_kept() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    values = iter(["before the change", "after it"])
+
+    def ask() -> str:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return next(values)
+
+    kept = Kept(ask, 60.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(kept.get)
+        assert begun.wait(PATIENCE)
+        kept.forget()
+        go_on.set()
+        assert first.result() == "before the change"
+    assert kept.last() is None
+    assert kept.get() == kept.last() == "after it"
+
+
+def test_what_took_long_to_read_is_kept_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A week of a hundred million runs would otherwise be read every two minutes."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    asked: list[float] = []
+
+    def ask() -> None:
+        asked.append(now[0])
+        now[0] += 30.0
+
+    kept = Kept(ask, 120.0, 100.0)
+    for _ in range(5):
+        kept.get()
+        now[0] += 1000.0
+    assert len(asked) == 2  # at the start, and after 3,000 seconds
 
 
 def test_what_cannot_be_loaded_at_the_start_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,6 +706,23 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
     assert sum(f">Error{n}<" in text for n in range(25)) == 25
 
 
+def test_a_dead_letter_of_a_megabyte_is_a_line(page: TestClient) -> None:
+    run_id = failed(user_id="u" * 200_000)
+    assert len(page.get("/parts/letters").text) < 10_000
+    form = {"queue": "emails", "id": run_id, "task": "send_welcome_email", "args": "{}"}
+    assert len(page.post("/do/edit-letters", data=form).text) < 10_000
+
+
+def test_a_result_of_megabytes_is_shown_in_part(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = run(user_id="u-1")
+    for result, shown in (([0] * 9, True), (["x" * 200_000], False)):
+        monkeypatch.setattr(payloads, "load", lambda _, result=result: result)
+        backend().store.apply(Write(run_id, {"result": "{}"}))
+        text = page.get(f"/parts/run/{run_id}/result").text
+        assert len(text) < 110_000
+        assert (f"nexus result {run_id}" not in text) == shown
+
+
 def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_small(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -550,9 +780,21 @@ def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, mo
     run_id = new_id()
     values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
     backend().store.apply(Write(run_id, values, insert=True))
-    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}").text
+    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}/made").text
     picture = page.get(f"/runs/{run_id}/pictures/w320")
     assert (picture.content, picture.headers["content-type"]) == (b"RIFF", "image/webp")
+    for asked, given, which in (
+        ("bytes=0-1", b"RI", "bytes 0-1/4"),
+        ("bytes=1-", b"IFF", "bytes 1-3/4"),
+        ("bytes=2-99", b"FF", "bytes 2-3/4"),
+        ("bytes=9-", b"RIFF", None),
+        ("bytes=2-1", b"RIFF", None),
+        ("bytes=-2", b"RIFF", None),
+        ("lines=0-1", b"RIFF", None),
+    ):
+        ranged = page.get(f"/runs/{run_id}/pictures/w320", headers={"Range": asked})
+        assert (ranged.content, ranged.headers.get("content-range")) == (given, which)
+        assert ranged.status_code == (206 if which else 200)
     assert page.get(f"/runs/{run_id}/pictures/script").status_code == 415
     for name in ("old", "nothing"):
         assert page.get(f"/runs/{run_id}/pictures/{name}").status_code == 404
@@ -657,6 +899,8 @@ def test_a_body_that_is_no_action_s_is_refused(page: TestClient, world: World, b
     answer = page.post("/api/v1/do/pause", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["what"] == why
+    shown = page.post("/do/pause", content=body, headers={"Content-Type": "application/json"}).text
+    assert why in html.unescape(shown)
     assert world.calls == []
 
 
@@ -681,6 +925,43 @@ def test_a_task_is_sent_from_its_form(page: TestClient) -> None:
     assert (record.task, record.args, record.status) == ("send_welcome_email", {"user_id": "u-1"}, "PENDING")
 
 
+ODD = "👨\u200d👩 a soft\xadhyphen \U000e0067 \u202e it's \"<b>"
+"""Text with characters that a page writes as escapes, so that nobody is misled by it."""
+
+
+def test_a_confirmation_sends_the_text_itself(page: TestClient) -> None:
+    text = done(page, "send", {"task": "send_notification", "arg:user_id": "u-1", "arg:kind": "like", "arg:text": ODD})
+    found = re.search(r'href="/runs/([^"]+)"', text)
+    assert found is not None
+    assert (AsyncResult[Any](found[1]).record().args or {})["text"] == ODD
+
+
+def test_the_arguments_to_edit_are_those_of_the_run(page: TestClient) -> None:
+    args: dict[str, Any] = {"user_id": ODD, "latitude": 51.123456789012}
+    shown = page.get(f"/parts/run/{run(**args)}").text
+    field = re.search(r"<textarea[^>]*>(.*?)</textarea>", shown, re.DOTALL)
+    assert field is not None
+    assert json.loads(html.unescape(field[1])) == args
+    assert "\u202e" not in shown
+
+
+def test_a_group_is_handled_whatever_its_name(page: TestClient) -> None:
+    attributes = {"ErrorType": f"Type {ODD}", "ErrorMessage": "", "Task": f"task {ODD}", "RunId": new_id()}
+    backend().transport.dead_letter("emails", DeadLetter("no envelope", attributes, "group"))
+    shown = re.search(r'<form class="inline" hx-post="/do/drop-letters".*?</form>', page.get("/parts/groups").text)
+    assert shown is not None
+    form = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', shown[0])}
+    assert "1 dead letter dropped" in done(page, "drop-letters", form)
+
+
+def test_every_value_that_a_page_sends_back_is_the_text_itself() -> None:
+    """`show.templates` escapes what is shown, which changes text: only `|e` leaves it as it is."""
+    for path in (show.HERE / "templates").rglob("*.html"):
+        for attribute in re.findall(r'\s(?:value|data-chip)="((?:[^"{]|\{\{.*?\}\})*)"', path.read_text()):
+            for expression in re.findall(r"\{\{ (.*?) \}\}", attribute):
+                assert expression.endswith("|e"), (path.name, expression)
+
+
 def test_a_failed_run_is_sent_again_as_it_was_and_edited(page: TestClient) -> None:
     before = waiting_messages("emails")
     first, second = failed(user_id="u-1"), failed(user_id="u-2")
@@ -701,6 +982,16 @@ def test_a_run_that_has_not_failed_is_edited_as_another_run(page: TestClient) ->
     assert found[1] != first
     assert AsyncResult[Any](found[1]).record().args == {"user_id": "u-2"}
     assert AsyncResult[Any](first).record().args == {"user_id": "u-1"}
+
+
+def test_a_run_that_goes_on_before_it_is_confirmed_is_not_edited(page: TestClient) -> None:
+    """Someone else has sent it again: to send another run now is not what was asked."""
+    run_id = failed(user_id="u-1")
+    inputs = question(page, "edit", {"id": run_id, "arg:user_id": "u-2"})
+    done(page, "retry", {"id": run_id})
+    assert f"{run_id} is PENDING now" in page.post("/do/edit", data=inputs).text
+    assert [one.id for one in history.find(history.Query()).runs] == [run_id]
+    assert AsyncResult[Any](run_id).record().args == {"user_id": "u-1"}
 
 
 def test_a_failed_run_whose_letter_was_dropped_is_not_sent(page: TestClient) -> None:
@@ -889,6 +1180,8 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     program.headers["Authorization"] = f"Bearer {KEY}"
     asked = program.post("/api/v1/do/pause", json={"queue": "media"}).json()
     assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirm_with": {}, "confirmed": False}
+    for no in (False, "false", "", 0, None, [], ["1"]):
+        assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": no}).json() == asked
     assert world.calls == []
     assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).json()["confirmed"]
     assert world.calls == [("media",)]
@@ -996,7 +1289,7 @@ class Listener:
 def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("socket.socket", lambda: Listener(taken=True))
     assert main(["web", "--port", "8765"]) == ExitCode.USAGE
-    assert "Port 8765 is taken" in capsys.readouterr().err
+    assert "Port 8765 cannot be used" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("world")
@@ -1006,16 +1299,17 @@ def test_it_opens_in_the_browser_and_serves_until_it_is_ended(
 ) -> None:
     opened: list[str] = []
     served: list[Any] = []
-    monkeypatch.setenv("NEXUS_WEB_KEY", KEY)
+    monkeypatch.setenv("NEXUS_WEB_KEY", "the & key")
     monkeypatch.setattr("socket.socket", Listener)
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: served.extend(sockets))
 
     assert main(["web", "--port", "8765", *words]) == ExitCode.DONE
 
-    address = f"http://127.0.0.1:8765/?key={KEY}"
-    assert capsys.readouterr().out == f"nexus-test{' (read-only)' if '--read-only' in words else ''}: {address}\n"
-    assert opened == ([] if words else [address])
+    address = "http://127.0.0.1:8765/?key="
+    printed = capsys.readouterr().out
+    assert printed == f"nexus-test{' (read-only)' if '--read-only' in words else ''}: {address}the+%26+key\n"
+    assert [one.startswith(address) and one not in printed for one in opened] == ([] if words else [True])
     assert len(served) == 1
 
 

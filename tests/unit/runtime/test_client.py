@@ -41,7 +41,7 @@ from nexus.runs import locks, payloads, transitions
 from nexus.runs.locks import Held
 from nexus.runs.sender import Sender, current
 from nexus.settings import settings
-from nexus.tasks import RetryPolicy, Unique
+from nexus.tasks import RetryPolicy, Task, Unique
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
@@ -661,6 +661,60 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
     third = task.delay()
     tasks.run()
     assert third.status == "SUCCESS"
+
+
+def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
+    task = Task(
+        name="job",
+        queue="analytics",
+        arguments=catalogue.ReportPart,
+        result=catalogue.Counted,
+        summary="",
+        unique=Unique(key=("day", "last")),
+    )
+
+    def place(**args: Any) -> str | None:
+        return locks.place(task, task.check(args))
+
+    assert place(day="2026-01-01", last=False) == place(day="2026-01-01") != place(day="2026-01-01", last=True)
+
+
+@pytest.mark.parametrize("fields", [{"unique": Unique(key=("user",))}, {"secret": ("user",)}])
+def test_a_task_that_names_an_argument_it_has_not_cannot_be_declared(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="send_note: user is secret or unique, but not one of the arguments"):
+        replace(catalogue.send_note, **fields)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"send_note: the time limit is {seconds}: it must be over 0"):
+        replace(catalogue.send_note, time_limit=seconds)
+
+
+def test_more_retries_than_lambda_lets_a_run_have_cannot_be_declared() -> None:
+    assert RetryPolicy(max_retries=100).max_retries == 100
+    with pytest.raises(ValueError, match="max_retries at most 100"):
+        RetryPolicy(max_retries=101)
+
+
+def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_allows(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(args: Any, run: Run) -> Any:
+        raise OSError("forever")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+    handle = catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1, base=0))
+    tasks.store.apply(Write(handle.id, {"retry": "[500,0,0,[]]"}))
+
+    tasks.run()
+
+    assert (handle.status, handle.attempts) == ("FAILURE", 101)
+
+
+def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match="the lease must be over 0"):
+        Unique(lease=0)
 
 
 def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(

@@ -142,6 +142,16 @@ def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentT
     assert job.places == [*(Segment(index=index, total=3) for index in range(3)), None]
 
 
+def test_all_parts_of_a_job_are_in_its_fair_queue_group(tasks: SentTasks, job: Job) -> None:
+    job.phases = 3
+    TASK.apply_async(group="tenant-7")
+    groups = []
+    while tasks.transport.sent:
+        groups += [sent.message.group for sent in tasks.transport.sent]
+        run_next(tasks.transport)
+    assert set(groups) == {"tenant-7"}
+
+
 def test_a_job_is_kept_from_the_beginning_of_its_second_phase(tasks: SentTasks, job: Job) -> None:
     job.phases = 2
     kept = run_settings().run_days * 86_400
@@ -224,6 +234,18 @@ def test_twenty_failed_segments_are_named_and_the_first_ones_reason(
     assert handle.error is not None
     reason = f"make_report {handle.children[90].id} is FAILURE: Reject: segment 90 cannot be done)"
     assert handle.error.message == f"{named}{reason}"
+
+
+def test_a_member_that_was_revoked_before_it_began_is_named(tasks: SentTasks, job: Job) -> None:
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    handle.children[0].revoke()
+
+    tasks.run()
+
+    assert handle.error is not None
+    reason = f"member {handle.children[0].id} is REVOKED: Revoked: revoked"
+    assert handle.error.message == f"1 of 3 failed: 0 ({reason})"
 
 
 def test_a_fan_out_stays_failed_until_the_last_failed_segment_succeeds(tasks: SentTasks, job: Job) -> None:
@@ -458,6 +480,28 @@ def test_what_a_stale_failure_has_overwritten_goes_on_to_its_second_phase(
 
     assert handle.result is not None
     assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+
+
+def test_a_count_of_failures_that_arrives_after_the_repair_does_not_count(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "CHUNK", 1)  # so that three segments have three tallies, like three hundred
+    job.faulty = frozenset({1})
+    handle = TASK.delay()
+    for _ in range(2):
+        run_next(tasks.transport)  # the planner, and segment 0
+
+    def repair() -> None:
+        job.faulty = frozenset()
+        ((_, letter),) = tasks.dead_letters
+        redrive(tasks, letter)
+        run_next(tasks.transport, place=-1)
+
+    before_write(monkeypatch, tasks, handle.id, {}, repair)
+    tasks.run()
+
+    assert handle.result is not None
+    assert handle.result.rows_read == total(3)
 
 
 def test_a_second_phase_does_not_begin_if_the_run_is_revoked_when_its_segments_end(

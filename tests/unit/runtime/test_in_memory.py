@@ -52,6 +52,16 @@ def test_a_fan_out_is_one_task_sent(tasks: Tasks, monkeypatch: pytest.MonkeyPatc
     assert sent.handle.result == Counted(rows_read=6)
 
 
+def test_a_message_that_the_queue_gives_up_is_reported(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
+    chain(catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE)).delay()
+    with (
+        tasks.sends_failing("no permission"),
+        pytest.raises(AssertionError, match=r'a message of send_note was received 20 times.*"left for later"'),
+    ):
+        tasks.drain()
+
+
 def test_what_has_expired_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, countdown=10, expires=5)

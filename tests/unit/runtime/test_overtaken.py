@@ -109,11 +109,34 @@ def test_a_sandbox_that_was_frozen_after_its_claim_does_not_run(
 ) -> None:
     does(monkeypatch, lambda args, run: raises(AssertionError("it ran")), unique=Unique())
     handle = send()
-    place = locks.place(registry.served_by("default")["send_note"], {**catalogue.NOTE, "link": None})
+    place = locks.place(registry.served_by("default")["send_note"], catalogue.SendNote(**catalogue.NOTE))
     before_write(monkeypatch, tasks, str(place), {"holder": handle.id}, lambda: now.sleep(LEASE))
 
     assert deliver(tasks) == AGAIN
     assert (handle.status, handle.attempts) == ("RETRY", 0)
+
+
+@pytest.mark.parametrize("messages", [1, 2])
+def test_a_claim_whose_response_was_lost_holds_although_the_record_was_changed_since(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, messages: int
+) -> None:
+    does(monkeypatch, lambda args, run: SENT, retry=RetryPolicy(max_retries=0))
+    handles = [send() for _ in range(messages)]
+    apply = tasks.store.apply
+    refused: list[Write] = []
+
+    def repeated(write: Write) -> Outcome:
+        outcome = apply(write)
+        if write.set.get("status") == "STARTED" and len(refused) < messages:
+            refused.append(write)
+            outcome = apply(transitions.kept(str(write.key), 2_000_000_000))  # a duplicate waits for tomorrow's budget
+            return Refused(outcome.item)
+        return outcome
+
+    monkeypatch.setattr(tasks.store, "apply", repeated)
+
+    assert deliver(tasks) == ACKNOWLEDGED
+    assert [(handle.status, handle.attempts) for handle in handles] == [("SUCCESS", 1)] * messages
 
 
 # --- a revocation while it runs ---
@@ -225,6 +248,20 @@ def test_a_function_without_the_task_does_not_fail_a_run_that_has_just_succeeded
     assert handle.status == "SUCCESS"
 
 
+def test_a_function_without_the_task_leaves_a_fan_out_to_its_segments(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT if run.segment else run.fan_out([args] * 2))
+    handle = send()
+    (planning,) = tasks.transport.sent
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert invoke([planning.message.body], {}) == ACKNOWLEDGED
+
+    assert handle.status == "STARTED"
+    assert tasks.dead_letters == []
+
+
 def test_a_dead_letter_moved_back_to_a_function_without_the_task_returns_to_the_dead_letters(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +324,27 @@ def test_a_start_that_is_near_is_waited_for(
     assert deliver(tasks) == ACKNOWLEDGED
     assert [later - MORNING for later in started] == [0.0, 2.0, 4.0]
     assert {handle.status for handle in handles} == {"SUCCESS"}
+
+
+def test_a_run_that_expires_while_it_waits_for_its_start_does_not_start(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT, rate_limit=RateLimit(per_second=0.5))
+    handles = [catalogue.send_note.apply_async(catalogue.NOTE, expires=3) for _ in range(3)]
+
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert [handle.status for handle in handles] == ["SUCCESS", "SUCCESS", "REVOKED"]
+    assert str(handles[2].error) == "Revoked: expired at 2026-11-27T09:00:03Z, before attempt 1 started"
+
+
+def test_a_start_that_is_due_is_not_put_off_for_lack_of_time(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run of an invocation gets whatever time there is, and another invocation would have no more."""
+    does(monkeypatch, lambda args, run: SENT, rate_limit=RateLimit(per_second=0.5), time_limit=LEASE)
+    handle = send()
+
+    assert deliver(tasks) == ACKNOWLEDGED
+    assert handle.status == "SUCCESS"
 
 
 def test_a_time_limit_reached_while_dynamodb_throttled_names_the_table(
@@ -399,7 +457,7 @@ def test_a_run_that_waits_is_woken_by_a_holder_that_leaves_while_it_begins_to_wa
 ) -> None:
     does(monkeypatch, lambda args, run: SENT, unique=Unique(key=("user_id",), on_conflict="coalesce"))
     holder, waiter = send(), send()
-    place = str(locks.place(registry.served_by("default")["send_note"], catalogue.NOTE))
+    place = str(locks.place(registry.served_by("default")["send_note"], catalogue.SendNote(**catalogue.NOTE)))
     unique = registry.served_by("default")["send_note"].unique
     assert unique is not None
     locks.acquire(place, unique, Envelope(id=holder.id, task="send_note"), MORNING)
@@ -438,7 +496,43 @@ def test_a_waiting_run_that_cannot_be_woken_is_an_error_of_the_holder(
         locks.release("unique/all", holder.id, MORNING)
 
 
+def test_a_waiting_run_is_woken_by_the_holders_message_if_its_sandbox_died_before(tasks: SentTasks) -> None:
+    unique = Unique(on_conflict="coalesce")
+    holder, waiter = (Envelope.of(id=new_id(), task="count_rows") for _ in range(2))
+    locks.acquire("unique/all", unique, holder, MORNING)
+    locks.acquire("unique/all", unique, waiter, MORNING)
+    tasks.store.apply(Write(waiter.id, {"status": "RETRY", "queue": "analytics", "eta": MORNING + unique.lease}))
+    tasks.store.apply(Write("unique/all", remove=("holder", "lease_until", "started_at")))  # and then it died
+
+    locks.release("unique/all", holder.id, MORNING)
+
+    (again,) = tasks.transport.sent
+    assert (again.message.id, again.due) == (waiter.id, MORNING)
+
+
 # --- revoked before it starts ---
+
+
+@pytest.mark.parametrize("rate", [None, RateLimit(per_second=0.5)], ids=["behind another run", "for its rate"])
+def test_a_run_that_is_revoked_while_it_waits_in_its_batch_does_not_begin(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, rate: RateLimit | None
+) -> None:
+    ran = []
+
+    def work(args: Any, run: Run) -> Any:
+        ran.append(run.id)
+        assert second.revoke() == "STARTED"
+        now.sleep(1.5)
+        return SENT
+
+    does(monkeypatch, work, rate_limit=rate)
+    first, second = send(), send()
+
+    assert deliver(tasks) == ACKNOWLEDGED
+
+    assert ran == [first.id]
+    assert (first.status, second.status) == ("SUCCESS", "REVOKED")
+    assert str(second.error) == "Revoked: revoked before it began"
 
 
 def test_a_chain_ends_where_a_later_run_was_revoked_before_it_was_sent(

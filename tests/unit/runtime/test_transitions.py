@@ -31,15 +31,15 @@ HELD = (equals("status", "STARTED"), equals("claim", "mine"))
 
 def envelope(**fields: Any) -> Envelope:
     sent_at = datetime(2026, 11, 27, 9, 0, 0, 123_456, UTC)
-    return Envelope.of(**{"id": RUN, "task": "unheard_of", "args": {"a": 1}, "sent_at": sent_at, **fields})
+    return Envelope.of(**{"id": RUN, "task": "ping", "args": {"a": 1}, "sent_at": sent_at, **fields})
 
 
 DESCRIBED: dict[str, Value] = {
-    "task": "unheard_of",
+    "task": "ping",
     "queue": "default",
     "sent_at": 1_795_770_000.123,
     "args": '{"a":1}',
-    "history": f"unheard_of#{ord('a') % 8}",
+    "history": f"ping#{ord('a') % 8}",
 }
 
 
@@ -93,7 +93,11 @@ def test_a_member_names_its_parent_and_its_place() -> None:
 @pytest.mark.parametrize(("length", "shown"), [(0, True), (1, False)])
 def test_arguments_are_shown_up_to_a_limit(length: int, shown: bool) -> None:
     text = "x" * (transitions.ARGUMENTS_SHOWN - len('{"a":""}') + length)
-    assert ("args" in transitions.pending(envelope(args={"a": text}), "default", 5).set) is shown
+    assert ("args" in transitions.pending(envelope(task="send_note", args={"a": text}), "default", 5).set) is shown
+
+
+def test_arguments_of_an_unknown_task_are_not_shown_because_they_may_be_secret() -> None:
+    assert "args" not in transitions.pending(envelope(task="gone", args={"code": "c-4711"}), "default", 5).set
 
 
 def test_a_known_task_hides_its_secrets_and_indexes_its_searchable_argument() -> None:
@@ -205,8 +209,8 @@ def test_what_has_ended_or_waits_is_acknowledged(known: dict[str, Value]) -> Non
 # --- while a claim holds a run ---
 
 
-def test_a_success_drops_the_claim_and_keeps_the_ids_of_its_children() -> None:
-    removed = ("claim", "lease_until", "live", "since", "shared", "error", "why", "eta")
+def test_a_success_drops_the_claim_and_the_cursor_and_keeps_the_ids_of_its_children() -> None:
+    removed = (*transitions.LEFT_BY_CLAIM, "error", "why", "eta", "cursor", "continued")
     values: dict[str, Value] = {"status": "SUCCESS", "result": "{}", "ended_at": NOW}
     assert transitions.succeed(RUN, "mine", "{}", NOW) == Write(RUN, set=values, remove=removed, when=HELD)
     assert transitions.succeed(RUN, "mine", "{}", NOW, ("c",)).set == {**values, "children": '["c"]'}
@@ -245,7 +249,7 @@ def test_a_retry_is_listed_for_its_time_and_refused_to_what_was_revoked() -> Non
 def test_a_release_gives_the_attempt_back() -> None:
     write = transitions.release(RUN, "mine", "default", 2, NOW, cursor="{}")
     assert write.set == {"status": "RETRY", "attempts": 1, "live": "default#a", "since": NOW, "cursor": "{}"}
-    assert write.remove == ("claim", "lease_until", "shared", "eta")
+    assert write.remove == ("claim", "lease_until", "shared", "eta", "slot")
     assert write.when == (*HELD, equals("revoke", None))
     assert "expires" not in write.set
 
@@ -260,7 +264,13 @@ def test_a_release_until_a_later_time_keeps_the_record_until_after_it() -> None:
         "eta": NOW + 60,
         "expires": int(NOW) + 60 + 30 * 86_400,
     }
-    assert later.remove == ("claim", "lease_until", "shared")
+    assert later.remove == ("claim", "lease_until", "shared", "slot")
+
+
+def test_a_release_keeps_the_start_that_it_waits_for() -> None:
+    booked = transitions.release(RUN, "mine", "default", 2, NOW + 60, eta=NOW + 60, slot=True)
+    assert booked.set["slot"] is True
+    assert booked.remove == ("claim", "lease_until", "shared")
 
 
 def test_a_record_is_kept_for_longer_and_never_for_less() -> None:

@@ -24,7 +24,7 @@ from nexus.runs import payloads
 from nexus.runs.payloads import ResultExpired
 from nexus.tasks import Arguments, RateLimit, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
-from nexus.values import plain, unsendable
+from nexus.values import described, plain, unsendable
 from nexus.worker import Continuation, Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, ReportPart
@@ -461,3 +461,9 @@ def _one(tasks: SentTasks) -> None:
     from nexus.eager import run_next
 
     run_next(tasks.transport)
+
+
+def test_a_fault_of_all_arguments_together_quotes_none_if_one_is_secret() -> None:
+    faults = [{"type": "value_error", "loc": (), "msg": "one is too few", "input": {"code": 4711}}]
+    assert described(faults) == "(whole): one is too few (got \"{'code': 4711}\")"
+    assert described(faults, ("code",)) == "(whole): one is too few"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 from typing import Any, Literal
 
@@ -94,6 +95,27 @@ def test_a_failing_attempt_is_retried_until_the_policy_gives_up_and_then_is_a_de
     assert letter.attributes["ErrorType"] == "OSError"
     assert letter.attributes["Attempts"] == "4"
     assert json.loads(letter.body)["args"]["user_id"] == "u-1"
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"), [((), "user_id: Input should be a valid string (got '4711')"), (("user_id",), "valid string")]
+)
+def test_no_record_and_no_dead_letter_quotes_a_secret_argument_that_is_invalid(
+    tasks: SentTasks, work: Work, monkeypatch: pytest.MonkeyPatch, secret: tuple[str, ...], shown: str
+) -> None:
+    task = replace(catalogue.send_note, searchable=(), secret=secret)
+    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
+    envelope = Envelope(id=new_id(), task=task.name, args={**catalogue.NOTE, "user_id": 4711})
+    tasks.transport.send("default", [Message.of(envelope)])
+
+    tasks.run()
+
+    error = AsyncResult[Any](envelope.id).error
+    ((_, letter),) = tasks.dead_letters
+    assert error is not None
+    assert error.message.endswith(shown)
+    assert letter.attributes["ErrorMessage"] == error.message
+    assert ("4711" in error.message) is not bool(secret)
 
 
 def test_a_rejected_run_is_never_retried(tasks: SentTasks, work: Work) -> None:

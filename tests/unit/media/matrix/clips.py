@@ -61,6 +61,8 @@ class Wanted:
             found.append(f"times: {[round(time, 3) for time in seen.times]}")
         if self.seconds is not None and abs(seen.seconds - self.seconds) > 0.06:
             found.append(f"seconds: {seen.seconds}")
+        if abs(seen.lasts - seen.seconds) > 0.06:
+            found.append(f"lasts {seen.lasts}, and says {seen.seconds}")
         if self.copied is not None and seen.copied != self.copied:
             found.append(f"copied: {seen.copied}")
         if self.matrix is not None and seen.matrix != self.matrix:
@@ -334,7 +336,7 @@ _SQUARE: Final = box(b"pasp", struct.pack(">II", 1, 1))
 def two_shapes(name: bytes, high: int) -> File:
     clip = shot(MP4, coded(PICTURE), aspect=Fraction(4, 3))
     at = clip.index(b"pasp")
-    return clip[:at] + name + _SQUARE[8:] + clip[at + 12 :], Wanted(quarters(64, high))
+    return clip[:at] + name + _SQUARE[8:] + clip[at + 12 :], Wanted(quarters(64, high), copied=False)
 
 
 @feature("MP4", "display matrix of the whole movie", "upright", ("turn right", "half turn"))
@@ -398,7 +400,7 @@ def fields(kind: Kind, top_first: bool) -> File:
         return coded(woven)
 
     params = f"{'tff' if top_first else 'bff'}=1:interlaced=1"
-    return shot(kind, frame, options={"x264-params": params}), Wanted(drawn(0), copied=False)
+    return shot(kind, frame, options={"x264-params": params}), Wanted(drawn(0), times=np.arange(6) / RATE, copied=False)
 
 
 # Time
@@ -592,6 +594,8 @@ _CODECS: Final = [
     "webm libvpx libopus",
     "webm libvpx-vp9 libopus",
     "webm libsvtav1 libopus",
+    "matroska libx264 libopus",
+    "matroska libx265 aac",
     "avi libx264 mp2",
     "avi mpeg4 mp2",
     "avi msmpeg4v2 mp2",
@@ -604,7 +608,12 @@ _CODECS_TOLD: Final = "H.264, H.265, AV1, MPEG-4, VP9, VP8, MS MPEG-4, H.263, WM
 
 
 @feature(
-    *("MP4, MOV, WebM, AVI, WMV", "codec of the pictures", "becomes H.264; copied where it is that and suits", _CODECS),
+    *(
+        "MP4, MOV, WebM, MKV, AVI, WMV",
+        "codec of the pictures",
+        "becomes H.264; copied where it is that and suits",
+        _CODECS,
+    ),
     detail=_CODECS_TOLD,
     within=20,
 )
@@ -625,11 +634,6 @@ _REFUSED: Final = {
 def other_codecs(of: str) -> bytes:
     kind, _, layout = of.rpartition(" ")
     return shot(made(kind), coded(PICTURE)[: 1 if layout == "gray" else 3], layout)
-
-
-@feature("Matroska", "other than WebM", Code.MATROSKA)
-def matroska() -> bytes:
-    return shot(made("matroska libx264 aac"), coded(PICTURE))
 
 
 @feature(
@@ -661,6 +665,11 @@ def _ended(clip: bytes) -> bytes:
     return clip[: len(clip) * 2 // 3]
 
 
-@feature("MP4, MOV, WebM, AVI, WMV", "file that ends early", Code.TRUNCATED, list(BY_NAME))
-def cut(kind: str) -> bytes:
-    return _ended(shot(BY_NAME[kind], coded(PICTURE), times=range(48)))
+@feature(
+    "MP4, MOV, WebM, MKV, AVI, WMV",
+    "file that ends early",
+    Code.TRUNCATED,
+    {**BY_NAME, "MKV": made("matroska libx264 aac")},
+)
+def cut(kind: Kind) -> bytes:
+    return _ended(shot(kind, coded(PICTURE), times=range(48)))

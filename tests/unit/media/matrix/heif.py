@@ -291,13 +291,13 @@ _DARK: Final = (60 + PICTURE.astype(int) // 5).astype(np.uint8)
     BOTH,
     "`nclx`: HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
-    each(KINDS, ("HLG", "PQ")),
+    each(KINDS, ("HLG", "PQ", "PQ of unknown primaries")),
     within=10,
 )
 def high_range(kind: str, name: str) -> File:
-    transfer = {"HLG": 18, "PQ": 16}[name]
+    transfer, primaries = {"HLG": (18, 9), "PQ": (16, 9)}.get(name, (16, 2))
     seen = read_as(ycc(_DARK), *_WEIGHTS["BT.2020"][1:])
-    return file(kind, item(kind, _DARK, nclx(9, transfer, 9))), srgb(dynamic(seen / 255, transfer, BT2020))
+    return file(kind, item(kind, _DARK, nclx(primaries, transfer, 9))), srgb(dynamic(seen / 255, transfer, BT2020))
 
 
 # Derived pictures
@@ -320,6 +320,21 @@ def grids(kind: str, case: str) -> File:
         wanted = np.rot90(wanted[12:72, 15:95])
     whole = Item(b"grid", grid(2, 2, wide, high), [ispe(wide, high), SRGB, *turn], {b"dimg": [2, 3, 4, 5]})
     return file(kind, whole, *pieces), wanted
+
+
+@feature(
+    BOTH,
+    "`colr` of the tiles alone",
+    "converted to sRGB",
+    each(KINDS, ("profile", "nclx")),
+    within=5,
+)
+def coloured_tiles(kind: str, case: str) -> File:
+    colours = [prof(rgb_profile()), nclx(1, 13, 6)] if case == "profile" else [nclx(12, 13, 6)]
+    soft = (60 + quarters(128, 128).astype(int) // 2).astype(np.uint8)
+    pieces = [item(kind, soft[y : y + 64, x : x + 64], *colours, hidden=True) for y in (0, 64) for x in (0, 64)]
+    whole = Item(b"grid", grid(2, 2, 128, 128), [ispe(128, 128)], {b"dimg": [2, 3, 4, 5]})
+    return file(kind, whole, *pieces), shown_as(soft, DISPLAY_P3, linear)
 
 
 @feature("HEIC", "`iovl`", "put together")
@@ -409,6 +424,7 @@ _BOXES: Final[dict[str, dict[str, Any]]] = {
     "in three pieces": {"extents": 3},
     "unknown boxes": {"meta": box(b"abcd", bytes(9)), "between": box(b"uuid", bytes(99)), "behind": box(b"free", b"x")},
     "bytes behind": {"behind": b"\0\0\0\0<html>"},
+    "half a box behind": {"behind": b"\0\0\0\1free"},
     "64 bits of length": {"between": b"\0\0\0\1free" + bytes(7) + b"\x18" + bytes(8)},
 }
 
@@ -431,6 +447,7 @@ _BRANDS: Final = {
     "heix": ("HEIC", b"heix", b"mif1"),
     "miaf, avif": ("AVIF", b"miaf", b"avif"),
     "mif2, heic": ("HEIC", b"mif2", b"heic"),
+    "mif1 of HEVC": ("HEIC", b"mif1", b"mif1"),
 }
 
 
@@ -499,7 +516,8 @@ def notes(kind: str, name: str) -> File:
         if "gain map" in name
         else b""
     )
-    return file(kind, item(kind, PICTURE, SRGB), *others, meta=alternatives), PICTURE
+    brands = (b"mif1", b"miaf", b"tmap") if alternatives else (b"mif1", b"miaf")
+    return file(kind, item(kind, PICTURE, SRGB), *others, meta=alternatives, brands=brands), PICTURE
 
 
 @feature(

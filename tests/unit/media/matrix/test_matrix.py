@@ -4,14 +4,16 @@ The table there is made here: NEXUS_WRITE_TABLE=1 writes it, otherwise it is com
 """
 
 import os
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+import pictures
 from pictures import rendering
-from social.refusals import Code
+from social.refusals import Code, Rejected
 from tests.support.footage import filmed
 from tests.support.matrix import Feature, off, pictured
 from tests.support.reference import Film
@@ -66,6 +68,23 @@ def test_what_comes_out(feature: Feature, case: str) -> None:
     for number, (one, other) in enumerate(pairs):
         away = off(one, other, feature.edges)
         assert away <= feature.within, f"frame {number}"
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "feature",
+    [feature for feature in FEATURES if feature not in clips.MATRIX.features],
+    ids=lambda feature: f"{feature.format} {feature.name}",
+)
+def test_a_decoders_own_process_has_all_that_the_picture_needs(feature: Feature, tmp_path: Path) -> None:
+    """It cannot open files any longer, so what a decoder imports late would fail there, and only there."""
+    for number, given in enumerate(feature.cases.values()):
+        made = feature.make(*given)
+        source, folder = tmp_path / f"{number}", tmp_path / f"{number} made"
+        source.write_bytes(made if isinstance(feature.outcome, Code) else made[0])
+        folder.mkdir()
+        with suppress(Rejected):  # for a test above to judge
+            pictures.render(source, folder, seconds=60)
 
 
 def test_the_page_has_the_matrix() -> None:
