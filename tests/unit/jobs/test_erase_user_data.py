@@ -276,7 +276,7 @@ def test_an_erasure_that_continues_after_every_page_reports_the_same(empty: Call
     assert run_task(job.erase_user_data, {"user_id": GONE}).erased == continued.erased
 
 
-def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_with_many_rows_is_erased_in_segments(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     a_life()
     monkeypatch.setattr(job, "ALONE", 2)
     posts.put_many([Post(f"p{n}", GONE, NOW - n, WORDS) for n in range(5)], now=NOW)

@@ -462,7 +462,7 @@ def test_the_presigned_post_holds_the_upload_to_its_place_size_and_type() -> Non
         ({"max_bytes": 0}, "max_bytes"),
     ],
 )
-def test_a_presigned_post_refuses_what_it_cannot_hold(arguments: dict[str, Any], named: str) -> None:
+def test_presigned_post_refuses_invalid_arguments(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         presigned_post(**{"user_id": "u", "post_id": "p", "file_name": "f.jpg", **arguments})
 
