@@ -440,7 +440,7 @@ def test_comments_whose_deletions_arrive_after_one_another_all_go(network: Tasks
         Comment.objects.create(post=post, author=ada, words=str(n))
     deliver(network)
     Comment.objects.all().delete()
-    deliver(network)  # the first message sets the post's count to what there is: none
+    deliver(network)  # the first message sets the post's count to the number of its rows: none
     assert differing() == []
 
 

@@ -140,7 +140,7 @@ EVERYWHERE = {
 def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     a_life()
     before = {where for where, _ in left(*TRACES)}
-    assert before >= EVERYWHERE, "the walk sees what there is to erase"
+    assert before >= EVERYWHERE, "the walk sees everything that is to be erased"
     assert {where.split("/")[1] for where in before if "/" in where} >= {"reports", "posts"}
     others = {trace: len(left(trace)) for trace in ("words of somebody", "ann@example.org", f"fan-of-{STAYS}")}
 
