@@ -205,7 +205,7 @@ def test_a_command_that_is_interrupted_says_so_by_its_code(
     assert nexus("env") == code
 
 
-def test_ctrl_c_before_the_command_has_begun_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_the_command_has_begun_causes_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -612,7 +612,7 @@ def test_a_send_that_another_error_stopped_says_which() -> None:
         (">&-", 0, ""),
     ],
 )
-def test_a_stream_that_is_full_or_closed_is_no_traceback(streams: str, code: int, said: str) -> None:
+def test_a_full_or_closed_stream_causes_no_traceback(streams: str, code: int, said: str) -> None:
     command = f"{sys.executable} -c 'from ops.main import main; raise SystemExit(main())' cost --plan {streams}"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -10,7 +10,7 @@ import pytest
 from dev import progress
 
 
-def test_a_command_that_ends_well_says_nothing_and_its_log_has_all_of_it(
+def test_a_command_that_succeeds_prints_nothing_and_its_log_has_all_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log" / "x.log"

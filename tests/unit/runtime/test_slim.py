@@ -413,7 +413,7 @@ def test_a_server_is_verified_by_the_bundle_that_is_given(
 
 
 @pytest.mark.parametrize(("name", "bundle"), [("server", None), ("other", "authority.pem")])
-def test_a_server_that_is_not_who_it_should_be_gets_no_request(
+def test_a_server_with_the_wrong_certificate_gets_no_request(
     client: Make, certificates: Path, name: str, bundle: str | None
 ) -> None:
     with serving(response(ITEM), tls=_tls(certificates, name)) as server:
