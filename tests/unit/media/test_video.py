@@ -537,10 +537,12 @@ def test_b_frames_in_an_avi_are_all_shown(tmp_path: Path, out: Path) -> None:
 def test_a_webm_whose_header_states_too_many_frames_a_second_is_judged_by_its_frames(
     rate: int, shown: int, tmp_path: Path, out: Path
 ) -> None:
-    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=rate, rate=25, sound=None)
+    times = [round(1000 * number / rate) for number in range(rate)]
+    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=rate, rate=25, times=times, sound=None)
     content = clip.read_bytes()
-    for name, value in ((b"\x23\xe3\x83\x84", 1_000_000), (b"\x2a\xd7\xb1\x83", 1_000_000 * 25 // rate)):
-        at, size = content.index(name) + 4, name[3] & 15  # DefaultDuration and TimestampScale, in nanoseconds
+    # DefaultDuration and TimestampScale, in nanoseconds: the latter makes milliseconds of the times.
+    for name, value in ((b"\x23\xe3\x83\x84", 1_000_000), (b"\x2a\xd7\xb1\x83", 25_000)):
+        at, size = content.index(name) + 4, name[3] & 15
         content = content[:at] + value.to_bytes(size) + content[at + size :]
     clip.write_bytes(content)
     with av.open(str(clip)) as container:
