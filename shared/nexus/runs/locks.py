@@ -44,7 +44,7 @@ def place(task: TaskDefinition[Any, Any], args: BaseModel) -> str | None:
     """
     if task.unique is None:
         return None
-    given = args.model_dump(mode="json", include=set(task.unique.key), exclude_defaults=True, warnings=False)
+    given = args.model_dump(mode="json", include=set(task.unique.key), warnings=False)
     return f"unique/{task.name}/{derived_id(compact([given.get(name) for name in task.unique.key]))}"
 
 
