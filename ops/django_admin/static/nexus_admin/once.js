@@ -6,6 +6,6 @@
     if (sent.has(event.target)) event.preventDefault();
     sent.add(event.target);
   });
-  // Whoever comes back to the form may send it again.
+  // A form that is shown again, as by the Back button, may be sent again.
   window.addEventListener("pageshow", () => { sent = new WeakSet(); });
 }
