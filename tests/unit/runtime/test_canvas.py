@@ -776,7 +776,7 @@ def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
     }
 
 
-def test_a_failure_reaches_the_together_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), group(after("b"), after("c") | after("d"))).delay()
 

@@ -275,6 +275,24 @@ def test_the_rows_of_a_page_are_sent_at_once(connect: Connect, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_row_whose_queue_does_not_exist_leaves_no_row_that_was_sent(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each pass would send the others again."""
+    ids, send = registered(connect, 3), sdk.client("sqs").send_message
+
+    def some_queue_is_missing(**request: Any) -> Any:
+        if ids[0] in request["MessageBody"]:
+            raise ClientError({"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue"}}, "SendMessage")
+        return send(**request)
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message", some_queue_is_missing)
+    with pytest.raises(ConfigurationError, match="is missing or incomplete"):
+        outbox.send_pending(connect)
+    assert rows(connect) == 1
+
+
+@pytest.mark.usefixtures("cloud")
 def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: Any) -> None:
         error = {"Code": "ServiceQuotaExceededException", "Message": "no more schedules"}

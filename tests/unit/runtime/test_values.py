@@ -332,6 +332,9 @@ def test_what_is_due_later_must_fit_into_a_schedule(tasks: SentTasks) -> None:
     for late in (keywords, catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 256_000})):
         with pytest.raises(InvalidMessage, match=refused):
             late.apply_async(countdown=901)
+        first = Signature.of(replace(catalogue.send_note, sends_later=True), catalogue.NOTE)
+        with pytest.raises(InvalidMessage, match=refused):
+            chain(first, late.set(countdown=901)).delay()
     assert len(tasks.transport.sent) == 3
 
 
