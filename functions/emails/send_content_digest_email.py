@@ -165,9 +165,9 @@ def _in_progress(run: Run) -> Path:
 
 
 def overlapping(week: str, since: int, until: int) -> str | None:
-    """The previous and the next week, if one of their editions overlaps this one, so that a post may be in both.
+    """The weeks before and after, separated by spaces, that have an edition with some of the same days as this one.
 
-    On the weekly schedule none does, and no other mails need to be looked up.
+    On the weekly schedule there is none, and no other mails need to be looked up.
     """
     weeks = [other for other in (weeks_before(week), weeks_before(week, -1)) if _shares_days(other, since, until)]
     return " ".join(weeks) or None

@@ -308,10 +308,10 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport | Continuation:
     restored: list[str] = []
     held = archive.find(post_ids, meter=tally.meter)
     now = int(clock.now())
-    inside: dict[str, ArchivedPost] = {}
+    opened, inside = "", dict[str, ArchivedPost]()
     for place, (key, post_id) in enumerate(sorted((key, post_id) for post_id, key in held.items()), 1):
-        if post_id not in inside:
-            inside = archive.read(key)
+        if key != opened:
+            opened, inside = key, archive.read(key)
         if _bring_back(inside[post_id], now, tally):
             restored.append(post_id)
         run.progress(place, len(held), "posts restored")

@@ -87,7 +87,7 @@ def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
 def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuation:
     """Erases one post, or all of a user's rows, in segments if there are many. Rejects another user's post."""
     tally = Tally.resumed(run)
-    if args.remains and _made_again(args, tally.meter):
+    if (args.remains or not args.again) and _made_again(args, tally.meter):
         return ErasureReport(**tally.numbers(), reason=f"the {'post' if args.post_id else 'user'} exists again")
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
@@ -140,7 +140,7 @@ def _made_again(args: EraseUserData, meter: Meter) -> bool:
 
 def _look_again(user_id: str, post_id: str | None = None) -> None:
     """Sends the second pass. Idempotent: a duplicate finds nothing."""
-    args = {"user_id": user_id, "post_id": post_id, "again": False, "remains": True}
+    args = {"user_id": user_id, "post_id": post_id, "again": False}
     catalogue.erase_user_data.apply_async(args, countdown=SECOND_LOOK)
 
 

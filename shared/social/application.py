@@ -38,10 +38,10 @@ def register(
     user_id: str | None = None,
     at: float | None = None,
 ) -> User:
-    """Creates a user, active today. Raises ValueError if the id is taken."""
+    """Creates a user, active today. Raises ValueError if the id is taken, or could not be erased."""
     now = int(clock.now() if at is None else at)
     user = User(
-        user_id=user_id or new_key(now),
+        user_id=_new_id(user_id, now),
         email=users.normal_email(email),
         name=name,
         created_at=now,
@@ -52,6 +52,12 @@ def register(
     if not users.create(user):
         raise ValueError(f"user {user.user_id} exists")
     return user
+
+
+def _new_id(given: str | None, now: int) -> str:
+    if given and ("/" in given or len(given) > 128):  # erase_user_data refuses it
+        raise ValueError(f"the id {given!r} has a slash, or more than 128 characters")
+    return given or new_key(now)
 
 
 def change_user(
@@ -180,13 +186,13 @@ def new_post(
     post_id: str | None = None,
     at: float | None = None,
 ) -> Post:
-    """Creates a post; its hashtags are those in the text unless given. Raises ValueError if the id is taken.
+    """Creates a post; its hashtags are those in the text unless given. Raises ValueError as `register` does.
 
     Call it before requesting an upload (`social.uploads.presigned_post`): media processing looks for the post.
     """
     now = int(clock.now() if at is None else at)
     post = Post(
-        post_id=post_id or new_key(now),
+        post_id=_new_id(post_id, now),
         author_id=author_id,
         created_at=now,
         text=text,

@@ -418,8 +418,9 @@ NO_SLASH = "^[^/]+$"
 class EraseUserData(Arguments):
     """The user whose data to erase; with `post_id`, only that post of theirs.
 
-    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended. With `remains`, as
-    in that second pass, a user or post that exists (it was made again under the same id) is left alone.
+    `again` sends the task again after 15 minutes, with `again` false, when work in progress at the deletion has ended.
+    That second pass leaves a user or post that exists alone: it was made again under the same id. With `remains`, the
+    first pass does so too.
     """
 
     user_id: str = Field(min_length=1, max_length=128, pattern=NO_SLASH)

@@ -50,7 +50,7 @@ class DigestShard(DigestEdition):
 
 
 class DigestPart(_Edition):
-    """One segment of the users. `overlaps` has the weeks whose mails may have shown the same posts, with spaces."""
+    """One segment of the users. `overlaps`: the weeks, separated by spaces, whose mails may have the same posts."""
 
     overlaps: str | None = None
     segment: int = Field(ge=0)

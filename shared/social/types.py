@@ -30,8 +30,9 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_
 """A UTC day up to today, as 2026-11-22."""
 
 
-CLOCKS_DIFFER = 60
-"""The most seconds by which the sender's clock may be ahead of the reader's."""
+CLOCKS_DIFFER = 300
+"""The most seconds by which the sender's clock may be ahead of the worker's. AWS refuses most requests
+whose time differs by more."""
 
 
 def _has_passed(second: int) -> int:

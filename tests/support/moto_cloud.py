@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import lru_cache
-from threading import Condition
+from threading import Condition, RLock
 from typing import Any
 
 import boto3
@@ -12,6 +12,7 @@ import pytest
 from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
@@ -36,6 +37,7 @@ _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
 _loader = lru_cache(create_loader)
 """Shared by tests: each test's own Session would read the services' models from their files again."""
 
+_respond, _in_turn = BotocoreStubber.process_request, RLock()
 _receive, _pick = SQSBackend.receive_message, ResponseSerializer.get_value
 _TYPES = frozenset({"S", "N", "B", "SS", "NS", "BS", "M", "L", "NULL", "BOOL"})
 
@@ -64,6 +66,7 @@ def deployment() -> Iterator[None]:
         moto_partiql.install(patch)
         patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
+        patch.setattr(BotocoreStubber, "process_request", _one_at_a_time)
         patch.setattr(SQSBackend, "receive_message", _received)
         patch.setattr(ResponseSerializer, "get_value", _picked)
         if _made:
@@ -107,6 +110,12 @@ def _copies(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _restore() -> None:
     for (keeper, name), state in zip(_states(), _copies(_made), strict=True):
         getattr(keeper, name).update(state)
+
+
+def _one_at_a_time(self: BotocoreStubber, request: Any) -> Any:
+    """Responds to one request at a time: moto's tables are not thread-safe, and lose one of two items put at once."""
+    with _in_turn:
+        return _respond(self, request)
 
 
 def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:

@@ -87,6 +87,11 @@ def test_a_run_that_waits_for_an_approval_holds_up_no_other_run() -> None:
     assert [path.name for path in WORKFLOWS if "concurrency" in loaded(path)] == ["pages.yml"]
 
 
+def test_pushes_are_deployed_in_their_order() -> None:
+    """The checks of one push begin when those of the push before it have ended, and its deployment to dev is queued."""
+    assert jobs(ROOT / ".github" / "workflows" / "deploy.yml")["checks"]["concurrency"] == "checks"
+
+
 ON_A_RUNNER = {"chromium", "postgresql"}
 """Packages of the tests' programs that GitHub's image of Ubuntu 24.04 has."""
 

@@ -1,7 +1,6 @@
 """Calling a Django task's function: an asynchronous one on an event loop, and clean-up after its time limit."""
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction
@@ -31,7 +30,7 @@ def called(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mapping[str, An
         return task.func(*args, **kwargs)
     finally:
         # The limit may have interrupted a query, even if the task caught it: nothing will read the query's result.
-        if isinstance(sys.exception(), TimeLimitExceeded) or clock.monotonic() >= run.deadline:
+        if clock.monotonic() >= run.deadline:
             for connection in connections.all(initialized_only=True):
                 if not connection.in_atomic_block:
                     connection.close()

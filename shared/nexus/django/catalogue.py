@@ -9,7 +9,6 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from contextvars import copy_context
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -20,6 +19,7 @@ from django.core.cache import caches
 from django.db import connections
 from django.tasks import TaskContext, task_backends
 from django.tasks.signals import task_finished, task_started
+from django.utils import timezone, translation
 from django.utils.json import normalize_json
 
 from nexus import clock
@@ -68,9 +68,9 @@ def perform(call: Call, run: Run) -> Returned:
     """Calls a Django task's function. The worker runs this.
 
     Closes connections before and after, as Django does around a request, so that one that a database or cache closed
-    while the sandbox was frozen is not reused. In eager mode those that the caller has open stay open. Sends
-    task_started, and task_finished if no further attempt follows. What a receiver of task_finished raises is only
-    logged: the task's work is done, and would be done again.
+    while the sandbox was frozen is not reused. Deactivates a language or time zone that the task has activated. In
+    eager mode all of these are the caller's and stay as they are. Sends task_started, and task_finished if no further
+    attempt follows. What a receiver of task_finished raises is only logged: a retry would repeat work that is done.
     """
     task = find(run.task)
     record = RunRecord(
@@ -90,9 +90,7 @@ def perform(call: Call, run: Run) -> Returned:
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
-        args = (*before, *call.args)
-        # In a context of its own: a language or time zone that the task activates is not the next one's.
-        value = normalize_json(copy_context().run(called, task, run, args, call.kwargs))
+        value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=clock.now())
@@ -105,6 +103,9 @@ def perform(call: Call, run: Run) -> Returned:
         return Returned(value=value)
     finally:
         _close_old_connections(callers)
+        if not settings().backend:
+            translation.deactivate()
+            timezone.deactivate()
 
 
 def _callers_connections() -> frozenset[str]:

@@ -53,20 +53,29 @@ class Outbox(models.Model):
 
 
 class _NoRows(models.Manager[Any]):
-    """Of a model without a table: `dumpdata`, and whatever else goes through all models, finds no rows."""
-
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().none()
 
 
-class Run(models.Model):
+class _WithoutTable(models.Model):
+    """`dumpdata`, and whatever else goes through all models, finds no rows."""
+
+    objects: ClassVar = _NoRows()
+
+    class Meta:
+        """For `dumpdata --all` too."""
+
+        abstract = True
+        base_manager_name = "objects"
+
+
+class Run(_WithoutTable):
     """A run, stored in the run table instead of the database: for the admin's menu and permissions.
 
     The permission to change runs is needed to retry or revoke one.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
-    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""
@@ -78,13 +87,12 @@ class Run(models.Model):
         return str(self.id)
 
 
-class DeadLetter(models.Model):
+class DeadLetter(_WithoutTable):
     """A dead letter, stored in SQS: for the admin's menu and permissions. To send one again, a user needs the
     permission to change dead letters.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
-    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""
@@ -96,11 +104,10 @@ class DeadLetter(models.Model):
         return str(self.id)
 
 
-class Schedule(models.Model):
+class Schedule(_WithoutTable):
     """A rule of the stack's template that sends a task: for the admin's menu and permissions."""
 
     task: Any = models.CharField(primary_key=True, max_length=100)
-    objects: ClassVar = _NoRows()
 
     class Meta:
         """No table."""

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.tasks import task_backends
 
 from nexus.django.backend import Backend
-from nexus.django.tasks import AnyTask, Task, TaskResult
+from nexus.django.tasks import AnyTask, TaskResult
 
 
 def enqueue_on_commit(task: AnyTask, /, *args: Any, using: str | None = None, **kwargs: Any) -> None:
@@ -16,13 +16,14 @@ def enqueue_on_commit(task: AnyTask, /, *args: Any, using: str | None = None, **
 
     The default is `default`, as in Django's `transaction.on_commit`: name the database if the rows are in another.
 
-    Arguments that the task does not take, or that are not JSON, raise TypeError here. Nothing is sent if the
-    transaction is rolled back. A send that fails after the commit raises SendFailed out of the commit, and Django then
-    calls none of the later on_commit functions; if that is not acceptable, write the task into the outbox
-    (`nexus.django.models.Outbox.add`).
+    What could never be sent raises here: TypeError for arguments that the task does not take or that are not JSON,
+    InvalidTask, InvalidMessage if they are too large. Nothing is sent if the transaction is rolled back. A send that
+    fails after the commit raises SendFailed out of the commit, and Django then calls none of the later on_commit
+    functions; if that is not acceptable, write the task into the outbox (`nexus.django.models.Outbox.add`).
     """
-    if isinstance(task, Task):
-        task.signature(args, kwargs)
+    backend = task.get_backend()
+    if isinstance(backend, Backend):
+        backend.runtime_task(task).signature(args, kwargs)
     transaction.on_commit(partial(task.enqueue, *args, **kwargs), using=using)
 
 

@@ -406,7 +406,7 @@ def scored(item: Row, now: int) -> Write:
     if "feed_rank" not in item or float(item["feed_rank"].get("N", "nan")) != rank:
         values["feed_rank"] = rank
     if public != ("feed" in item):
-        when += unchanged(item, "visibility")
+        when += unchanged(item, "visibility", "archived_as")
         if public:
             values["feed"] = feed_of(key)
         else:

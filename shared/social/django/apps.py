@@ -11,9 +11,7 @@ from django.db.models import deletion
 
 from nexus.errors import ConfigurationError
 
-_BY_THE_DATABASE: tuple[type, ...] = tuple(
-    kind for kind in (getattr(deletion, "DatabaseOnDelete", None),) if kind is not None
-)
+_BY_THE_DATABASE: Any = getattr(deletion, "DatabaseOnDelete", ())
 """What Django 6.1's DB_CASCADE and its like are. Django 6.0 has none."""
 
 

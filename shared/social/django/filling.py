@@ -44,8 +44,8 @@ def fill(
     name = f"{mirror.kind} {'again' if again else since.isoformat() if since else 'new'}"
     progress = Progress.objects.filter(name=name).first() or Progress(name=name, after=None)
     if progress.rows:
-        again_from = f"to begin with the first, delete {name!r} from social_progress"
-        say(f"{mirror.kind}: continues an interrupted run after {progress.rows} rows ({again_from})")
+        otherwise = f"to start over, delete {name!r} from social_progress"
+        say(f"{mirror.kind}: continues an interrupted run after {progress.rows} rows ({otherwise})")
     rows, faulty = mirror.query(), 0
     if since is not None:
         rows = rows.filter(**{f"{mirror.changed_at}__gte": since})

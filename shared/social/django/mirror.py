@@ -84,6 +84,8 @@ class Mirror[R: BaseModel](ABC):
 
     def _as_read(self, name: str, value: Any) -> Any:
         """A value of an instance as the database gives it: an instance may have a UUID as text, for example."""
+        if hasattr(value, "resolve_expression"):  # such as F(...), before the row is saved
+            return value
         field: Any = self.model._meta.pk if name == "pk" else self.model._meta.get_field(name)
         return field.to_python(value)
 

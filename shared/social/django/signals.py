@@ -14,10 +14,10 @@ from social.django import conf
 from social.django.mirror import Key, Mirror, key_in
 
 KEYS = 100
-"""The most keys in one message, for rows that changed together: a run has time for them."""
+"""The most keys in one message: a run has time for that many."""
 
 PAGE = 1000
-"""How many rows are read and written together, since all may be too many for the memory."""
+"""How many rows are read at a time: all of them may not fit into memory."""
 
 
 def connect() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.core.cache import caches
 from django.db import connection
 from django.tasks import TaskContext, task
 from django.utils import timezone, translation
@@ -103,6 +104,13 @@ def one_query() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
+
+
+@task
+def remember() -> int:
+    """The cache that this task uses, by its id: with it, its connections."""
+    calls.append(caches["default"])  # kept, so that no other can have its id
+    return id(caches["default"])
 
 
 @task

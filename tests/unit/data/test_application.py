@@ -51,6 +51,14 @@ def test_a_login_leaves_the_day_a_session_and_a_token(database: None) -> None:
         application.register("b@example.com", "B", user_id=user.user_id)
 
 
+@pytest.mark.parametrize("faulty", ["a/b", "x" * 129])
+def test_an_id_that_could_not_be_erased_is_refused(faulty: str) -> None:
+    with pytest.raises(ValueError, match="slash, or more than 128"):
+        application.register("a@example.com", "A", user_id=faulty, at=NOW)
+    with pytest.raises(ValueError, match="slash, or more than 128"):
+        application.new_post("a", "hello", post_id=faulty, at=NOW)
+
+
 @given(st.lists(st.integers(0, 80), min_size=1, max_size=30))
 def test_the_bits_remember_every_active_day_of_the_last_36_in_any_order(offsets: list[int]) -> None:
     first = date(2026, 1, 1)

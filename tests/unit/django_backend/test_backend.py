@@ -606,13 +606,17 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
 
 
 def test_on_commit_refuses_a_wrong_call_before_the_commit(sent: SentTasks, database: None) -> None:
-    with pytest.raises(TypeError, match="argument 1 is not JSON"), transaction.atomic():
-        enqueue_on_commit(project.add, object())
-    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"), transaction.atomic():
-        enqueue_on_commit(project.add, 1, task=2)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'task'"):
-        Outbox.add(project.add, 1, task=2)
+    with transaction.atomic():
+        with pytest.raises(TypeError, match="argument 1 is not JSON"):
+            enqueue_on_commit(project.add, object())
+        with pytest.raises(TypeError, match="unexpected keyword argument 'task'"):
+            enqueue_on_commit(project.add, 1, task=2)
+        with pytest.raises(InvalidTask, match="must have the name of its function"):
+            enqueue_on_commit(project.by_another_name)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'task'"):
+            Outbox.add(project.add, 1, task=2)
     assert sent.calls == []
+    assert not Outbox.objects.exists()
 
 
 def test_on_commit_waits_for_the_named_database_and_by_default_for_the_default_one(

@@ -469,6 +469,16 @@ def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
     assert differing() == []
 
 
+def test_an_edge_that_the_database_moves_leaves_nothing_behind(network: Tasks) -> None:
+    ada, bob, _ = person("Ada"), person("Bob"), person("Cy")
+    edge: Any = Follow.objects.create(follower=ada, followed=bob)
+    deliver(network)
+    edge.followed_id = F("followed_id") + 1
+    edge.save()
+    deliver(network)
+    assert differing() == []
+
+
 def test_an_edge_that_is_saved_over_another_by_its_key_leaves_nothing_of_that(network: Tasks) -> None:
     ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
     edge = Follow.objects.create(follower=ada, followed=bob)

@@ -106,10 +106,11 @@ def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:
     assert [field.name for field in Outbox._meta.get_fields()] == columns
 
 
-def test_all_of_the_database_can_be_dumped(database: None) -> None:
+@pytest.mark.parametrize("options", [[], ["--all"]])
+def test_all_of_the_database_can_be_dumped(options: list[str], database: None) -> None:
     """Some of this application's models have no table."""
     out = StringIO()
-    call_command("dumpdata", "nexus", stdout=out)
+    call_command("dumpdata", "nexus", *options, stdout=out)
     assert out.getvalue() == "[]\n"
 
 

@@ -62,12 +62,16 @@ def test_an_asynchronous_task_is_ended_at_its_limit_and_cleans_up(sent: SentTask
     assert project.calls.count("ended") == 1
 
 
-def test_a_caches_connection_of_before_the_freeze_is_not_used(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[bool] = []
-    monkeypatch.setattr(caches["default"], "close", lambda: closed.append(bool(project.calls)))
-    project.add.enqueue(1)
-    sent.run()
-    assert closed == [False], "before the task"
+def test_a_cache_is_kept_from_task_to_task_and_closed_before_each(
+    sent: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if caches.all(initialized_only=True):
+        del caches["default"]
+    first = ended(sent, project.remember).return_value
+    closed: list[int] = []
+    monkeypatch.setattr(project.calls[0], "close", lambda: closed.append(len(project.calls)), raising=False)
+    assert ended(sent, project.remember).return_value == first
+    assert closed == [1], "before the second task"
 
 
 @pytest.mark.parametrize("speak", [project.speak, project.speak_on_a_loop])

@@ -17,6 +17,7 @@ from nexus.worker import Run
 from ops.social.seed import Network, generate, write
 from social import application
 from social.data import analytics, archive, comments, objects, posts
+from social.data.archive import ArchivedPost
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, bucket_of, day_of, start_of
 from social.data.posts import Counters, Media, Post, Rendition
@@ -348,6 +349,21 @@ def test_a_restoring_that_runs_short_of_time_continues(
     assert [len(there) for there in at_the_stop] == [2]
     assert all(posts.get(post_id) for post_id in ids)
     assert (report.restored, report.changed, report.skipped) == (4, 4, 0)
+
+
+def test_a_post_that_was_archived_again_is_restored_as_it_was_last(empty: Callable[[], None]) -> None:
+    """Its first copy is in an older object, which is read for another post."""
+    made = YEAR_AGO - DAY_SECONDS
+    once, first, last = (
+        ArchivedPost(to_item(posts.to_values(Post(post_id, "a", made, text), now=NOW)))
+        for post_id, text in (("once", "old"), ("again", "first"), ("again", "last"))
+    )
+    archive.write("2020-01-01", [once, first], NOW)
+    archive.write("2020-01-02", [last], NOW + 1)  # the objects are read in the order of their names
+    assert run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": ["once", "again"]}).restored == 2
+    restored = posts.get("again")
+    assert restored is not None
+    assert restored.text == "last"
 
 
 def test_a_post_that_is_being_erased_is_not_restored(empty: Callable[[], None]) -> None:

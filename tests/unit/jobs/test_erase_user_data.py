@@ -286,7 +286,7 @@ def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytes
     assert queue.runs == 1 + kinds + by_twos + 1, "the plan, and after all of them the second look"
     assert report.erased["posts"] == 6, "and one that was archived, of which the uploads are left"
     assert left(*TRACES) == []
-    assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False, "remains": True})]
+    assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False})]
 
 
 @pytest.mark.simulation
@@ -541,7 +541,7 @@ def test_a_post_that_may_be_on_its_way_to_the_archive_is_looked_for_again_even_i
 
     with requests(dies), pytest.raises(SandboxDied):
         run_task(job.erase_user_data, {"user_id": GONE})
-    assert ("erase_user_data", {"user_id": GONE, "post_id": "p", "again": False, "remains": True}) in sent.calls
+    assert ("erase_user_data", {"user_id": GONE, "post_id": "p", "again": False}) in sent.calls
     assert [item["post_id"]["S"] for item in rows(posts.TABLE)] == ["p"]
 
 

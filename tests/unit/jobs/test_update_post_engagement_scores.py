@@ -118,6 +118,15 @@ def test_a_post_that_a_dead_sandbox_left_on_its_way_to_the_archive_stays_out_of_
     assert posts.feed(10) == []
 
 
+def test_a_post_whose_archiving_begins_while_it_is_scored_stays_out_of_the_feed(empty: Callable[[], None]) -> None:
+    posts.put_many([Post("p", "a", NOW, counters=Counters(views=1))], now=NOW)
+    posts.TABLE.update(Write("p", remove=("feed",)))
+    (read,) = posts.for_scoring(["p"])
+    posts.TABLE.update(Write("p", set={"archived_as": "posts/2026-11-22/x.jsonl.gz"}))
+    assert not posts.TABLE.update(posts.scored(read, NOW))
+    assert posts.feed(10) == []
+
+
 def test_rows_that_cannot_be_read_stay_for_a_person_and_never_stop_it(filled: Filled) -> None:
     network = filled(10, 9)
     victims = sorted(waiting())[:3]
