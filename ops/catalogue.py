@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _queues: tuple[str, ...] = ()
 _named: tuple[str, ...] = ()
 _of_the_stack = ""
-"""What NEXUS_CATALOGUE was set to here, for the registry to read. The user set any other value."""
+"""The value that this module gave NEXUS_CATALOGUE, for the registry to read. Any other value is the user's."""
 
 
 def use(modules: str, queues: Sequence[str]) -> None:

@@ -398,7 +398,7 @@ def drop(queue: str, wanted: Filter, on_progress: Callable[[Outcome], None] = la
 
 
 def purge(queue: str) -> int | None:
-    """Has SQS delete every letter of a queue, those that are hidden too. Returns how many there were.
+    """Has SQS delete every letter of a queue, including hidden ones. Returns how many there were.
 
     Letters that arrive within the next minute may be deleted as well. Returns None if SQS refuses, because it purged
     this queue less than a minute ago.

@@ -78,4 +78,4 @@ def _of_typer(error: Any) -> "Problem":
     """Converts typer's error about a command line to a Problem."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "nexus"
-    return usage(error.format_message(), do=f"`{path} --help` shows what there is.")
+    return usage(error.format_message(), do=f"`{path} --help` shows the usage.")

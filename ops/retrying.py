@@ -42,7 +42,7 @@ def failed(ids: Iterable[str]) -> Failed:
                 continue
             if record.status == "FAILURE" and not record.waits:
                 found.append(record)
-            # One that still runs may have members that have failed. So may one that could not send all its members.
+            # A group or fan-out may have failed members while it runs, or if it could not send all its members.
             if record.fanned_out and record.status in ("STARTED", "FAILURE"):
                 members += (run_id for run_id in _failed_members(record) if run_id not in met)
         level = list(dict.fromkeys(members))

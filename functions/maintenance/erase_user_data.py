@@ -194,7 +194,7 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
 def _unsettled(post_id: str, meter: Meter) -> bool:
     """Whether an upload of the hidden post may still be processed, or the post may just be on its way to the archive.
 
-    It is read now: since it was hidden, no upload can write to it, so one that is processed is shown here.
+    Reads the post now: no upload can begin to write to a hidden post, so the post already shows one in progress.
     """
     attributes = ("post_id", "created_at", "media", "media_order")
     item = posts.TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True, meter=meter)

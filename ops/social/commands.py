@@ -13,7 +13,7 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 from ops.social import mails, network
 
-made = common.app("Begin something new in this checkout.")
+made = common.app("Write the files of a new task.")
 KINDS = ("users", "posts", "follows")
 FAULTS_SHOWN = 20
 

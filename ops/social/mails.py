@@ -13,7 +13,7 @@ from ops.social import network
 if TYPE_CHECKING:
     from ops.social import mail
 
-app = common.app("What a mail looks like, what the local cloud sent, and the mails whose delivery is unknown.")
+app = common.app("Preview mails, list those that the local cloud sent, and settle those whose delivery is unknown.")
 
 Kind = Annotated[
     str, typer.Argument(help="welcome|digest", metavar="KIND", autocompletion=lambda: ["welcome", "digest"])
@@ -113,7 +113,7 @@ def decide(
     kind: Kind,
     user: Annotated[str, typer.Argument(help="Whose mail.", metavar="USER")],
     verdict: Annotated[str, typer.Argument(help="sent: leave it; send: let a new run send it.", metavar="sent|send")],
-    week: Annotated[str | None, typer.Option(help="Of a digest: 2026-W47.")] = None,
+    week: Annotated[str | None, typer.Option(help="The digest's ISO week: 2026-W47.")] = None,
     yes: common.Yes = False,
 ) -> int:
     """Settle an unknown mail: mark it as sent, or release it to be sent."""

@@ -25,8 +25,8 @@ def web(
 ) -> int:
     """The deployment as a page: runs, dead letters, schedules, queues. Ctrl-C ends it.
 
-    It acts with your own credentials, for anyone who has the printed address. NEXUS_WEB_KEY keeps its key from one
-    start to the next.
+    Anyone who has the printed address acts with your credentials. Set NEXUS_WEB_KEY to keep the address's key across
+    restarts.
     """
     import socket
     import webbrowser

@@ -1,6 +1,6 @@
 """nexus: background tasks on SQS and Lambda. A catalogue declares tasks, a client sends them, a worker runs them.
 
-This package is generic: it knows no application's tasks, queues or tables. Import what an application needs by name:
+This package is generic: it contains no application's tasks, queues or tables. Import what an application needs by name:
 
     from nexus import Arguments, Result, Task, register
 

@@ -36,6 +36,7 @@ class Code(StrEnum):
     JPEG_ARITHMETIC = "jpeg_arithmetic"
     HEIF_SEQUENCE = "heif_sequence"
     HEIF_CODEC = "heif_codec"
+    MATROSKA = "matroska"  # of older posts: they are accepted now
     OTHER_CLIP = "other_clip"
     CLIP_CODEC = "clip_codec"
     NO_VIDEO = "no_video"
@@ -85,6 +86,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.JPEG_ARITHMETIC: "JPEG pictures with arithmetic coding are not supported. Save it as an ordinary JPEG.",
         Code.HEIF_SEQUENCE: "HEIF image sequences are not supported. Upload one of its pictures, or a clip.",
         Code.HEIF_CODEC: "This HEIF picture is encoded in a way that is not supported. Save it as JPEG and upload it.",
+        Code.MATROSKA: "Matroska (MKV) clips were not supported when this was uploaded. Upload it again.",
         Code.OTHER_CLIP: "Clips of this kind are not supported. Convert it to MP4 and upload that.",
         Code.CLIP_CODEC: "This clip is encoded in a way that is not supported. Convert it to MP4 with H.264 video.",
         Code.NO_VIDEO: "There is no video in this clip. Check that it plays, and export it again.",
@@ -132,6 +134,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.HEIF_SEQUENCE: "Les séquences d’images HEIF ne sont pas acceptées. Envoyez une de ses images, ou une "
         "vidéo.",
         Code.HEIF_CODEC: "Cette image HEIF est encodée d’une façon qui n’est pas acceptée. Enregistrez-la en JPEG.",
+        Code.MATROSKA: "Les vidéos Matroska (MKV) n’étaient pas acceptées lors de cet envoi. Envoyez-la à nouveau.",
         Code.OTHER_CLIP: "Les vidéos de ce format ne sont pas acceptées. Convertissez-la en MP4.",
         Code.CLIP_CODEC: "Cette vidéo est encodée d’une façon qui n’est pas acceptée. Convertissez-la en MP4 (H.264).",
         Code.NO_VIDEO: "Ce fichier ne contient pas de vidéo. Vérifiez qu’il se lit, puis exportez-le à nouveau.",

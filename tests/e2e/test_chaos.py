@@ -207,7 +207,7 @@ def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Troubl
 
 
 @pytest.mark.usefixtures("faults_over")
-def test_the_stack_is_well_after_all_of_it(nexus: Nexus) -> None:
+def test_the_stack_has_no_fault_afterwards(nexus: Nexus) -> None:
     assert not nexus.findings(("validate",))
     assert not nexus.findings(("status",))
     code, pongs = nexus("inspect", "ping")

@@ -242,7 +242,7 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     assert "\npartly  nothing was changed by hand" in nexus("validate").out
 
 
-def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus: Nexus) -> None:
+def test_the_doctor_sends_a_message_through_every_queue_and_finds_no_fault(nexus: Nexus) -> None:
     for queue in served.queues():
         nexus("dlq", "drop", queue, "--yes")  # of earlier tests
     answer = nexus("doctor", *PATIENTLY)

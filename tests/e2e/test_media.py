@@ -107,7 +107,7 @@ def test_a_browsers_form_uploads_and_a_larger_file_than_agreed_is_refused_by_s3(
     assert eventually(lambda: media_of(post))["status"] == "ready"
 
 
-def test_the_form_that_the_page_for_celery_users_makes_is_taken_as_it_is() -> None:
+def test_a_form_written_as_in_from_celery_is_accepted_unchanged() -> None:
     (block,) = [b for b in blocks("from-celery.md") if "import presigned_post" in b.text]
     request = SimpleNamespace(POST={"name": "own.jpg", "type": "image/jpeg"})
     post = SimpleNamespace(pk=uuid.uuid4().hex[:12], text="From my own site")

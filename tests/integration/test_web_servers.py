@@ -127,7 +127,7 @@ def served(command: tuple[str, ...], path: Path, cloud: str, **variables: str) -
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_a_worker_of_gunicorn_outlives_a_silent_aws(tmp_path: Path, silence: Silence, worker: str) -> None:
+def test_a_gunicorn_worker_survives_an_unresponsive_aws(tmp_path: Path, silence: Silence, worker: str) -> None:
     """Gunicorn kills a worker that is held up for 30 s, and the request would end without an answer."""
     path = tmp_path / "web.sock"
     command = (*GUNICORN, f"unix:{path}", "--worker-class", worker, f"{APPLICATION}:wsgi")

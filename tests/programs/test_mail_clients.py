@@ -164,7 +164,7 @@ SOUND = '<div role="article" lang="en" dir="ltr" style="font-family:Arial">{}</d
         ('<p style="font-size:11px">x</p>', "Samsung", "small"),
     ],
 )
-def test_the_layout_finds_what_it_is_there_to_find(
+def test_the_layout_check_finds_each_known_fault(
     page: Page, tmp_path: Path, broken: str, client: str, problem: str
 ) -> None:
     """Each fault that our mails had, in the program that shows it."""

@@ -115,7 +115,7 @@ def test_axe_finds_nothing(page: Page, kind: str, code: str, folder: Path) -> No
             assert violations(page) == [], (code, number)
 
 
-def test_axe_finds_what_it_is_there_to_find(page: Page, folder: Path) -> None:
+def test_axe_finds_known_faults(page: Page, folder: Path) -> None:
     shown = folder / "broken.html"
     shown.write_text(
         '<html lang="en"><title>x</title><h1>x</h1><table role="list"><tr role="listitem"><td>x</td></tr></table>'

@@ -65,6 +65,6 @@ def test_an_outage_is_not_a_missing_object(reader: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("code", ["404", "403"])
-def test_a_copy_of_what_is_not_there_is_no_copy(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_object_is_not_copied(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client("s3"), "head_object", answering(code))
     assert not objects.copy("media", "archive", "media/p/h/full.webp")

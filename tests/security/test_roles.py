@@ -1,4 +1,4 @@
-"""An attacker who controls a function: what its role in the template allows. The local cloud's IAM knows no PartiQL."""
+"""An attacker who controls a function: what its role allows. The local cloud's IAM does not support PartiQL."""
 
 from typing import Any
 

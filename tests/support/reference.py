@@ -120,7 +120,7 @@ def played(frames: Iterable[tuple[Any, ...]], size: tuple[int, int]) -> list[Pix
 def dynamic(codes: Pixels, transfer: int, primaries: Sequence[float]) -> Pixels:
     """The linear light under BT.709's primaries of HLG (18) or PQ (16) codes, 0 to 1 (BT.2100), where 203 cd/m2 are 1.
 
-    Of what is brighter than 90 cd/m2 a viewer makes something else, for want of that light.
+    A viewer shows light above 90 cd/m2 differently, since its screen does not reach it.
     """
     if transfer == 18:
         scene = np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - 0.55991073) / 0.17883277) + 0.28466892) / 12)

@@ -112,7 +112,7 @@ def test_no_statement_allows_every_action_and_only_tracing_every_resource() -> N
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             assert not [action for action in actions if "*" in action], statement
             if statement["Resource"] == "*":
-                # These services know no resource to name.
+                # These actions do not support resource-level permissions.
                 whole = ("ses:GetAccount", "scheduler:ListSchedules")
                 assert all(a.startswith("xray:") or a in whole for a in actions), statement
 

@@ -576,8 +576,8 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
-    """The file with the type of every unneeded item blanked: EXIF, XMP, thumbnails, gain and depth maps. If those are
-    broken or huge, the picture is still usable. So are groups of items, and the brand that promises a gain map.
+    """The file without what its pixels do not depend on: blanks the types of all other items (EXIF, XMP, thumbnails,
+    gain and depth maps), which may be broken or huge, their groups, and the brand that promises a gain map.
     """
     data = bytearray(source)
     for item, at in meta.kind_at.items():

@@ -39,6 +39,9 @@ ENCODER: Final = {
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
+_PERIOD: Final = CLOCK // MAX_FRAME_RATE
+_EARLY: Final = _PERIOD // 8
+"""How early a frame may come: a WebM's times are rounded to milliseconds."""
 _UNITS: Final = "1-5|7|8|10|11"
 """Of a copied clip's H.264: pictures, parameter sets, and the ends of sequences (ITU-T H.264, table 7-1)."""
 _CUBE_LEVEL: Final = 6
@@ -250,8 +253,9 @@ class Film:
             if clip.audio is not None:
                 self._sound = Sound(clip.audio, self._out)
         self._last = -1
-        self._wanted = self._slot = -1
-        self._thins = clip.rate > MAX_FRAME_RATE + 1
+        self._wanted = -1
+        self._due = 0
+        self._thins = not 0 < clip.rate <= MAX_FRAME_RATE + 1
 
     @property
     def matrix(self) -> int:
@@ -280,10 +284,9 @@ class Film:
 
     def wants(self, ticks: int) -> bool:
         """Whether to take a frame of this time: it must follow the last one, with at most 60 frames a second."""
-        slot = ticks * MAX_FRAME_RATE // CLOCK
-        if ticks <= self._wanted or (self._thins and slot <= self._slot):
+        if ticks <= self._wanted or (self._thins and ticks < self._due - _EARLY):
             return False
-        self._wanted, self._slot = ticks, slot
+        self._wanted, self._due = ticks, max(self._due, ticks - ticks % _PERIOD) + _PERIOD
         return True
 
     def encode(self, frame: VideoFrame) -> None:

@@ -277,9 +277,14 @@ def _codec_of(stream: VideoStream | AudioStream) -> str:
 
 
 def _declared(container: InputContainer, video: VideoStream, audio: AudioStream | None) -> float | None:
-    """The shorter of the container's duration and that of the streams used: other streams may be longer."""
-    used = [stream for stream in (video, audio) if stream is not None and stream.duration]
-    spans = [float((stream.duration or 0) * stream.time_base) for stream in used]
+    """The shorter of the container's duration and that of the streams used: other streams may be longer.
+
+    None if only the container states one, and it may be another stream's, such as a Matroska's subtitles.
+    """
+    used = [stream for stream in (video, audio) if stream is not None]
+    spans = [float(stream.duration * stream.time_base) for stream in used if stream.duration]
+    if not spans and len(container.streams) > len(used):
+        return None
     # A WebM's and a WMV's header counts from zero, also where the first packet comes later.
     start = max(0, container.start_time or 0) if container.format.name in {"matroska", "asf"} else 0
     length = (container.duration or 0) - start

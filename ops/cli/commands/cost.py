@@ -24,7 +24,7 @@ def cost(
     by: Annotated[str, typer.Option(help="task, queue or day.")] = "task",
     since: Annotated[str, typer.Option(help="Count the runs sent since: 24h, 7d, or a time (UTC).")] = "7d",
     plan: Annotated[
-        bool, typer.Option("--plan", help="Estimate how long a backlog takes by MaximumConcurrency, without a stack.")
+        bool, typer.Option("--plan", help="Estimate a backlog's time and cost by MaximumConcurrency. Needs no stack.")
     ] = False,
     seconds: Annotated[
         float | None, typer.Option(min=0.001, help="With --plan: the seconds that a message takes.")

@@ -39,7 +39,7 @@ def dev(
         Path | None, typer.Option(help="The folder of the tasks' code. [NEXUS_FUNCTIONS, else ./functions]")
     ] = None,
 ) -> int:
-    """Run a stack's queues here, with this checkout's code: after each change again, with breakpoints."""
+    """Run a stack's messages here, with this checkout's code and breakpoints, again after each change."""
     from ops.cli.loop import session
 
     if options.json:

@@ -43,7 +43,7 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")] = 50,
     after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
-    """Runs of the history, the newest first; --json gives the page with its `next`."""
+    """Search the run history, newest first; --json also prints the value for --after, as `next`."""
     from ops import finding, history
     from ops import runs as showing
 

@@ -38,7 +38,7 @@ def list_(
 ) -> int:
     """Each periodic task: next firing, number of firings, last firing and its result, in UTC.
 
-    What `nexus schedule run` or `nexus send` started is not counted: so it shows whether the rule works.
+    Runs that `nexus schedule run` or `nexus send` started do not count, so the list shows whether the rules work.
     """
     from ops import schedules
 

@@ -82,10 +82,12 @@ def send(
     countdown: Annotated[str | None, typer.Option(help="Run after this delay: 90s, 2h.")] = None,
     eta: Annotated[str | None, typer.Option(help="Run at this time: 2026-11-23T09:00, UTC.")] = None,
     expires: Annotated[
-        str | None, typer.Option(help="Discard the run if an attempt, a retry included, would start later: 10m.")
+        str | None,
+        typer.Option(help="Discard the run if an attempt, including a retry, would start later than this: 10m."),
     ] = None,
     queue: Annotated[
-        str | None, typer.Option(help="Another queue that serves it.", autocompletion=common.complete_queue)
+        str | None,
+        typer.Option(help="Send it to another queue that serves the task.", autocompletion=common.complete_queue),
     ] = None,
     task_id: Annotated[str | None, typer.Option("--id", help="The run's id: sending twice makes one run.")] = None,
     waiting: Waiting,
@@ -324,7 +326,7 @@ def revoke(
     queue: Annotated[
         str | None, typer.Option(help="Every live run of this queue.", autocompletion=common.complete_queue)
     ] = None,
-    status: Annotated[str | None, typer.Option(help="Only those that are PENDING, RETRY or STARTED.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs with this status: PENDING, RETRY or STARTED.")] = None,
     older_than: Annotated[
         str | None, typer.Option(help="Only those that were due, or started, longer ago: 2h.")
     ] = None,

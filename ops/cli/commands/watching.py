@@ -29,7 +29,9 @@ def events(
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
     since: Annotated[str, typer.Option(help="Start this far back: 10m, 1h.")] = "1m",
-    follow: Annotated[bool, typer.Option(help="Continue until Ctrl-C; otherwise print what there is and end.")] = True,
+    follow: Annotated[
+        bool, typer.Option(help="Continue until Ctrl-C; otherwise print the events so far and end.")
+    ] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="End after this many.")] = None,
 ) -> int:
     """A stream of attempts as they end: time, outcome, task, id, duration, reason."""

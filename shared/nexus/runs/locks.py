@@ -44,7 +44,7 @@ def place(task: TaskDefinition[Any, Any], args: BaseModel) -> str | None:
     """
     if task.unique is None:
         return None
-    given = args.model_dump(mode="json", include=set(task.unique.key), exclude_defaults=True, warnings=False)
+    given = args.model_dump(mode="json", include=set(task.unique.key), warnings=False)
     return f"unique/{task.name}/{derived_id(compact([given.get(name) for name in task.unique.key]))}"
 
 
@@ -100,7 +100,7 @@ def release(key: str, run_id: str, started_at: float | None) -> None:
 
 
 def _wake(envelope: Envelope) -> None:
-    """Sends the message of a waiting run again, now due. The message that it waited with later finds the run ended."""
+    """Sends a waiting run's message again, due now. When its delayed message arrives, the run has already ended."""
     due = Write(envelope.id, {"eta": clock.moment()}, when=(equals("status", "RETRY"),))
     outcome = backend().store.apply(due)
     if isinstance(outcome, Applied):  # otherwise the waiting run has already come back, or was revoked

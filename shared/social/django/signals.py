@@ -87,7 +87,7 @@ def _members(
     field = next(one for one in owner._meta.local_many_to_many if one.remote_field.through is sender)
     names = [sender._meta.get_field(name).attname for name in (field.m2m_field_name(), field.m2m_reverse_field_name())]
     ends = [tuple(reversed(names) if reverse else names)]
-    if field.remote_field.symmetrical:  # each row has another in the opposite direction, of which Django says nothing
+    if field.remote_field.symmetrical:  # each row has an opposite one, without a signal from Django
         ends.append(tuple(reversed(ends[0])))
     for here, there in ends:
         if action == "pre_clear":

@@ -142,6 +142,6 @@ def test_the_command_fails_if_a_package_is_under_its_floor(
     assert covered.main([]) == code
 
 
-def test_a_run_without_measuring_is_no_success(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_measuring_fails(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(covered, "NOTED", checkout / measure.FOLDER)
     assert covered.main([]) == 2

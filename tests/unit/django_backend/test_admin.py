@@ -226,7 +226,7 @@ def test_an_impossible_action_shows_its_reason(world: World) -> None:
     assert "All of these runs have ended" in text(browser().post(f"{RUNS}do/revoke/", {"id": done}, follow=True))
 
 
-def test_prod_wants_its_name_typed(world: World) -> None:
+def test_prod_requires_its_name_to_be_typed(world: World) -> None:
     world.stage = "prod"
     failed = failed_run()
     person = browser()

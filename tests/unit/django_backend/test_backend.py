@@ -718,6 +718,6 @@ def test_right_settings_have_no_fault() -> None:
     assert checks.run_checks() == []
 
 
-def test_a_backend_that_is_not_there_is_djangos_error() -> None:
+def test_a_missing_backend_raises_djangos_error() -> None:
     with override_settings(TASKS={"default": {"BACKEND": "nexus.django.Nobody"}}), pytest.raises(ImproperlyConfigured):
         _ = task_backends["default"]

@@ -61,7 +61,7 @@ def test_a_task_has_its_functions_name_and_is_found_by_its_path() -> None:
 
 
 @pytest.mark.parametrize("function", [any, project.add.using, SentTasks.run, lambda: None])
-def test_only_a_modules_own_function_is_a_task(function: Any) -> None:
+def test_only_a_function_defined_in_the_module_is_a_task(function: Any) -> None:
     with pytest.raises(InvalidTask, match="Task function must be defined at a module level"):
         task(function)
 
@@ -77,7 +77,7 @@ def test_a_task_that_takes_its_context_must_have_the_argument() -> None:
             task(takes_context=True)(function)
 
 
-def test_run_after_belongs_to_a_call_and_not_to_a_declaration() -> None:
+def test_run_after_is_refused_in_a_declaration() -> None:
     with pytest.raises(TypeError, match="run_after"):
         task(run_after=timezone.now())(project.plain)
     assert project.add.run_after is None
@@ -95,7 +95,7 @@ def test_the_decorator_takes_djangos_words_beside_the_policies() -> None:
 
 
 @pytest.mark.parametrize("priority", [-101, -100, -1, 3.1, 5, 100, 101])
-def test_another_priority_than_0_is_refused_where_it_is_given(priority: Any) -> None:
+def test_a_priority_other_than_0_is_refused_where_it_is_given(priority: Any) -> None:
     with pytest.raises(InvalidTask, match=r"^Backend does not support setting priority of tasks\.$"):
         project.add.using(priority=priority)
     with pytest.raises(InvalidTask, match="does not support setting priority"):
@@ -198,7 +198,7 @@ def test_results_are_equal_by_all_that_they_say_and_have_no_order(sent: SentTask
         _ = sorted([result, replace(result)])
 
 
-def test_tasks_are_equal_and_hashed_by_all_that_they_say() -> None:
+def test_tasks_are_compared_and_hashed_by_all_their_fields() -> None:
     assert {project.add, project.add.using(), deepcopy(project.add)} == {project.add}
     changed = project.add.using(queue_name="emails")
     assert {changed: "changed", project.add: "first"}[changed] == "changed"

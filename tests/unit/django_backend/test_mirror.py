@@ -207,7 +207,7 @@ def test_who_is_deleted_is_erased_with_all_that_hangs_on_them(network: Tasks) ->
     assert differing() == []
 
 
-def test_a_row_that_the_mirror_no_longer_takes_goes_and_comes_back(network: Tasks) -> None:
+def test_a_row_that_stops_matching_is_deleted_and_restored_when_it_matches(network: Tasks) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello", draft=True)
     deliver(network)
     assert posts.get("1") is None
@@ -440,7 +440,7 @@ def test_comments_whose_deletions_arrive_after_one_another_all_go(network: Tasks
         Comment.objects.create(post=post, author=ada, words=str(n))
     deliver(network)
     Comment.objects.all().delete()
-    deliver(network)  # the first message sets the post's count to what there is: none
+    deliver(network)  # the first message sets the post's count to the number of its rows: none
     assert differing() == []
 
 

@@ -204,7 +204,7 @@ def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: 
     assert all("This is news" not in request["Content"]["Simple"]["Body"]["Text"]["Data"] for request in ses.sent[2:])
 
 
-def test_a_digest_that_is_made_up_for_later_repeats_no_post_of_the_newer_one(ses: Ses) -> None:
+def test_a_digest_sent_late_repeats_no_post_of_the_newer_one(ses: Ses) -> None:
     """NOW is in week 48, whose digest shows most of the posts of week 47."""
     town(2)
     assert run().sent == 2

@@ -93,7 +93,7 @@ def test_who_cannot_be_mailed_is_skipped_with_the_reason(ses: Ses, values: dict[
     assert ledger("ada") is None
 
 
-def test_a_user_who_is_not_there_is_looked_up_again_and_skipped(ses: Ses) -> None:
+def test_a_missing_user_is_looked_up_again_and_skipped(ses: Ses) -> None:
     with pytest.raises(Retry) as raised:
         send("nobody")
     assert raised.value.after == users.LATE

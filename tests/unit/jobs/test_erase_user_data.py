@@ -140,7 +140,7 @@ EVERYWHERE = {
 def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     a_life()
     before = {where for where, _ in left(*TRACES)}
-    assert before >= EVERYWHERE, "the walk sees what there is to erase"
+    assert before >= EVERYWHERE, "the walk sees everything that is to be erased"
     assert {where.split("/")[1] for where in before if "/" in where} >= {"reports", "posts"}
     others = {trace: len(left(trace)) for trace in ("words of somebody", "ann@example.org", f"fan-of-{STAYS}")}
 
@@ -276,7 +276,7 @@ def test_an_erasure_that_continues_after_every_page_reports_the_same(empty: Call
     assert run_task(job.erase_user_data, {"user_id": GONE}).erased == continued.erased
 
 
-def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_with_many_rows_is_erased_in_segments(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     a_life()
     monkeypatch.setattr(job, "ALONE", 2)
     posts.put_many([Post(f"p{n}", GONE, NOW - n, WORDS) for n in range(5)], now=NOW)

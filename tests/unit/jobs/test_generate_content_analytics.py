@@ -341,7 +341,7 @@ def test_a_figure_is_compared_with_the_day_and_the_week_before_and_with_no_other
     assert "150 Comments the day before: 0 a week before: not counted" in nothing
 
 
-def test_a_day_that_was_not_counted_is_a_gap_and_says_so() -> None:
+def test_a_day_that_was_not_counted_is_shown_as_a_gap() -> None:
     days = history(30)
     counted = [content for content in days if content.day not in (days[3].day, days[4].day)]
     page = day_report.as_html(counted)

@@ -174,7 +174,7 @@ def test_a_run_that_was_overtaken_by_a_later_one_changes_nothing(empty: Callable
     assert stored() == [("tea", 1, 167)]
 
 
-def test_a_post_written_late_in_its_hour_counts_though_a_run_came_before_it(empty: Callable[[], None]) -> None:
+def test_a_post_written_after_a_run_in_its_hour_still_counts(empty: Callable[[], None]) -> None:
     """Given a run five minutes past the hour, when a post of that hour's end appears after it, the next run has it."""
     hour = NOW // HOUR * HOUR
     run_task(job.update_trending_hashtags, {"at": hour + 300})

@@ -118,7 +118,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", "heif_codec"),
     ],
 )
-def test_what_is_no_accepted_picture_is_refused_and_named(content: bytes, code: str) -> None:
+def test_a_file_that_is_not_an_accepted_picture_is_refused_with_its_code(content: bytes, code: str) -> None:
     assert refusal(content).code == code
 
 
@@ -338,7 +338,7 @@ def test_the_limits_are_what_they_say(header: Header, code: str | None) -> None:
 
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("kind", STILLS)
-def test_half_a_picture_is_refused_wherever_it_ends(kind: str, part: float) -> None:
+def test_a_truncated_picture_is_refused_wherever_it_ends(kind: str, part: float) -> None:
     # Noise, so that every part of the file is needed.
     picture = Image.effect_noise((160, 120), 90).convert("RGB")
     source = still(kind, picture)
@@ -378,7 +378,7 @@ def test_a_signature_with_nothing_behind_it_is_refused(source: bytes) -> None:
     assert refusal(source).code in {"truncated", "damaged"}
 
 
-def test_a_picture_behind_which_a_page_hangs_is_a_picture() -> None:
+def test_a_picture_followed_by_a_web_page_is_a_picture() -> None:
     assert render(still("JPEG", plain(RED)) + b"<html><script>alert(1)</script>").format == "JPEG"
 
 

@@ -136,7 +136,7 @@ def test_on_demand_it_replaces_what_is_there() -> None:
         *((b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mp42isom" + bytes(64), "sound") for brand in SOUNDS),
     ],
 )
-def test_what_begins_as_a_clip_does_and_is_none_is_called_what_it_is(body: bytes, code: str) -> None:
+def test_a_file_that_only_begins_like_a_clip_is_refused_with_its_real_kind(body: bytes, code: str) -> None:
     assert process(upload(body)).status == "rejected"
     assert media()["code"] == code
 
@@ -289,7 +289,7 @@ def test_an_upload_removed_before_it_was_read_is_rejected_with_that_reason() -> 
     assert "removed" in str(process(args).reason)
 
 
-def test_an_upload_to_a_post_that_is_not_there_yet_is_tried_again() -> None:
+def test_an_upload_to_a_post_that_does_not_exist_yet_is_tried_again() -> None:
     with pytest.raises(Retry, match="no post"):
         process(upload(picture(), key="uploads/u-1/p-2/a.jpg"))
 
@@ -462,7 +462,7 @@ def test_the_presigned_post_holds_the_upload_to_its_place_size_and_type() -> Non
         ({"max_bytes": 0}, "max_bytes"),
     ],
 )
-def test_a_presigned_post_refuses_what_it_cannot_hold(arguments: dict[str, Any], named: str) -> None:
+def test_presigned_post_refuses_invalid_arguments(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         presigned_post(**{"user_id": "u", "post_id": "p", "file_name": "f.jpg", **arguments})
 

@@ -18,7 +18,7 @@ THE_DEFAULTS = (
 )
 
 
-def test_a_deployment_that_says_nothing_has_the_defaults() -> None:
+def test_a_deployment_without_settings_has_the_defaults() -> None:
     assert read_recipes("") == Recipes(RECIPES, ANIMATED)
 
 

@@ -54,7 +54,7 @@ def child(modules: Path) -> Iterator[Run]:
     sandbox.stop()
 
 
-def test_a_crash_is_the_files_fault_and_the_next_child_is_well(child: Run) -> None:
+def test_a_crash_refuses_the_file_and_the_next_child_works(child: Run) -> None:
     with pytest.raises(Rejected) as refused:
         child("ctypes.string_at(0)")
 

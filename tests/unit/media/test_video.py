@@ -533,18 +533,48 @@ def test_b_frames_in_an_avi_are_all_shown(tmp_path: Path, out: Path) -> None:
         assert sum(abs(a - b) for a, b in zip(shown, wanted[number], strict=True)) / len(shown) < 8
 
 
-def test_a_webm_whose_header_states_too_many_frames_a_second_has_as_many_as_it_has(tmp_path: Path, out: Path) -> None:
-    clip = make_clip(tmp_path / "clip.webm", WEBM)
-    content, duration = clip.read_bytes(), b"\x23\xe3\x83\x84"  # DefaultDuration, in nanoseconds
-    at = content.index(duration) + 4
-    clip.write_bytes(content[:at] + struct.pack(">I", 1_000_000) + content[at + 4 :])
+@pytest.mark.parametrize(("rate", "shown"), [(24, 24), (60, 60), (100, 60)])
+def test_a_webm_whose_header_states_too_many_frames_a_second_is_judged_by_its_frames(
+    rate: int, shown: int, tmp_path: Path, out: Path
+) -> None:
+    times = [round(1000 * number / rate) for number in range(rate)]
+    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=rate, rate=25, times=times, sound=None)
+    content = clip.read_bytes()
+    # DefaultDuration and TimestampScale, in nanoseconds: the latter makes milliseconds of the times.
+    for name, value in ((b"\x23\xe3\x83\x84", 1_000_000), (b"\x2a\xd7\xb1\x83", 25_000)):
+        at, size = content.index(name) + 4, name[3] & 15
+        content = content[:at] + value.to_bytes(size) + content[at + size :]
+    clip.write_bytes(content)
     with av.open(str(clip)) as container:
         assert container.streams.video[0].average_rate == 1000
 
     made = render(clip, out)
 
-    assert made.frame_rate == pytest.approx(24, abs=0.1)
-    assert len(frames_of(made.renditions["video"].path)) == 24
+    assert made.frame_rate == pytest.approx(rate, rel=0.01)
+    assert len(frames_of(made.renditions["video"].path)) == shown
+
+
+def test_a_matroska_whose_subtitles_last_longer_than_its_pictures_is_whole(tmp_path: Path, out: Path) -> None:
+    plain_clip = make_clip(tmp_path / "plain.mkv", Kind(".mkv", "matroska", "libx264", "aac"))
+    (tmp_path / "lines.srt").write_text("1\n00:00:00,500 --> 00:00:09,000\nHello\n")
+    clip = tmp_path / "clip.mkv"
+    with (
+        av.open(str(plain_clip)) as pictures,
+        av.open(str(tmp_path / "lines.srt")) as lines,
+        av.open(str(clip), "w") as both,
+    ):
+        for container in (pictures, lines):
+            for stream in container.streams:
+                both.add_stream_from_template(stream)
+        for container, first in ((pictures, 0), (lines, len(pictures.streams))):
+            for packet in container.demux():
+                if packet.size:
+                    packet.stream = both.streams[first + packet.stream.index]
+                    both.mux(packet)
+
+    made = render(clip, out)
+
+    assert made.duration == pytest.approx(1, abs=0.05)
 
 
 def test_slow_motion_whose_times_jitter_is_not_too_fast(tmp_path: Path, out: Path) -> None:

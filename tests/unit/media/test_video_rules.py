@@ -157,7 +157,7 @@ def box(size: int, kind: bytes) -> bytes:
         (pack(">I", 0x0102_0304) + b"mdat" + bytes(8), 0x0102_0304),
         # Less than a box's header at the end belongs to none.
         (box(16, b"ftyp") + b"\0\0\0\x10fre", 16),
-        # A size of 0, "to the end", says nothing; less than 8 is too small for a box, and other data has no size.
+        # A size of 0, "to the end", gives no length; less than 8 is too small for a box, and other data has no size.
         (box(16, b"ftyp") + pack(">I", 0) + b"mdat" + b"\x01" * 8, 0),
         (box(16, b"ftyp") + pack(">I", 7) + b"mdat", 0),
         (box(16, b"ftyp") + box(16, b"\0ree"), 0),

@@ -146,7 +146,7 @@ sys.exit(main.main(["endless"]))
 """
 
 
-def test_a_reader_that_has_enough_ends_a_stream_well() -> None:
+def test_a_reader_that_closes_the_pipe_ends_a_stream_without_an_error() -> None:
     """As in `nexus events | head`."""
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", ENDLESS]
@@ -205,7 +205,7 @@ def test_a_command_that_is_interrupted_says_so_by_its_code(
     assert nexus("env") == code
 
 
-def test_ctrl_c_before_the_command_has_begun_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_the_command_has_begun_causes_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -279,7 +279,7 @@ def test_validate_fails_where_status_and_doctor_do(
     assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
 
 
-def test_what_makes_the_exit_code_1_is_not_called_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finding_that_sets_exit_code_1_is_not_called_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     severities: tuple[Severity, ...] = ("failed", "warning", "unchecked", "note")
     stack.print_findings(tuple(Finding(severity, "users", "so it is", "Do this.") for severity in severities))
     words = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
@@ -393,7 +393,7 @@ def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
         assert refusal.value.code == ExitCode.NOT_CONFIRMED
 
 
-def test_yes_is_enough_but_in_prod_only_beside_the_stack_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yes_suffices_but_in_prod_only_together_with_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     common.confirm(where("dev"), "Really?", yes=True)
     common.confirm(where("prod", named=True), "Really?", yes=True)
@@ -401,7 +401,7 @@ def test_yes_is_enough_but_in_prod_only_beside_the_stack_s_name(monkeypatch: pyt
         common.confirm(where("prod"), "Really?", yes=True)
 
 
-def test_what_can_be_taken_back_is_asked_about_in_prod_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reversible_action_is_confirmed_only_in_prod(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     common.confirm(where("dev"), "Really?", yes=False, lasting=False)
     with pytest.raises(Problem):
@@ -484,7 +484,7 @@ def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
     assert made.queues == ("post", "print-fast")
 
 
-def test_a_stack_that_names_no_catalogue_says_how_to_name_one(
+def test_without_a_catalogue_in_the_stack_the_error_says_how_to_name_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def connect(_: deployment.Choice) -> deployment.Deployment:
@@ -612,7 +612,7 @@ def test_a_send_that_another_error_stopped_says_which() -> None:
         (">&-", 0, ""),
     ],
 )
-def test_a_stream_that_is_full_or_closed_is_no_traceback(streams: str, code: int, said: str) -> None:
+def test_a_full_or_closed_stream_causes_no_traceback(streams: str, code: int, said: str) -> None:
     command = f"{sys.executable} -c 'from ops.main import main; raise SystemExit(main())' cost --plan {streams}"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False

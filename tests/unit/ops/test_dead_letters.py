@@ -160,7 +160,7 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
     )
 
 
-def test_a_run_that_did_well_meanwhile_is_not_made_to_wait(dead: str) -> None:
+def test_a_run_that_succeeded_meanwhile_is_not_made_to_wait(dead: str) -> None:
     # Given a dead letter that SQS delivered twice: the run has succeeded since
     envelope = give_up(1)
     backend().store.apply(Write(envelope.id, {"status": "SUCCESS", "result": "null"}))

@@ -153,7 +153,7 @@ def test_sam_deploy_without_a_name_is_the_dev_environment() -> None:
 
 
 @pytest.mark.parametrize("name", ["default", "local", "dev", "prod"])
-def test_an_environment_sets_parameters_that_there_are(name: str) -> None:
+def test_an_environment_sets_only_existing_parameters(name: str) -> None:
     given = [one.split("=", 1)[0] for one in environment(name)["deploy"]["parameters"]["parameter_overrides"]]
     assert [one for one in given if one not in template()["Parameters"]] == []
     assert "Architecture" not in given, "the packages are built for template.yaml's default"

@@ -169,7 +169,7 @@ def test_an_argument_is_removed() -> None:
     assert AsyncResult[Any](run_id).record().args == {}
 
 
-def test_what_is_no_message_of_the_catalogue_cannot_be_edited(capsys: pytest.CaptureFixture[str]) -> None:
+def test_neither_an_unknown_task_nor_another_message_can_be_edited(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dlq", "edit", give_up(task="an_old_task"), "text=x"]) == ExitCode.WRONG
     assert "'an_old_task' is not a task of this catalogue." in capsys.readouterr().err
     assert main(["dlq", "drop", "--all", "--yes"]) == ExitCode.DONE
@@ -362,7 +362,7 @@ def test_many_are_purged_by_sqs_and_the_question_says_what_that_means(
         ),
     ],
 )
-def test_a_question_names_what_it_is_about(wanted: Filter, count: int, words: str) -> None:
+def test_a_question_names_its_subject(wanted: Filter, count: int, words: str) -> None:
     assert dlq._which(wanted, count) == words
 
 

@@ -69,7 +69,7 @@ def without_queues(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     cloudwatch.meta.events.unregister("before-parameter-build.cloudwatch.GetMetricData", asked)
 
 
-def test_a_first_deployment_that_failed_is_told_with_its_reason(
+def test_a_failed_first_deployment_is_reported_with_its_reason(
     without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without_queues("CREATE_FAILED")
@@ -198,7 +198,7 @@ def test_a_function_that_was_deleted_has_no_event_source(monkeypatch: pytest.Mon
     assert health.event_source("users") is None
 
 
-def test_a_queue_that_may_not_be_read_is_no_missing_queue(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_that_may_not_be_read_is_not_reported_as_missing(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert health.queue_counts("no-such-queue") is None
 
     def denied(**_: Any) -> None:

@@ -444,7 +444,7 @@ def refuse_reads(monkeypatch: pytest.MonkeyPatch, code: str, message: str) -> No
         ("ResourceNotFoundException", "Invalid index: history"),
     ],
 )
-def test_an_index_that_is_missing_or_being_filled_is_no_history(
+def test_without_a_filled_index_there_is_no_history(
     code: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(common, "connect", lambda: None)

@@ -59,7 +59,7 @@ def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFi
     assert "has stopped" in capsys.readouterr().out
 
 
-def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_down_without_a_cloud_succeeds(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["down"]) == 0
     assert capsys.readouterr().out == "No local cloud was running.\n"
 
@@ -92,7 +92,9 @@ def test_a_cloud_that_does_not_stop_is_reported_and_one_that_did_in_json(
     assert json.loads(capsys.readouterr().out) == {"stopped": True}
 
 
-def test_a_lock_that_nobody_holds_is_no_running_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_that_no_process_holds_is_not_a_running_cloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkout, "lock_file", lambda: tmp_path / "cloud.json")
     assert checkout.running() is None
     (tmp_path / "cloud.json").write_text('{"pid": 7, "port": 4999}')

@@ -444,7 +444,7 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> None:
+def test_opening_a_run_shows_its_record_with_error_and_traceback() -> None:
     failed = sent(new_id())
     dead(failed)
     reported = dict(watch.details(failed.id))

@@ -10,7 +10,7 @@ import pytest
 from dev import progress
 
 
-def test_a_command_that_ends_well_says_nothing_and_its_log_has_all_of_it(
+def test_a_command_that_succeeds_prints_nothing_and_its_log_has_all_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log" / "x.log"
@@ -60,7 +60,7 @@ def test_the_last_words_are_one_line_without_colours(written: str, shown: str, t
     assert progress.last_words(log) == shown
 
 
-def test_a_long_command_says_what_it_is_at(
+def test_a_long_command_reports_its_progress(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.01)

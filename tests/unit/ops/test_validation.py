@@ -29,7 +29,7 @@ def template() -> Any:
     return templates.load(PATH.read_text())
 
 
-def test_what_sam_packages_is_no_difference(template: Any) -> None:
+def test_sams_packaging_is_not_reported_as_a_difference(template: Any) -> None:
     deployed = deepcopy(template)
     deployed["Resources"]["MediaFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
     deployed["Resources"]["NexusLayer"]["Metadata"] = {"SamResourceId": "NexusLayer"}

@@ -895,7 +895,7 @@ def test_a_name_that_is_sent_twice_counts_once(page: TestClient, world: World) -
         (" " * (forms.LIMIT + 1), "The body is too long"),
     ],
 )
-def test_a_body_that_is_no_action_s_is_refused(page: TestClient, world: World, body: str, why: str) -> None:
+def test_a_body_that_is_not_an_actions_is_refused(page: TestClient, world: World, body: str, why: str) -> None:
     answer = page.post("/api/v1/do/pause", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["what"] == why
@@ -1235,7 +1235,7 @@ def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.Monk
             assert any(re.fullmatch(family + suffixes[kind], name) for family, kind in kinds.items()), line
 
 
-def test_grafanas_dashboard_and_rules_ask_for_metrics_and_labels_that_there_are(
+def test_grafanas_dashboard_and_rules_use_existing_metrics_and_labels(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = logs.Event(time.time() + 1, "emails", "send_welcome_email", "r-1", "failure", 1, 0.2)

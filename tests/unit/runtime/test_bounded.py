@@ -312,7 +312,7 @@ def test_a_thread_that_outlives_the_main_one_can_send(environment: None) -> None
     ],
     ids=["adelay", "aapply_async", "asend_many", "group", "chain"],
 )
-def test_the_event_loop_continues_while_aws_is_silent(
+def test_the_event_loop_continues_while_aws_does_not_respond(
     silence: Silence, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Coroutine[Any, Any, object]]
 ) -> None:
     """The loop itself releases the request: a blocked loop would never do so."""

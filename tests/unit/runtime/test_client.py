@@ -41,7 +41,7 @@ from nexus.runs import locks, payloads, transitions
 from nexus.runs.locks import Held
 from nexus.runs.sender import Sender, current
 from nexus.settings import settings
-from nexus.tasks import RetryPolicy, Task, Unique
+from nexus.tasks import Arguments, RetryPolicy, Task, Unique
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
@@ -677,6 +677,22 @@ def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
         return locks.place(task, task.check(args))
 
     assert place(day="2026-01-01", last=False) == place(day="2026-01-01") != place(day="2026-01-01", last=True)
+
+
+def test_no_value_takes_another_place_than_the_default() -> None:
+    class Greeting(Arguments):
+        language: str | None = "en"
+
+    task = Task(
+        name="greet",
+        queue="default",
+        arguments=Greeting,
+        result=catalogue.Counted,
+        summary="",
+        unique=Unique(key=("language",)),
+    )
+
+    assert locks.place(task, Greeting()) != locks.place(task, Greeting(language=None))
 
 
 @pytest.mark.parametrize("fields", [{"unique": Unique(key=("user",))}, {"secret": ("user",)}])

@@ -142,7 +142,9 @@ def test_a_direct_invocation_answers_with_the_settled_run(tasks: SentTasks) -> N
     assert answer["result"] == {"text": "hi", "queue": "uploads", "function": "this process"}
 
 
-def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: SentTasks, processed: list[Any]) -> None:
+def test_a_failed_direct_invocation_returns_its_reason_and_leaves_no_dead_letter(
+    tasks: SentTasks, processed: list[Any]
+) -> None:
     answer = handler({"task": "process_upload", "args": {"bucket": "bbb", "key": "later"}}, Context())
     assert answer["status"] == "FAILURE"
     assert answer["error"] == {"type": "Retry", "message": "not yet"}

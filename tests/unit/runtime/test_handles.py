@@ -84,7 +84,7 @@ def test_the_outcome_is_available_under_celerys_names(tasks: SentTasks, monkeypa
     assert bad.get(10, propagate=False) is None
 
 
-def test_a_task_shows_what_it_likes_besides_its_progress(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_can_show_anything_beside_its_progress(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def work(args: SendNote, run: Run) -> NoteSent:

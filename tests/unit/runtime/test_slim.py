@@ -213,7 +213,7 @@ def test_an_outage_has_botocores_name_once_all_tries_are_spent(
     assert sdk.is_of_aws(raised.value)
 
 
-def test_a_server_that_is_not_there_has_botocores_name(client: Make) -> None:
+def test_an_unreachable_server_raises_botocores_error(client: Make) -> None:
     with serving(response()) as server:
         pass
     with pytest.raises(aws.EndpointConnectionError) as raised:
@@ -415,7 +415,7 @@ def test_a_server_is_verified_by_the_bundle_that_is_given(
 
 
 @pytest.mark.parametrize(("name", "bundle"), [("server", None), ("other", "authority.pem")])
-def test_a_server_that_is_not_who_it_should_be_gets_no_request(
+def test_a_server_with_the_wrong_certificate_gets_no_request(
     client: Make, certificates: Path, name: str, bundle: str | None
 ) -> None:
     with serving(response(ITEM), tls=_tls(certificates, name)) as server:
@@ -574,7 +574,7 @@ ANSWERS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-def test_an_answer_is_botocores(client: Make, case: str) -> None:
+def test_a_response_equals_botocores(client: Make, case: str) -> None:
     service, said = ANSWERS[case]
     method, parameters = (
         ("update_item", KEY) if service == "dynamodb" else ("receive_message", {"QueueUrl": "http://q/1/q"})
@@ -813,12 +813,10 @@ def test_no_credentials_have_botocores_name(variables: Set) -> None:
 @pytest.mark.parametrize(
     ("service", "method", "parameters"), [("dynamodb", "get_item", KEY), ("scheduler", "list_schedules", {})]
 )
-def test_credentials_that_are_not_there_yet_are_searched_again(
-    variables: Set, service: Any, method: str, parameters: Any
-) -> None:
+def test_missing_credentials_are_looked_up_again(variables: Set, service: Any, method: str, parameters: Any) -> None:
     """A metadata service that is slow or throttled at a process's first request must not stop all later ones.
 
-    But a search may take seconds, so not every request makes one.
+    But a look-up may take seconds, so not every request makes one.
     """
     variables(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     found = iter([None, Credentials("AK", "s", "t")])

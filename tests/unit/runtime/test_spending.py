@@ -27,7 +27,7 @@ def test_what_runs_record_is_within_a_tenth_of_what_is_metered(row: str) -> None
     assert found.recorded.logs == pytest.approx(found.metered.logs, rel=0.25)
 
 
-def test_the_plan_reckons_with_what_is_measured() -> None:
+def test_the_plan_uses_the_measured_figures() -> None:
     found = bench.compare("sent and processed in tens", 20)
     reckoned = cost(plan.MESSAGES.spent).times(1_000_000)
     assert reckoned.requests == pytest.approx(found.metered.requests, rel=0.1)

@@ -31,7 +31,7 @@ def test_a_tally_counts_a_hundred_members() -> None:
     assert [write.set["size"] for write in tallies.new_tallies(PARENT, 1, 200, keep_until=5)] == [100, 100]
 
 
-def test_a_member_is_who_has_the_id_of_its_place() -> None:
+def test_a_member_must_have_the_id_of_its_place() -> None:
     segment = Segment(index=3, total=9, phase=2)
     own = tallies.member(PARENT, 2, 3)
 
