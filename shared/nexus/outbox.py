@@ -40,7 +40,7 @@ from nexus.client import AsyncResult, Signature
 from nexus.client.canvas import send
 from nexus.client.options import moment, seconds
 from nexus.definitions import Result
-from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
+from nexus.errors import ConfigurationError, InvalidMessage, NexusError, SendFailed
 from nexus.ids import new_id
 from nexus.registry import registry
 
@@ -124,10 +124,11 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
     are not valid), since the application may be newer; an hour after it was added it gets the reason in `fault`, and is
     skipped from then on. Neither holds up another row: SendFailed, which names them, is raised at the end. If AWS is
     out of reach, or accepts no row of a page, the rows after that wait for the next sender. Raises ConfigurationError
-    at once if AWS cannot be reached as configured.
+    after a page if AWS cannot be reached as configured.
     """
     sent = kept = 0
     last, refused, unknown, away = "", dict[str, str](), dict[str, str](), False
+    misconfigured: ConfigurationError | None = None
     with closing(connect()) as connection:
         while not away and (tried := sent + kept + len(refused)) < limit:
             done = sent + kept + len(unknown)
@@ -142,6 +143,8 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
                     elif isinstance(fault, SendFailed):
                         refused[last] = fault.failures.get(last, str(fault))
                         away = away or fault.away
+                    elif isinstance(fault, ConfigurationError):
+                        misconfigured = fault
                     elif clock.now() < added + GRACE:
                         unknown[last] = reason
                     else:
@@ -149,6 +152,8 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
                         kept += 1
             finally:
                 connection.commit()  # delete what was sent even if another row failed
+            if misconfigured:
+                raise misconfigured
             if sent + kept + len(unknown) == done:
                 break
     if refused or unknown:
@@ -177,10 +182,10 @@ def _threads() -> int:
 
 
 def _sent(row: Any) -> Exception | None:
-    """Sends a row. Returns why it was not sent: it cannot be read (the application may be newer), or AWS refused it."""
+    """Sends a row. Returns why it was not sent."""
     try:
         send(_signature(row), task_id=row[0])
-    except (InvalidMessage, UnknownTask, ValueError, SendFailed) as error:
+    except Exception as error:  # noqa: BLE001 - a task's own validator may raise anything; other rows are not affected
         return error
     return None
 

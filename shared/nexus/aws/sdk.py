@@ -8,6 +8,7 @@ costs half of a BatchWriteItem): this package builds the requests, and the tests
 responses.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from nexus import clock
 from nexus.aws import surroundings, usage
 from nexus.aws.surroundings import CONNECTIONS, USER_AGENT
 from nexus.errors import NexusError
@@ -59,6 +61,14 @@ def accepted(run_ids: Iterable[str]) -> None:
     if waiting is not None:
         for run_id in run_ids:
             waiting.run_ids.pop(run_id, None)
+
+
+SEARCH_AGAIN_AFTER = 5.0
+"""Seconds until credentials that were not found are searched for again. A search may take seconds, and other requests
+wait for it.
+"""
+
+_found_none_at = -math.inf
 
 
 @lru_cache(maxsize=1)
@@ -164,13 +174,16 @@ def _slim(service: str) -> Any:
 
 
 def _credentials() -> Any:
-    """Botocore's credentials. Raises NoCredentialsError, and searches again the next time: a role's may come later."""
+    """Botocore's credentials. Raises NoCredentialsError, and searches again later: a role's may not be there yet."""
+    global _found_none_at  # noqa: PLW0603 - state of the process, as its clients are
+    if clock.monotonic() - _found_none_at >= SEARCH_AGAIN_AFTER:
+        found = _session().get_credentials()
+        if found is not None:
+            return found
+        _found_none_at = clock.monotonic()
     from botocore.exceptions import NoCredentialsError
 
-    found = _session().get_credentials()
-    if found is None:
-        raise NoCredentialsError
-    return found
+    raise NoCredentialsError
 
 
 def _found_credentials() -> Any:
@@ -323,6 +336,8 @@ def is_of_aws(error: BaseException) -> bool:
 
 def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
+    global _found_none_at  # noqa: PLW0603
+    _found_none_at = -math.inf
     _client.cache_clear()
     _botocore.cache_clear()
     _session.cache_clear()

@@ -106,7 +106,7 @@ class Transport(Protocol):
 
 @lru_cache(maxsize=32)
 def queue_url(name: str) -> str:
-    """The URL of a queue by its name; requested once per process."""
+    """The URL of a queue by its name, kept for the life of the process."""
     return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
 
 

@@ -16,7 +16,7 @@ from itertools import batched, pairwise
 from itertools import chain as joined
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, cast, overload
 
-from nexus.backend.transport import MAX_DELAY
+from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.bounded import asynchronous
 from nexus.client.handles import AsyncResult
 from nexus.client.options import (
@@ -480,7 +480,9 @@ def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> 
                 _check(member, earlier)
         elif n or upstream:
             # Sent later, perhaps with a result: the arguments known now must fit into a message.
-            Envelope.of(id=derived_id(n), task=part.task.name, args=dict(part.args)).encode()
+            message = Message.of(Envelope.of(id=derived_id(n), task=part.task.name, args=dict(part.args)))
+            if (part.options.get("countdown") or 0.0) > MAX_DELAY:
+                message.check_scheduled(part.task.name)
 
 
 def _check_callback(parts: Parts, failing: "Sequence[Signature[Any]]") -> None:

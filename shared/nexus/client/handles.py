@@ -378,17 +378,23 @@ def _release(record: RunRecord) -> None:
 
 
 def _revoke_members(record: RunRecord, reason: str) -> None:
-    """Marks each member that has not begun as REVOKED, 25 per request, so that its message is acknowledged unrun."""
+    """Marks the members as REVOKED, 25 per request if they have not begun, so that their messages are acknowledged
+    unrun.
+    """
     now, keep_until = clock.moment(), transitions.keep_until()
     writes = []
     for run_id in (*tallies.earlier(record), *tallies.children(record)):
         member = Envelope(id=run_id, task=record.task or tallies.GROUP, parent=record.id)
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
     outcomes = zip(writes, backend().store.apply_all(writes), strict=True)
-    begun = [AsyncResult[Any](str(write.key)) for write, outcome in outcomes if not isinstance(outcome, Applied)]
-    for handle, found in zip(begun, read_records(begun), strict=True):
-        if not found.ended:
-            handle.revoke(reason)
+    found = read_records([AsyncResult(str(write.key)) for write, one in outcomes if not isinstance(one, Applied)])
+    pending = [one for one in found if one.status == "PENDING" and one.eta is None and not one.fanned_out]
+    writes = [transitions.revoke_before_start(one.id, one, reason, now) for one in pending]
+    outcomes = zip(writes, backend().store.apply_all(writes), strict=True)
+    revoked = {str(write.key) for write, one in outcomes if isinstance(one, Applied)}
+    for one in found:
+        if not one.ended and one.id not in revoked:
+            AsyncResult[Any](one.id).revoke(reason)
 
 
 def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:

@@ -93,10 +93,16 @@ def _in_memory() -> dict[str, str] | None:
 
 def _from_s3(key: str) -> str | None:
     s3 = client("s3")
+    from botocore.exceptions import ResponseStreamingError
+    from urllib3.exceptions import HTTPError
+
     try:
         response = s3.get_object(Bucket=settings().bucket("archive"), Key=key)
     except s3.exceptions.ClientError as error:
         if not is_no_object(error):
             raise
         return None
-    return response["Body"].read().decode()
+    try:
+        return response["Body"].read().decode()
+    except HTTPError as error:  # botocore translates only some of them, and not those of TLS
+        raise ResponseStreamingError(error=error) from error

@@ -776,7 +776,7 @@ def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
     }
 
 
-def test_a_failure_reaches_the_together_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), group(after("b"), after("c") | after("d"))).delay()
 
@@ -817,6 +817,33 @@ def test_the_members_of_a_revoked_group_that_have_ended_are_read_together(
     assert asked[:2] == [1, 49]
     assert len(asked) < 10
     assert len(speaker.said) == 49
+
+
+def test_the_members_of_a_revoked_group_that_wait_with_a_record_are_revoked_together(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a chain has one from the start, for what follows it."""
+    handle, asked = group(s("a") | s("b") for _ in range(50)).delay(), list[Any]()
+    store, get, apply = type(tasks.store), type(tasks.store).get, type(tasks.store).apply
+
+    def read(store: Any, keys: Sequence[str]) -> Any:
+        asked.append(keys)
+        return get(store, keys)
+
+    def one(store: Any, write: Write) -> Outcome:
+        asked.append(write)
+        return apply(store, write)
+
+    monkeypatch.setattr(store, "apply_all", lambda store, writes: [apply(store, write) for write in writes])
+    monkeypatch.setattr(store, "get", read)
+    monkeypatch.setattr(store, "apply", one)
+
+    assert handle.revoke() == "REVOKED"
+    assert len(asked) < 10
+    tasks.run()
+
+    assert speaker.said == []
+    assert {member.status for member in handle.results} == {"REVOKED"}
 
 
 def test_a_group_that_is_begun_again_reads_its_members_together(

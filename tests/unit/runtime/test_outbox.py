@@ -5,6 +5,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy
 from botocore.exceptions import ClientError, EndpointConnectionError
+from pydantic import field_validator
 from sqlalchemy.orm import Session
 
 from dev.postgres import temporary
@@ -275,6 +277,24 @@ def test_the_rows_of_a_page_are_sent_at_once(connect: Connect, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_row_whose_queue_does_not_exist_leaves_no_row_that_was_sent(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each pass would send the others again."""
+    ids, send = registered(connect, 3), sdk.client("sqs").send_message
+
+    def some_queue_is_missing(**request: Any) -> Any:
+        if ids[0] in request["MessageBody"]:
+            raise ClientError({"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue"}}, "SendMessage")
+        return send(**request)
+
+    monkeypatch.setattr(sdk.client("sqs"), "send_message", some_queue_is_missing)
+    with pytest.raises(ConfigurationError, match="is missing or incomplete"):
+        outbox.send_pending(connect)
+    assert rows(connect) == 1
+
+
+@pytest.mark.usefixtures("cloud")
 def test_a_row_that_meets_schedulers_quota_holds_up_no_other(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: Any) -> None:
         error = {"Code": "ServiceQuotaExceededException", "Message": "no more schedules"}
@@ -345,6 +365,31 @@ def test_a_row_of_a_newer_application_waits_for_a_newer_sender(
 
     monkeypatch.setitem(registry._declared, "new_task", (catalogue.send_note, "new"))
     assert outbox.send_pending(connect) == outbox.Sent(sent=2)
+
+
+def test_a_row_whose_check_raises_an_unexpected_error_holds_up_no_other(
+    connect: Connect, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validator that looks up a value may raise KeyError for one that only the newer application has."""
+
+    class Strict(catalogue.SendNote):
+        @field_validator("kind")
+        @classmethod
+        def known(cls, kind: str) -> str:
+            return {"like": kind}[kind]
+
+    task = replace(catalogue.send_note, arguments=Strict)
+    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
+    ids = registered(connect, 2)
+    connection = connect()
+    connection.execute(f"UPDATE {outbox.TABLE} SET args = replace(args, 'like', 'poke') WHERE id = '{ids[0]}'")
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(SendFailed, match="KeyError: 'poke'"):
+        outbox.send_pending(connect)
+
+    assert [sent.message.id for sent in tasks.transport.sent] == ids[1:]
 
 
 class Killed(BaseException):

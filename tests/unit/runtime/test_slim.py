@@ -36,8 +36,10 @@ from moto import mock_aws
 from pytest_socket import enable_socket
 
 from dev import recorder
+from nexus import clock
 from nexus.aws import connections, encoding, sdk, slim, surroundings
 from nexus.client import bounded
+from nexus.clock import FrozenClock
 from nexus.errors import ConfigurationError, SendFailed, TimeLimitExceeded
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
@@ -812,16 +814,23 @@ def test_no_credentials_have_botocores_name(variables: Set) -> None:
     ("service", "method", "parameters"), [("dynamodb", "get_item", KEY), ("scheduler", "list_schedules", {})]
 )
 def test_missing_credentials_are_looked_up_again(variables: Set, service: Any, method: str, parameters: Any) -> None:
-    """A metadata service that is slow or throttled at a process's first request must not stop all later ones."""
+    """A metadata service that is slow or throttled at a process's first request must not stop all later ones.
+
+    But a look-up may take seconds, so not every request makes one.
+    """
     variables(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     found = iter([None, Credentials("AK", "s", "t")])
     provider = SimpleNamespace(load_credentials=lambda: next(found))
     sdk.session().register_component("credential_provider", provider)
+    frozen = FrozenClock(0.0)
 
-    with pytest.raises(aws.NoCredentialsError):
-        getattr(sdk.client(service), method)(**parameters)
-    with pytest.raises(aws.EndpointConnectionError):
-        getattr(sdk.client(service), method)(**parameters)
+    with clock.use(frozen):
+        for _ in range(2):
+            with pytest.raises(aws.NoCredentialsError):
+                getattr(sdk.client(service), method)(**parameters)
+        frozen.sleep(sdk.SEARCH_AGAIN_AFTER)
+        with pytest.raises(aws.EndpointConnectionError):
+            getattr(sdk.client(service), method)(**parameters)
 
 
 def test_a_credential_that_holds_a_lines_end_adds_no_header(client: Make) -> None:

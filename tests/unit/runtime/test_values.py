@@ -1,7 +1,9 @@
 """A value either arrives as it was sent, or is refused when it is sent, with its field; large ones go by reference."""
 
+import io
 import json
 import math
+import ssl
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -9,10 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ResponseStreamingError
+from botocore.response import StreamingBody
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, SecretStr
+from urllib3.response import HTTPResponse
 
 from nexus import outbox
 from nexus.aws import sdk
@@ -332,6 +336,9 @@ def test_what_is_due_later_must_fit_into_a_schedule(tasks: SentTasks) -> None:
     for late in (keywords, catalogue.send_note.s(**{**catalogue.NOTE, "text": "x" * 256_000})):
         with pytest.raises(InvalidMessage, match=refused):
             late.apply_async(countdown=901)
+        first = Signature.of(replace(catalogue.send_note, sends_later=True), catalogue.NOTE)
+        with pytest.raises(InvalidMessage, match=refused):
+            chain(first, late.set(countdown=901)).delay()
     assert len(tasks.transport.sent) == 3
 
 
@@ -368,6 +375,20 @@ def test_a_reference_to_anything_but_a_result_is_not_fetched(tasks: SentTasks) -
     tasks.store.objects["users/u-1"] = '"private"'
     with pytest.raises(ResultExpired, match="users/u-1 is not a result"):
         payloads.load(payloads._POINTER + "users/u-1")
+
+
+def test_a_result_whose_transfer_breaks_off_is_not_given_now(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(io.RawIOBase):
+        def read(self, *_: Any) -> Any:
+            raise ssl.SSLEOFError("EOF occurred in violation of protocol")
+
+    body = StreamingBody(HTTPResponse(Cut(), preload_content=False), 10)  # type: ignore[arg-type]
+    monkeypatch.setattr(sdk.client("s3"), "get_object", lambda **_: {"Body": body})
+    monkeypatch.setattr(payloads, "_in_memory", lambda: None)
+
+    with pytest.raises(ResponseStreamingError, match="EOF") as broken:
+        payloads.load(payloads._POINTER + "results/default/r-1.json")
+    assert sdk.is_of_aws(broken.value)
 
 
 def test_a_reference_that_s3_does_not_give_now_is_had_later(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
