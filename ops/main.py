@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if problem is None or os.environ.get("NEXUS_DEBUG"):
             raise
         output.report(problem, as_json=as_json)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk is the problem
+            _discard_output()
         return int(problem.code)
     return int(code or ExitCode.DONE)
 

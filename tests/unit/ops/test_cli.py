@@ -619,7 +619,10 @@ def test_a_send_that_another_error_stopped_says_which() -> None:
         (">&-", 0, ""),
     ],
 )
-def test_a_full_or_closed_stream_causes_no_traceback(streams: str, code: int, said: str) -> None:
+def test_a_full_or_closed_stream_causes_no_traceback(
+    streams: str, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # unbuffered, nothing is left to write at the end
     command = f"{sys.executable} -c 'from ops.main import main; raise SystemExit(main())' cost --plan {streams}"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False
