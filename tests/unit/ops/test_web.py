@@ -1342,6 +1342,14 @@ def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page:
     assert "No run has been sent" in page.get("/parts/tasks/cleanup_old_posts/cost").text
 
 
+def test_an_unknown_queue_is_no_link(page: TestClient) -> None:
+    backend().store.apply(Write(run(), {"task": "removed_task", "queue": ""}))
+    shown = page.get("/parts/cost").text
+    assert ">unknown<" in shown
+    assert 'q=queue:"' not in shown
+    assert "queue:unknown" not in shown
+
+
 @pytest.mark.usefixtures("world")
 def test_costs_that_are_kept_for_hours_say_when_they_were_read() -> None:
     served = Site(Choice())
