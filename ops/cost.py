@@ -36,8 +36,8 @@ PARTS: Final = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs":
 
 BY: Final = ("task", "queue", "day")
 
-UNKNOWN: Final = "unknown"
-"""The queue of a task that is not in the catalogue, and of whose runs no record with a queue was read."""
+NO_QUEUE: Final = "no queue"
+"""Stands for the queue of groups, which have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _slice(task: str, day: str, runs: int, items: Sequence[Mapping[str, Any]]) -
     total = sum((prices.cost(spent) for spent in measured if spent is not None), Cost())
     known = catalogue.tasks().get(task)
     queues = Counter(str(item.get("queue", "")) for item in items)
-    queue = known.queue if known is not None and known.queue else next(iter(queues), "") or UNKNOWN
+    queue = known.queue if known is not None and known.queue else next(iter(queues), "") or NO_QUEUE
     return Slice(task, queue, day, runs, len(items), old, total.times(runs / measurable) if measurable else Cost())
 
 

@@ -16,6 +16,7 @@ import yaml
 from botocore.exceptions import ClientError
 from starlette.testclient import TestClient
 
+from nexus import group, ping
 from nexus.aws.sdk import client
 from nexus.backend import backend
 from nexus.backend.store import Value, Write
@@ -1342,12 +1343,15 @@ def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page:
     assert "No run has been sent" in page.get("/parts/tasks/cleanup_old_posts/cost").text
 
 
-def test_an_unknown_queue_is_no_link(page: TestClient) -> None:
-    backend().store.apply(Write(run(), {"task": "removed_task", "queue": ""}))
+def test_the_costs_of_groups_link_to_their_runs_and_to_no_queue(page: TestClient) -> None:
+    """Groups are in no catalogue, so they have no page of their own."""
+    group(ping.s(text="a"), ping.s(text="b")).delay()
     shown = page.get("/parts/cost").text
-    assert ">unknown<" in shown
-    assert 'q=queue:"' not in shown
-    assert "queue:unknown" not in shown
+    assert ">no queue<" in shown
+    assert not re.search(r'q=queue:("|no)', shown)
+    for part in ("cost", "cost/each"):
+        assert '"/runs?q=task:group"' in page.get(f"/parts/{part}").text
+    assert "group" in page.get("/parts/runs?q=task:group").text
 
 
 @pytest.mark.usefixtures("world")
