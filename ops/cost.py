@@ -37,7 +37,7 @@ PARTS: Final = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs":
 BY: Final = ("task", "queue", "day")
 
 NO_QUEUE: Final = "no queue"
-"""Stands for the queue of groups, which have none."""
+"""In place of a queue's name: groups have no queue."""
 
 
 @dataclass(frozen=True, slots=True)
