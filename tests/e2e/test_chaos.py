@@ -22,8 +22,7 @@ from nexus.settings import Settings
 from ops.main import main
 from social.catalogue import QUEUES
 from tests.support.faults import Fault, Trouble, end_runs, faults, troubles
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 BEGIN, END = "<!-- the faults, as tests/e2e/test_chaos.py sees them -->", "<!-- the end of the faults -->"

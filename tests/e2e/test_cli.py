@@ -41,8 +41,7 @@ from ops.problems import ExitCode
 from ops.social import trial
 from social import application, catalogue
 from social.data import posts
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,7 @@ import pytest
 from nexus.settings import Settings
 from social import application
 from social.catalogue import send_notification, update_user_statistics
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,8 +18,7 @@ from PIL import Image
 
 from dev.postgres import running
 from tests.support.browser import Page, browser
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "examples" / "django"

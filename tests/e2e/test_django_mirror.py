@@ -15,8 +15,7 @@ from dev.postgres import running
 from social.catalogue import refresh_user_statistics
 from social.data import follows, posts, users
 from social.data.users import User
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "django"
 SHARED = PROJECT.parents[1] / "shared"

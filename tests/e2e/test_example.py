@@ -31,8 +31,7 @@ from social.data import posts, users
 from tests.e2e.test_mail import received
 from tests.support.browser import Page, browser
 from tests.support.clips import make_clip
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 ORIGIN = "http://localhost:8000"
 PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))

@@ -26,8 +26,8 @@ from social.data.notifications import Notification
 from social.data.posts import Media, Post, Rendition
 from social.parts import ReviewDays
 from tests.support import network
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually, in_its_place
+from tests.support.patience import PATIENCE, eventually
+from tests.support.stack import in_its_place
 
 JOBS = [task for task in network.tasks().values() if task.schedule]
 

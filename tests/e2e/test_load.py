@@ -24,7 +24,8 @@ from ops.checkout import cloud_folder, running
 from social import application
 from social.data import posts
 from social.data.posts import Post
-from tests.support.stack import eventually, take
+from tests.support.patience import eventually
+from tests.support.stack import take
 
 UPLOADS = int(os.environ.get("NEXUS_LOAD_UPLOADS", "48"))
 WITHIN = 300.0 + 3.0 * UPLOADS

@@ -23,8 +23,8 @@ from social import catalogue
 from social.uploads import presigned_post
 from tests.support.clips import make_clip
 from tests.support.pages import blocks
-from tests.support.patience import PATIENCE
-from tests.support.stack import dead_letters, eventually
+from tests.support.patience import PATIENCE, eventually
+from tests.support.stack import dead_letters
 
 
 def picture(width: int = 1200, height: int = 800) -> bytes:

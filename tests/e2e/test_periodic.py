@@ -11,7 +11,7 @@ from nexus.builtin import ping
 from nexus.client import AsyncResult
 from nexus.periodic import PeriodicTask
 from nexus.settings import Settings
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 
 SIGNATURE = ping.s(text="fired").set(queue="default")
 

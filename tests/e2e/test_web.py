@@ -34,8 +34,7 @@ from ops.deployment import Choice
 from ops.social import upload
 from tests.support import axe
 from tests.support.browser import Page, browser
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 LETTERS = int(os.environ.get("NEXUS_LOAD_LETTERS", "1000"))
 """Dead letters of the test of groups: 10,000 take some minutes on the local cloud."""

@@ -12,7 +12,8 @@ import pytest
 from nexus.client import AsyncResult
 from nexus.settings import Settings
 from ops.checkout import ACCOUNT_ID, STACK
-from tests.support.stack import eventually, take
+from tests.support.patience import eventually
+from tests.support.stack import take
 
 NAMES = Settings(stack=STACK, account_id=ACCOUNT_ID)
 

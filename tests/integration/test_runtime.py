@@ -16,8 +16,8 @@ from nexus.errors import TaskFailed
 from nexus.ids import derived_id, new_id
 from nexus.settings import settings
 from social.catalogue import QUEUES
-from tests.support.patience import PATIENCE
-from tests.support.stack import dead_letters, eventually, take
+from tests.support.patience import PATIENCE, eventually
+from tests.support.stack import dead_letters, take
 
 
 def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:

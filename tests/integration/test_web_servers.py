@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn", "--timeout", "30", "--graceful-timeout", "30", "--bind")

@@ -11,7 +11,7 @@ import pytest
 
 from dev.local_cloud import _free_port
 from ops.checkout import ROOT
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from dev import deploy
 from ops.checkout import ROOT
 from tests.support import moto_cloud
 from tests.support.pages import blocks
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 from tests.support.template import resolved, resources
 
 STACK, ACCOUNT = "nexus-prod", "123456789012"

@@ -17,7 +17,7 @@ from nexus.ids import new_id
 from nexus.settings import settings
 from ops import dead_letters
 from tests.support import moto_cloud
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 from tests.support.template import STACK, resolved, resources
 
 QUEUE = "emails"

@@ -26,7 +26,7 @@ from ops import doctor, versions
 from ops.template import load
 from social import application
 from tests.support.clips import make_clip
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 from tests.support.throttling import throttling
 
 QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")

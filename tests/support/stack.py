@@ -5,7 +5,6 @@ Each test uses its own users, posts and runs, so the stack can be shared and reu
 
 import os
 import signal
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from nexus.backend import transport
 from nexus.client import AsyncResult
 from nexus.tasks import Result
 from social import application
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, eventually
 
 NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
 
@@ -53,17 +52,6 @@ def post() -> str:
     post_id = f"p-{uuid.uuid4().hex[:12]}"
     application.new_post("u-e2e", "look", post_id=post_id)
     return post_id
-
-
-def eventually[T](poll: Callable[[], T | None], *, within: float = PATIENCE, every: float = 0.2) -> T:
-    """Calls `poll` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
-    end = time.monotonic() + within
-    while True:
-        result = poll()
-        if result:
-            return result
-        assert time.monotonic() < end, f"not within {within} s: {poll.__name__}"
-        time.sleep(every)
 
 
 def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:

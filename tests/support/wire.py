@@ -5,11 +5,12 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.support.patience import eventually
 
 type Connection = socket.socket | ssl.SSLSocket
 type Response = bytes | Callable[[Connection], None]
@@ -41,9 +42,7 @@ class Server:
 
     def has_accepted(self, connections: int) -> None:
         """Waits for this many accepted connections, since a client may close one before. Raises if there are more."""
-        end = time.monotonic() + 30
-        while self.connections < connections and time.monotonic() < end:
-            time.sleep(0.01)
+        eventually(lambda: self.connections >= connections, every=0.01)
         assert self.connections == connections
 
     def serve(self, connection: Connection, number: int) -> None:

@@ -363,13 +363,10 @@ class Scheduler:
         return self._keep(request)
 
     def _keep(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        expression, zone, now = (
-            request["ScheduleExpression"],
-            request.get("ScheduleExpressionTimezone", "UTC"),
-            clock.now(),
-        )
+        expression, now = request["ScheduleExpression"], clock.date(clock.now())
+        zone = ZoneInfo(request.get("ScheduleExpressionTimezone", "UTC"))
         try:
-            next(cron.scheduler_times(expression, ZoneInfo(zone), clock.date(now), clock.date(now)), None)
+            next(cron.scheduler_times(expression, zone, now, now), None)
         except cron.BadSchedule as error:
             raise Refusal("ValidationException", f"Invalid Schedule Expression {expression}. {error}") from None
         self.schedules[request["Name"]] = request

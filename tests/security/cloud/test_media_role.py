@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from nexus.aws.sdk import is_refused
 from nexus.settings import Settings, settings
-from tests.support.stack import eventually
+from tests.support.patience import eventually
 
 Clients = Callable[[str], Any]
 QUEUES = ("emails", "users", "analytics", "maintenance", "default")

@@ -58,8 +58,7 @@ from ops.web.app import make
 from ops.web.views import Kept, Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
-from tests.support.patience import PATIENCE
-from tests.support.stack import eventually
+from tests.support.patience import PATIENCE, eventually
 
 GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from nexus.settings import Settings, settings
 from nexus.testing import SentTasks
 from tests.support import own_catalogue as catalogue
 from tests.support.forks import in_a_child
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, eventually
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
@@ -114,12 +113,11 @@ def test_a_send_of_many_that_was_given_up_names_only_those_that_aws_has_not_acce
     monkeypatch.setattr(scheduler, "create_schedule", slow)
     many = [catalogue.send_note.s(**NOTE) for _ in range(5)]
     waiting, future = bounded._start(lambda: send_many(many, countdown=3600))
-    ends = time.monotonic() + PATIENCE
-    while (len(asked), len(waiting.run_ids)) != (5, 3) and time.monotonic() < ends:
-        time.sleep(0.001)
-
-    given_up = waiting.given_up(4.5)
-    released.set()  # also if the wait has failed: the threads would wait forever
+    try:
+        eventually(lambda: (len(asked), len(waiting.run_ids)) == (5, 3), every=0.001)
+        given_up = waiting.given_up(4.5)
+    finally:
+        released.set()  # the threads would wait forever
     with pytest.raises(SendFailed) as refused:
         future.result()
 
@@ -170,12 +168,11 @@ def test_a_send_in_one_queue_that_was_given_up_names_only_what_sqs_has_not_accep
     monkeypatch.setattr(sqs, "send_message_batch", slow)
     many = [catalogue.send_note.s(**NOTE) for _ in range(50)]
     waiting, future = bounded._start(lambda: send_many(many))
-    ends = time.monotonic() + PATIENCE
-    while len(waiting.run_ids) != 30 and time.monotonic() < ends:
-        time.sleep(0.001)
-
-    given_up = waiting.given_up(4.5)
-    released.set()
+    try:
+        eventually(lambda: len(waiting.run_ids) == 30, every=0.001)
+        given_up = waiting.given_up(4.5)
+    finally:
+        released.set()
     with pytest.raises(SendFailed) as refused:
         future.result()
 
