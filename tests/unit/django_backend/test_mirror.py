@@ -707,7 +707,7 @@ def test_rows_that_change_while_they_are_filled_in_are_right(unseen: Tasks, monk
     monkeypatch.setattr(type(mirror), "put", meanwhile)
     backfill()
     unseen.drain()
-    Outbox.objects.all().delete()  # what the signals would repair, the back-fill has repaired itself
+    Outbox.objects.all().delete()  # what the signals would repair, the backfill has repaired itself
     assert differing() == []
 
 
