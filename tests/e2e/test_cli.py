@@ -198,7 +198,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert {run["status"] for run in nexus("result", held, later, "--json").json} == {"REVOKED"}
 
 
-def test_eight_characters_of_an_id_do(nexus: Nexus) -> None:
+def test_a_run_is_found_by_the_first_or_last_eight_characters_of_its_id(nexus: Nexus) -> None:
     run_id = nexus("send", "ping", "text=short", "--wait", "--json").json["id"]
     eventually(lambda: "run ended" in nexus("logs", run_id).out)
     found = eventually(lambda: nexus("result", run_id[:23]).out)
@@ -337,7 +337,7 @@ def test_result_of_a_failure_and_of_an_unknown_run_is_exit_code_1(nexus: Nexus) 
     assert nexus("dlq", "drop", failed, "--yes").code == 0
 
 
-def test_follow_ends_with_6_when_its_time_is_up_and_with_the_result_else(nexus: Nexus, paused: str) -> None:
+def test_follow_exits_with_6_at_its_timeout_and_with_0_at_the_result(nexus: Nexus, paused: str) -> None:
     run_id = nexus("send", "ping", "--queue", paused).out.strip()
     answer = nexus("result", run_id, "--follow", "--timeout", "1")
     assert answer.code == ExitCode.STILL_RUNNING
@@ -444,7 +444,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
     assert [one["severity"] for one in reported if "send_welcome_email" in one["what"]] == ["note"]
 
 
-def test_inspect_of_nothing_says_so(nexus: Nexus, paused: str) -> None:
+def test_inspect_says_that_no_run_matches(nexus: Nexus, paused: str) -> None:
     # Given a paused queue, whose last runs end
     eventually(lambda: "No run has taken two seconds yet." in nexus("inspect", "active", paused).out)
     assert "No run is due later." in nexus("inspect", "scheduled", paused).out
@@ -524,7 +524,7 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     assert empty.err == "No attempt has ended in the last 5s.\n"
 
 
-def test_events_follow_what_happens() -> None:
+def test_events_are_streamed_as_runs_end() -> None:
     # Given an open stream: it has shown a run that had ended before
     before = ping.delay(text="before")
     before.get(timeout=PATIENCE)
@@ -758,7 +758,7 @@ def test_an_edited_member_repairs_the_group_that_waits_for_it(nexus: Nexus) -> N
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
+def test_a_retry_of_letters_that_fail_again_ends_and_loses_none(nexus: Nexus) -> None:
     ids = {bad_ping("users") for _ in range(3)}
     answer = nexus("dlq", "retry", "--queue", "users", "--error", "at most 200", "--yes", "--json")
     assert (answer.code, answer.json["done"]) == (0, 3)
@@ -768,7 +768,7 @@ def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_many_dead_letters(nexus: Nexus, stack: Settings) -> None:
+def test_many_dead_letters_are_counted_listed_and_dropped(nexus: Nexus, stack: Settings) -> None:
     # Given dead letters of two tasks
     url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), sdk.client("sqs"), LETTERS
 

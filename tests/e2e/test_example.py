@@ -262,7 +262,7 @@ def test_an_upload_from_another_address_is_refused_and_the_page_says_which_one_t
     assert f"The bucket takes uploads from {ORIGIN} alone" in page.text()
 
 
-def test_make_example_says_why_another_port_would_not_do() -> None:
+def test_make_example_explains_that_its_port_is_taken() -> None:
     with socket.socket() as other:
         with suppress(OSError):  # another program has the port indeed
             other.bind(("localhost", 8000))

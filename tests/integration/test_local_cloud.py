@@ -29,9 +29,7 @@ def test_a_taken_port_is_avoided_and_a_second_start_finds_the_first(
     assert local_cloud.start() == second == checkout.running()
 
 
-def test_what_is_stopped_is_gone_and_what_was_not_started_here_stays(
-    cloud: checkout.Cloud, second: checkout.Cloud
-) -> None:
+def test_stop_ends_this_checkouts_cloud_and_no_other(cloud: checkout.Cloud, second: checkout.Cloud) -> None:
     assert local_cloud.stop()
     assert checkout.running() is None
     assert not local_cloud.stop()
@@ -78,7 +76,7 @@ def test_a_start_waits_for_a_process_that_asks_whether_the_cloud_runs(
     assert len(refused) == 1
 
 
-def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_set_in_the_environment_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):

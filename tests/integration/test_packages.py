@@ -40,7 +40,7 @@ def test_the_layer_carries_the_data_of_the_services_in_use_and_no_others() -> No
     assert build.size(data) < 3 * MEGABYTE
 
 
-def test_packages_are_as_small_as_they_were() -> None:
+def test_packages_stay_under_their_size_limits() -> None:
     sizes = {package.name: build.size(package) / MEGABYTE for package in PACKAGES}
     assert sizes["NexusLayer"] < 30
     assert sizes["MediaFunction"] < 175

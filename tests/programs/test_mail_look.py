@@ -121,7 +121,7 @@ def test_a_mail_reads_well(page: Page, folder: Path, *, kind: mail.Kind, locale:
 
 
 @pytest.mark.parametrize("kind", ["welcome", "digest"])
-def test_the_screenshot_has_what_the_page_has(page: Page, folder: Path, kind: mail.Kind) -> None:
+def test_a_screenshot_has_the_mails_colours(page: Page, folder: Path, kind: mail.Kind) -> None:
     seen = look_at(page, mail.preview(kind, locale="en", folder=folder), 1024, dark=False)
     with Image.open(seen["png"]) as opened:
         picture = opened.convert("RGB")

@@ -180,11 +180,11 @@ def test_a_confined_decoder_gets_nowhere(attack: str, free: Outcomes, confined: 
 
 
 @pytest.mark.parametrize("attack", WITHOUT_THE_KERNELS_HELP)
-def test_nor_does_one_on_a_kernel_without_a_filter(attack: str, limited: Outcomes) -> None:
+def test_a_decoder_confined_without_a_seccomp_filter_gets_nowhere(attack: str, limited: Outcomes) -> None:
     assert limited[attack] in {"EPERM", "EMFILE", "EACCES", "EINVAL"}
 
 
-def test_no_attack_is_left_out(free: Outcomes) -> None:
+def test_every_attack_has_an_expected_outcome(free: Outcomes) -> None:
     assert set(free) == {*WITHOUT_THE_KERNELS_HELP, *WITH_THE_FILTER}
 
 

@@ -109,7 +109,7 @@ def test_a_word_of_any_script_is_one_whole_tag(script: str) -> None:
         ("3.5/#half and/or/#both", ("half", "both")),
     ],
 )
-def test_where_a_hashtag_begins_and_ends(text: str, tags: tuple[str, ...]) -> None:
+def test_a_hashtag_begins_and_ends_where_the_standard_says(text: str, tags: tuple[str, ...]) -> None:
     assert found_in(text) == tags
 
 

@@ -118,7 +118,7 @@ def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None
         assert callable(getattr(periodic, name))
 
 
-def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
+def test_the_pages_admin_settings_show_the_runs_page(tmp_path: Path) -> None:
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
     settings, *_ = [block.text for block in PAGE if block.words == ("settings",)]
     (admin,) = [block.text for block in PAGE if block.words == ("admin",)]

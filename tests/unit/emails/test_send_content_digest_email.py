@@ -141,7 +141,7 @@ def test_the_report_counts_each_post_that_no_one_was_shown_once(ses: Ses) -> Non
     assert report.left_out == {"their author was deleted": 1}, "once, and not by each segment"
 
 
-def test_the_report_says_why_the_others_got_none(ses: Ses) -> None:
+def test_the_report_counts_why_readers_were_skipped(ses: Ses) -> None:
     person("author")
     post("news", "author")
     person("ada")
@@ -245,7 +245,7 @@ def test_two_overlapping_digests_send_once(ses: Ses) -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("dies_at", [0, 3, 7])
-def test_a_sandbox_that_dies_in_the_middle_leaves_few_unknown_and_the_next_attempt_does_the_rest(
+def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends_the_rest(
     ses: Ses, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers = town(8)
@@ -362,7 +362,7 @@ def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> N
     assert ses.recipients == readers
 
 
-def test_in_the_sandbox_those_who_are_verified_get_it(ses: Ses) -> None:
+def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
     town(3)
 
     def sandbox(request: dict[str, Any], number: int) -> None:
@@ -499,7 +499,7 @@ def test_segments_are_as_long_as_sess_rate_allows(people: int, rate: float, want
     assert abs(segments(people, rate) - wanted) <= 1
 
 
-def test_the_week_of_a_digest() -> None:
+def test_a_digest_of_a_week_ends_on_its_monday_or_now() -> None:
     assert span("2026-W48", NOW) == (NOW - 7 * 86_400, NOW)
     monday = NOW - 9 * 3600
     assert span("2026-W47", NOW) == (monday - 7 * 86_400, monday)
@@ -520,7 +520,7 @@ def test_the_plan_shares_one_edition(ses: Ses) -> None:
     assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.sqlite"]
 
 
-def test_reports_add_up() -> None:
+def test_reports_of_segments_are_summed() -> None:
     one = catalogue.DigestReport(week=WEEK, considered=3, sent=1, skipped={"a": 2}, read_units=0.5)
     two = catalogue.DigestReport(week=WEEK, considered=4, sent=2, skipped={"a": 1, "b": 1}, failed={"c": 1})
     total = one.add(two)

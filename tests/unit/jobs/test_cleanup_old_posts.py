@@ -104,7 +104,7 @@ def test_a_year_is_a_calendar_year_across_29_february_too() -> None:
         ("2026-01-14", "2027-01-15"),
     ],
 )
-def test_a_post_is_looked_at_when_its_date_has_come_again_and_is_over(made: str, first_old: str) -> None:
+def test_a_post_is_eligible_from_the_day_after_its_anniversary(made: str, first_old: str) -> None:
     for second in (start_of(made), start_of(made) + DAY_SECONDS - 1):
         item = to_item(posts.to_values(Post("p", "a", second), now=second))
         assert posts.is_eligible(item, first_old)
@@ -174,7 +174,7 @@ def old_post(**also: Any) -> Post:
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("_one_day")
-def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
+def test_a_sandbox_may_die_at_any_request(empty: Callable[[], None]) -> None:
     """One post with a rendition and a deleted comment, which takes the most steps."""
     for fatal in range(100):
         empty()
@@ -224,7 +224,7 @@ def test_a_like_at_any_moment_saves_the_post_or_comes_too_late(empty: Callable[[
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_nothing_is_removed_when_the_archive_reads_back_as_something_else(
+def test_no_post_is_removed_if_the_archive_does_not_read_back_as_written(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posts.put_many([old_post()], now=NOW)

@@ -137,7 +137,7 @@ EVERYWHERE = {
 }
 
 
-def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
+def test_no_store_has_anything_left_of_a_deleted_user(sent: SentTasks) -> None:
     a_life()
     before = {where for where, _ in left(*TRACES)}
     assert before >= EVERYWHERE, "the walk sees everything that is to be erased"
@@ -159,7 +159,7 @@ def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     assert run_task(job.erase_user_data, call[1]).erased == {}
 
 
-def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author_stays(sent: SentTasks) -> None:
+def test_no_store_has_anything_left_of_a_deleted_post_and_its_authors_other_data_stays(sent: SentTasks) -> None:
     a_life()
     post_id = f"new-{GONE}"
     application.new_post(GONE, "another", post_id="another", at=NOW)
@@ -290,7 +290,7 @@ def test_a_user_with_many_rows_is_erased_in_segments(sent: SentTasks, monkeypatc
 
 
 @pytest.mark.simulation
-def test_what_comes_in_meanwhile_is_found_by_the_second_look(sent: SentTasks) -> None:
+def test_rows_written_during_an_erasure_are_found_by_its_second_pass(sent: SentTasks) -> None:
     """Another user's action, or one in progress, before each request of the erasure."""
     for moment in range(3, 400, 53):
         a_life_again(sent)
@@ -327,7 +327,7 @@ def a_life_again(sent: SentTasks) -> None:
     a_life()
 
 
-def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
+def test_an_upload_that_begins_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
     application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
     application.new_post(GONE, WORDS, post_id="p", at=NOW)
     seen: list[str] = []
@@ -359,7 +359,7 @@ def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_re
         (None, None, False),
     ],
 )
-def test_a_post_is_looked_at_again_if_an_upload_may_still_write(
+def test_a_post_is_erased_again_later_if_an_upload_may_still_write(
     sent: SentTasks, media: dict[str, str] | None, order: str | int | None, again: bool
 ) -> None:
     application.new_post(GONE, WORDS, post_id="p", at=NOW)
@@ -645,7 +645,7 @@ def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], 
             return
 
 
-def test_every_store_of_the_template_is_walked() -> None:
+def test_this_test_searches_every_table_and_bucket_of_the_template() -> None:
     """A new table or bucket must be considered here and in the task."""
     known = EVERYWHERE | {"hashtags", "task-runs"}
     named = {resolved(body["Properties"])["TableName"] for body in resources("AWS::DynamoDB::Table").values()}

@@ -243,7 +243,7 @@ def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
     assert (content.active_users, content.posts) == (1, {"public": 1})
 
 
-def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
+def test_the_report_has_the_day_just_counted_although_a_replica_lacks_it(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB runs a Query on a replica that may lack the latest write."""
@@ -329,7 +329,7 @@ def text_of(page: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
 
 
-def test_a_figure_is_compared_with_the_day_and_the_week_before_and_with_no_other() -> None:
+def test_a_figure_is_compared_with_the_day_before_and_the_week_before_only() -> None:
     *_, day = days = history(8)
     numbers = {content.day: content.comments for content in days} | {day.day: 150, days[-2].day: 100, days[0].day: 200}
     days = [replace(content, comments=numbers[content.day]) for content in days]

@@ -115,7 +115,7 @@ def test_a_deleted_users_token_is_not_rotated(empty: Callable[[], None]) -> None
     assert sessions.tokens_of("a") == ["old"], "the erasure deletes it"
 
 
-def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> None:
+def test_a_login_after_the_revocation_was_requested_is_kept(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW - 100)
     application.record_login("a", "old", session_id="old", at=NOW - 50)
     application.record_login("a", "new", session_id="new", at=NOW)

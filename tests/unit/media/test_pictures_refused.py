@@ -148,7 +148,7 @@ def test_the_brands_of_a_heif_file_decide_by_whom_it_is_read(head: bytes, found:
 
 
 @pytest.mark.parametrize("kind", [str(kind) for kind in Format])
-def test_only_the_decoder_that_the_first_bytes_prove_is_asked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_decoder_of_the_detected_format_is_tried(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     by_pillow = Image.open
 
@@ -181,7 +181,7 @@ def test_only_the_decoder_that_the_first_bytes_prove_is_asked(kind: str, monkeyp
     ],
     ids=["png", "png-195", "webp-178", "jpeg", "gif", "avif-168", "avif-196", "heic-168"],
 )
-def test_a_few_bytes_that_unpack_to_a_wall_of_pixels_are_refused_unopened(bomb: Callable[[], bytes]) -> None:
+def test_a_decompression_bomb_is_refused(bomb: Callable[[], bytes]) -> None:
     source = bomb()
     assert len(source) < 310_000
 
@@ -201,7 +201,7 @@ def test_the_pixel_limit_holds_for_every_format(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", STILLS)
-def test_what_just_keeps_the_limits_is_accepted(kind: str) -> None:
+def test_a_picture_exactly_at_the_limits_is_accepted(kind: str) -> None:
     source = still(kind, plain(RED, 64, 64))
 
     made = render(source, Limits(bytes=len(source), pixels=64 * 64, frames=1, frame_pixels=1, scans=10, scan_pixels=1))
@@ -242,7 +242,7 @@ def test_the_photos_of_every_telephone_that_memory_holds_are_taken(most: int, he
 
 
 @pytest.mark.usefixtures("no_opening")
-def test_too_many_bytes_are_not_looked_at() -> None:
+def test_a_file_over_the_byte_limit_is_refused_whatever_it_is() -> None:
     source = still("PNG", gradient(200, 200))
 
     assert refusal(source, Limits(bytes=len(source) - 1)).code == "too_many_bytes"
@@ -324,7 +324,7 @@ def test_the_scans_that_encoders_write_are_accepted() -> None:
         (Header(Format.GIF, 10, 10, frames=1_001), "too_many_frames"),
     ],
 )
-def test_the_limits_are_what_they_say(header: Header, code: str | None) -> None:
+def test_a_picture_at_a_limit_is_accepted_and_one_over_it_refused(header: Header, code: str | None) -> None:
     if code is None:
         check(header, LIMITS)
     else:

@@ -245,9 +245,7 @@ def test_a_refused_upload_is_hidden_and_kept() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_forbidden_may_mean_that_the_upload_is_gone_and_is_tried_again_first(
-    last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_access_denied_is_retried_before_the_upload_counts_as_gone(last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3's answer about a missing object to a role that may not list, and about a right that was lost."""
     args = upload(picture())
 
@@ -423,7 +421,7 @@ def test_the_limits_of_pictures_are_not_those_of_a_clips_own_poster(
     assert report.status == "ready", report.reason
 
 
-def test_from_s3s_event_to_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_s3_event_leads_to_a_ready_post(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_QUEUE", "media")
     settings.cache_clear()
     args = upload(picture())

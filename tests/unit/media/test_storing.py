@@ -85,7 +85,7 @@ def test_a_sandbox_may_die_at_any_request(number: int) -> None:
     assert {each["key"] for each in media()["renditions"].values()} <= set(keys("media"))
 
 
-def test_the_requests_and_their_order() -> None:
+def test_an_upload_makes_these_requests_in_this_order() -> None:
     args = upload(picture(300, 200))
     with dying_at(1000) as made:
         process(args)

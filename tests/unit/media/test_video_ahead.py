@@ -13,7 +13,7 @@ from tests.support.clips import AVI, make_clip
 from video.ahead import ahead
 
 
-def test_the_items_come_in_their_order_from_another_thread() -> None:
+def test_the_items_are_made_in_one_other_thread_and_arrive_in_order() -> None:
     makers: set[int] = set()
 
     def numbers() -> Iterator[int]:
@@ -77,7 +77,7 @@ def test_a_reader_that_gives_up_ends_the_thread() -> None:
     assert ended.is_set()
 
 
-def test_the_same_clip_comes_to_the_same_whatever_the_threads_do(tmp_path: Path) -> None:
+def test_the_same_clip_gives_the_same_packets_and_stills_twice(tmp_path: Path) -> None:
     """Except for some bytes of x264's, whose threads share what the ceiling of the bit rate leaves them."""
     clip = make_clip(tmp_path / "clip.avi", AVI, size=(160, 120), frames=48)
     made = []

@@ -183,7 +183,7 @@ def test_a_change_that_a_closed_pipe_prevents_has_failed(
 
 
 @pytest.mark.usefixtures("network")
-def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_prints_into_a_closed_pipe_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     paused = control.Switched("users", "Enabled", "Disabled", 2)
     monkeypatch.setattr(control, "pause", lambda _: paused)
     with unread():
@@ -191,7 +191,7 @@ def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("network")
-def test_a_dry_run_that_nothing_reads_to_its_end_has_prevented_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_into_a_closed_pipe_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_live", lambda *_: ["r-1"])
     with unread():
         assert nexus("revoke", "--queue", "users", "--dry-run") == ExitCode.DONE
@@ -311,7 +311,7 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
     ("text", "expected"),
     [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("3d", 259_200), ("0.5", 0.5)],
 )
-def test_spans_of_time(text: str, expected: float) -> None:
+def test_a_span_of_time_is_parsed_to_seconds(text: str, expected: float) -> None:
     assert spans.seconds(text) == expected
 
 
@@ -349,7 +349,7 @@ def test_floats_are_rounded_for_people() -> None:
     }
 
 
-def test_outcomes_are_completed_behind_a_comma_too() -> None:
+def test_outcomes_are_completed_after_a_comma_too() -> None:
     assert common.complete_outcome("re") == ["retry", "revoked"]
     assert common.complete_outcome("failure,re") == ["failure,retry", "failure,revoked"]
 
@@ -388,7 +388,7 @@ class _Terminal:
         ("prod", "nexus-x", True),
     ],
 )
-def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
+def test_a_destructive_change_is_confirmed_and_in_prod_by_typing_the_stacks_name(
     stage: str, typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", _Terminal(typed))
@@ -400,7 +400,7 @@ def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
         assert refusal.value.code == ExitCode.NOT_CONFIRMED
 
 
-def test_yes_suffices_but_in_prod_only_together_with_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yes_confirms_but_in_prod_only_together_with_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     common.confirm(where("dev"), "Really?", yes=True)
     common.confirm(where("prod", named=True), "Really?", yes=True)
@@ -632,7 +632,7 @@ def test_a_full_or_closed_stream_causes_no_traceback(
     assert "Traceback" not in done.stderr
 
 
-def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
+def test_an_unexpected_error_is_not_explained() -> None:
     assert explained(ValueError("a bug")) is None
 
 
@@ -643,7 +643,7 @@ def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
         (ConfigurationError("NEXUS_STACK is not set"), ExitCode.UNREACHABLE, "NEXUS_STACK is not set"),
     ],
 )
-def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, what: str) -> None:
+def test_an_error_of_the_runtime_is_explained(error: Exception, code: ExitCode, what: str) -> None:
     problem = explained(error)
     assert problem is not None
     assert (problem.code, what in problem.what) == (code, True)
@@ -669,7 +669,7 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
         (lambda: _client_error("Throttling"), 1, "throttles"),
     ],
 )
-def test_what_aws_answers_is_explained(
+def test_an_error_of_aws_is_explained(
     error: Callable[[], Exception],
     code: int,
     reported: str,

@@ -71,7 +71,7 @@ def dead() -> str:
     return settings().dead_letter_queue_name("default")
 
 
-def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
+def test_reading_returns_each_letter_once_and_leaves_all_visible(dead: str) -> None:
     # Given 25 letters, when they are read
     sent = {give_up(number).id for number in range(25)}
     letters = list(dead_letters.read("default", Filter()))
@@ -112,7 +112,7 @@ def test_a_read_slower_than_the_visibility_timeout_ends_when_letters_repeat(
     assert len([letter.id for page in scan.pages() for letter in page]) == seen
 
 
-def test_filters_hold_together(dead: str) -> None:
+def test_several_filters_must_all_match(dead: str) -> None:
     give_up(1, error="ValueError")
     give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
     give_up(3, task="send_notification", error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
@@ -245,7 +245,7 @@ def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(stat
     assert ("ErrorType" in message.get("MessageAttributes", {})) == (status == "STARTED")
 
 
-def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
+def test_drop_deletes_only_the_letters_with_the_given_ids(dead: str) -> None:
     letters = [give_up(number) for number in range(12)]
     assert dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, "unknown"}))).done == 1
     assert dead_letters.drop("default", Filter(ids=frozenset({letters[7].id[-8:]}))).done == 1

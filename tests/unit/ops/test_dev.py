@@ -147,7 +147,7 @@ def test_queues_are_paused_and_resumed_and_one_that_someone_paused_is_left_alone
     assert json.loads(note.read_text()) == []
 
 
-def test_what_a_killed_session_had_paused_is_resumed(sources: Sources, note: Path) -> None:
+def test_queues_that_a_killed_session_had_paused_are_resumed(sources: Sources, note: Path) -> None:
     sources.states["users"] = "Disabled"
     note.write_text('["default", "users", "a-queue-of-an-older-template"]')
     with session._taken(stack(), ["users"], note) as taken:
@@ -515,7 +515,9 @@ def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
 
 
 @pytest.mark.usefixtures("connected")
-def test_what_another_queue_ran_last_is_not_run_again(working: Callable[..., worker.Worker], tmp_path: Path) -> None:
+def test_the_last_message_of_another_queue_is_not_run_again(
+    working: Callable[..., worker.Worker], tmp_path: Path
+) -> None:
     replayed(tmp_path, "emails")
     working(fault, Queue())._again()
 

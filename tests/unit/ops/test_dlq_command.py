@@ -109,7 +109,7 @@ def test_json_lists_every_letter_and_a_table_the_first_fifty(capsys: pytest.Capt
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_copy_that_lacks_letters_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_without_the_letters_that_another_reader_holds_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     give_up()
     reading = dead_letters.read("default", Filter())
     next(reading)  # another reader holds the letter
@@ -297,7 +297,7 @@ def test_a_part_of_an_id_stands_for_its_one_letter(
     assert AsyncResult[Any](one).status == status
 
 
-def test_parts_and_whole_ids_go_together() -> None:
+def test_whole_ids_and_parts_of_ids_can_be_combined() -> None:
     ids = [give_up(derived_id("letter", n)) for n in range(3)]
     assert main(["dlq", "drop", ids[0], ids[1][:13], "--yes"]) == ExitCode.DONE
     assert [letter.id for letter in letters()] == ids[2:]
@@ -362,11 +362,13 @@ def test_many_are_purged_by_sqs_and_the_question_says_what_that_means(
         ),
     ],
 )
-def test_a_question_names_its_subject(wanted: Filter, count: int, words: str) -> None:
+def test_the_question_names_the_letters_that_are_meant(wanted: Filter, count: int, words: str) -> None:
     assert dlq._which(wanted, count) == words
 
 
-def test_a_person_sees_the_count_rise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_how_many_letters_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     give_up()
     monkeypatch.setattr(output, "fancy", lambda *_: True)
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
@@ -478,7 +480,7 @@ def eleven(cloud: None, network: None, monkeypatch: pytest.MonkeyPatch) -> None:
         (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted"),
     ],
 )
-def test_what_was_done_before_an_error_is_said_and_recorded(
+def test_what_was_sent_before_an_error_is_reported_and_recorded(
     error: BaseException, code: ExitCode, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent: list[int] = []

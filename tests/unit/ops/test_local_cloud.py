@@ -45,13 +45,13 @@ def test_only_a_short_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: 
     )
 
 
-def test_fewer_sandboxes_need_less(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_sandboxes_need_less_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_SANDBOXES", "6")
     assert started_with(2.5 * GIB, monkeypatch, capsys) == (0, "")
 
 
 @pytest.mark.parametrize("said", ["4", "many", "-1", "0"])
-def test_a_number_that_would_not_do_is_refused(
+def test_an_invalid_number_of_sandboxes_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_SANDBOXES", said)

@@ -284,7 +284,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("connected")
-def test_what_a_function_wrote_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_functions_log_lines_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     log = Growing(monkeypatch, iter([]))
     assert main(["logs", "--queue", "users"]) == ExitCode.DONE
     assert "The log has no lines from that time." in capsys.readouterr().err

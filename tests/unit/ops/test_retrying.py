@@ -158,7 +158,7 @@ def test_a_fan_out_that_failed_while_it_sent_its_segments_is_sent_again_itself()
     assert [run.id for run in retrying.failed([outer]).runs] == [outer, segment]
 
 
-def test_what_has_not_failed_is_not_sent() -> None:
+def test_only_failed_runs_can_be_sent_again() -> None:
     revoked = new_id()
     waiting(revoked, 0, status="REVOKED", waits=True)
     fails(Envelope(id=tallies.member(revoked, 1, 0), task="update_user_statistics"), "analytics")

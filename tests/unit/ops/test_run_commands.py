@@ -146,7 +146,9 @@ def test_a_timeout_without_a_wait_is_refused(words: list[str], option: str, caps
 
 
 @pytest.mark.parametrize("words", [["--follow", "--timeout", "0s"], []])
-def test_several_runs_are_one_document_for_programs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_results_of_several_runs_are_one_json_document(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     ids = [sent().id, sent().id]
     assert main(["result", *ids, *words, "--json"]) == (ExitCode.STILL_RUNNING if words else ExitCode.DONE)
     shown = capsys.readouterr()
@@ -155,7 +157,7 @@ def test_several_runs_are_one_document_for_programs(words: list[str], capsys: py
         assert f"`nexus result {' '.join(ids)} --follow`" in json.loads(shown.err)["error"]["do"]
 
 
-def test_several_schedules_that_are_run_are_one_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_schedules_run_now_are_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["cleanup_old_posts", "update_trending_hashtags"]
     assert main(["schedule", "run", *names, "--json"]) == ExitCode.DONE
     assert [one["task"] for one in json.loads(capsys.readouterr().out)] == names
@@ -200,7 +202,9 @@ def test_a_run_that_is_followed_has_a_bar_with_its_progress(capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("a_person")
-def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_waits_until_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id, slept = started(sent()), []
 
     def sleep(seconds: float) -> None:
@@ -215,7 +219,7 @@ def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "ping SUCCESS" in shown.err
 
 
-def test_a_revocation_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_revocation_that_matches_no_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
     assert "No live run matches." in capsys.readouterr().err
 
@@ -288,7 +292,7 @@ def test_a_run_without_attempts_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "No attempt has ended in the last" in capsys.readouterr().out
 
 
-def test_runs_are_offered_that_are_live_or_ended_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_live_and_recently_ended_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     event = logs.Event(1.0, "users", "ping", "r-1", "success", 1, 0.1)
     monkeypatch.setattr(logs, "events", lambda *_: [event])
     found(monkeypatch, LiveRun("r-2", "ping", "users", "STARTED", 990.0))

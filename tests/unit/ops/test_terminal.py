@@ -53,7 +53,7 @@ PRINTS: list[Callable[[str], None]] = [
 
 @pytest.mark.parametrize("show", PRINTS)
 @pytest.mark.parametrize("terminal", [False, True])
-def test_nothing_that_a_terminal_obeys_is_printed(
+def test_no_control_sequence_is_printed(
     show: Callable[[str], None], terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -71,7 +71,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(
     assert not set(printed) & OBEYED
 
 
-def test_json_says_the_same_as_the_data() -> None:
+def test_json_output_parses_to_the_same_data() -> None:
     # Two surrogates side by side are a character of their own once JSON is read: one alone is left here.
     text = "".join(c for c in HOSTILE if unicodedata.category(c) != "Cs") + "\ud800"
     reported = {"name": text, "word": "Grüße 日本 👩"}
@@ -90,7 +90,7 @@ def test_json_says_the_same_as_the_data() -> None:
         ("two\nlines\tof", "two\nlines\tof"),
     ],
 )
-def test_what_is_written_out(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert output.safe(text) == shown
     assert "\n" not in output.safe(text, lines=False)
 

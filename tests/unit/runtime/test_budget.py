@@ -110,7 +110,9 @@ def test_an_attempt_is_estimated_by_the_day_else_by_the_day_before() -> None:
 @pytest.mark.parametrize(
     ("runs", "done", "dollars"), [(10, 4, 10.0), (5, 4, 5.0), (4, 4, 4.0), (2, 4, 4.0), (10, 0, 20.0)]
 )
-def test_what_is_booked_is_estimated_and_what_is_known_is_not(runs: int, done: int, dollars: float) -> None:
+def test_the_dollars_of_running_attempts_are_estimated_and_of_ended_ones_known(
+    runs: int, done: int, dollars: float
+) -> None:
     assert Account(runs=runs, done=done, nano=done * budget.NANO, mean=2.0 * budget.NANO).dollars == dollars
 
 
@@ -135,7 +137,7 @@ def test_what_is_booked_is_estimated_and_what_is_known_is_not(runs: int, done: i
         (Budget(dollars=0.0), 1, -1),
     ],
 )
-def test_room_is_what_both_limits_allow(limits: Budget, runs: int, room: int) -> None:
+def test_room_is_the_smaller_of_both_limits(limits: Budget, runs: int, room: int) -> None:
     assert Account(runs=runs, mean=2.0 * budget.NANO).room(limits) == room
 
 
@@ -148,7 +150,7 @@ def test_a_day_ends_at_midnight_utc() -> None:
 # --- a day at a time ---
 
 
-def test_so_many_run_a_day_and_each_of_them_runs_with_no_attempt_and_hardly_a_receive_spent(
+def test_a_daily_budget_of_runs_is_kept_without_using_up_attempts_or_receives(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     days: list[str] = []
@@ -168,7 +170,7 @@ def test_so_many_run_a_day_and_each_of_them_runs_with_no_attempt_and_hardly_a_re
     assert not tasks.transport.dead
 
 
-def test_what_waits_is_not_claimed_and_is_hidden_to_midnight_or_sent_again_by_a_schedule(
+def test_a_message_beyond_the_budget_is_not_claimed_and_waits_for_midnight(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=1))
@@ -250,7 +252,7 @@ def test_a_direct_call_beyond_the_budget_gets_an_error(
         serve("default", registry.served_by("default"), event, Context())
 
 
-def test_what_was_booked_and_not_run_is_there_for_the_next(
+def test_runs_booked_for_duplicates_are_given_back(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=3))
@@ -267,7 +269,7 @@ def test_what_was_booked_and_not_run_is_there_for_the_next(
     assert account().runs == 3
 
 
-def test_what_was_booked_for_a_batch_that_could_not_be_claimed_is_there_for_the_next(
+def test_runs_booked_for_a_batch_that_was_not_claimed_are_given_back(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=2))
@@ -399,7 +401,7 @@ def test_sandboxes_that_book_in_turns_never_run_more_than_the_limit(tasks: SentT
     assert sum(sandbox.take(3) for _ in range(5) for sandbox in sandboxes) == 23
 
 
-def test_another_sandbox_that_books_in_between_goes_before(
+def test_a_booking_overtaken_by_another_sandbox_takes_what_is_left(
     tasks: SentTasks, morning: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = (Purse("send_note", Budget(runs=10)) for _ in range(2))
@@ -461,7 +463,7 @@ def test_an_attempts_cost_is_estimated_from_the_day_before(tasks: SentTasks, mor
     assert Purse("send_note", Budget(dollars=1.0)).take(10) == 2
 
 
-def test_what_costs_more_than_the_whole_budget_runs_once_a_day_and_with_no_budget_never(
+def test_a_run_that_costs_more_than_the_budget_runs_once_a_day_and_never_if_it_is_zero(
     tasks: SentTasks, morning: FrozenClock
 ) -> None:
     purse = Purse("send_note", Budget(dollars=0.1))
@@ -473,7 +475,7 @@ def test_what_costs_more_than_the_whole_budget_runs_once_a_day_and_with_no_budge
     assert Purse("send_note", Budget(dollars=0.0)).take(3) == 0
 
 
-def test_the_workers_own_measure_fills_the_account(
+def test_the_cost_that_the_worker_measures_is_charged_to_the_budget(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     monkeypatch.setenv(MEMORY, "2048")

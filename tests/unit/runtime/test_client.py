@@ -255,7 +255,7 @@ def test_many_are_sent_in_batches(cloud: None) -> None:
     assert {record.status for record in client.read_records(handles)} == {"PENDING"}
 
 
-def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
+def test_runs_that_sqs_refuses_are_named_and_not_left_pending(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse_the_second(queue: str, messages: Any) -> dict[str, str]:
@@ -320,7 +320,7 @@ EACH_WAY = pytest.mark.parametrize("send", SENDERS, ids=["delay", "untracked", "
 
 
 @EACH_WAY
-def test_aws_out_of_reach_is_a_failed_send(
+def test_a_send_fails_if_aws_is_unreachable(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     def unreachable(session: URLLib3Session, request: Any) -> None:
@@ -333,7 +333,7 @@ def test_aws_out_of_reach_is_a_failed_send(
 
 
 @EACH_WAY
-def test_no_credentials_are_a_fault_of_the_configuration(
+def test_missing_credentials_are_a_configuration_error(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -345,7 +345,7 @@ def test_no_credentials_are_a_fault_of_the_configuration(
 
 
 @EACH_WAY
-def test_no_region_is_a_fault_of_the_configuration(
+def test_a_missing_region_is_a_configuration_error(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
@@ -374,7 +374,7 @@ def refuses(code: str) -> ClientError:
 @pytest.mark.parametrize(
     "error", [refuses("ThrottlingException"), refuses("AccessDeniedException"), BotoCoreError()], ids=repr
 )
-def test_of_many_that_are_due_later_those_from_the_first_failure_on_are_named_and_not_left_pending(
+def test_schedules_from_the_first_failure_on_are_named_and_their_runs_not_left_pending(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, error: Exception, track: bool
 ) -> None:
     schedule, asked = type(tasks.transport).send_at, list[str]()
@@ -400,7 +400,7 @@ def test_of_many_that_are_due_later_those_from_the_first_failure_on_are_named_an
         assert [AsyncResult(run_id).status for run_id in refused.value.failures] == ["FAILURE"] * 3
 
 
-def test_a_task_has_as_children_those_of_many_that_were_accepted(
+def test_a_tasks_children_are_only_the_runs_that_were_accepted(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = type(tasks.transport).send
@@ -430,7 +430,7 @@ def test_a_task_has_as_children_those_of_many_that_were_accepted(
     ],
     ids=["many, in two queues", "one", "a chain"],
 )
-def test_what_sqs_accepts_before_the_senders_time_is_over_runs(
+def test_messages_that_sqs_accepted_before_the_senders_time_limit_are_run(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     accept = type(tasks.transport).send
@@ -505,9 +505,7 @@ def test_records_of_many_that_were_written_before_a_failure_are_not_left_pending
     assert statuses == ["FAILURE"] * 25 + ["UNKNOWN"] * 5
 
 
-def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(
-    cloud: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_batches_before_sqs_became_unreachable_are_sent(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     sqs = sdk.client("sqs")
     answer, requests = sqs.send_message_batch, []
 
@@ -663,7 +661,7 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
     assert third.status == "SUCCESS"
 
 
-def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
+def test_an_explicit_default_has_the_same_unique_key() -> None:
     task = Task(
         name="job",
         queue="analytics",
@@ -679,7 +677,7 @@ def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
     assert place(day="2026-01-01", last=False) == place(day="2026-01-01") != place(day="2026-01-01", last=True)
 
 
-def test_no_value_takes_another_place_than_the_default() -> None:
+def test_none_has_another_unique_key_than_the_default() -> None:
     class Greeting(Arguments):
         language: str | None = "en"
 
@@ -696,13 +694,13 @@ def test_no_value_takes_another_place_than_the_default() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"unique": Unique(key=("user",))}, {"secret": ("user",)}])
-def test_a_task_that_names_an_argument_it_has_not_cannot_be_declared(fields: dict[str, Any]) -> None:
+def test_a_secret_or_unique_name_that_is_no_argument_cannot_be_declared(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="send_note: user is secret or unique, but not one of the arguments"):
         replace(catalogue.send_note, **fields)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
+def test_a_time_limit_that_is_not_positive_cannot_be_declared(seconds: float) -> None:
     with pytest.raises(ValueError, match=f"send_note: the time limit is {seconds}: it must be over 0"):
         replace(catalogue.send_note, time_limit=seconds)
 
@@ -728,7 +726,7 @@ def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_a
     assert (handle.status, handle.attempts) == ("FAILURE", 101)
 
 
-def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
+def test_a_unique_task_without_a_lease_cannot_be_declared() -> None:
     with pytest.raises(ValueError, match="the lease must be over 0"):
         Unique(lease=0)
 
@@ -776,7 +774,7 @@ def test_one_run_may_wait_for_the_live_one_and_the_rest_are_skipped(tasks: SentT
     assert third
 
 
-def test_a_holder_that_has_ended_gives_way(tasks: SentTasks) -> None:
+def test_the_lock_of_an_ended_run_is_taken_over(tasks: SentTasks) -> None:
     ended = derived_id("ended")
     assert locks.acquire(*at_place("ended")) is None
     tasks.store.apply(Write(ended, set={"status": "FAILURE"}))
@@ -796,7 +794,7 @@ def test_a_late_attempt_leaves_the_lock_to_its_successor(tasks: SentTasks) -> No
     assert locks.acquire(*at_place("other")) is None
 
 
-def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
+def test_a_lock_whose_lease_has_expired_is_taken_over(tasks: SentTasks) -> None:
     assert locks.acquire(*at_place("gone")) is None
     (key,) = [key for key in tasks.store.items if key.startswith("unique/")]
     tasks.store.apply(Write(key, set={"lease_until": 1.0}))
@@ -869,7 +867,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_variables")
-def test_in_memory_no_variable_is_needed() -> None:
+def test_tasks_in_memory_need_no_environment_variable() -> None:
     with memory_backend() as tasks:
         handles = [ping.delay(text="hi"), group([ping.s(), ping.s()]).delay()]
         tasks.run()

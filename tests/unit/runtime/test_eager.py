@@ -75,7 +75,7 @@ def test_the_applications_own_alarm_rings_after_a_task_has_run(
     assert len(rings) == 1, "its handler is in place"
 
 
-def test_a_task_within_a_task_leaves_the_outer_ones_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_eager_task_within_another_restores_the_outer_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     left = []
 
     def work(args: SendNote, run: Run) -> NoteSent:

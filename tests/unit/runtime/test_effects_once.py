@@ -283,13 +283,13 @@ def _store(make: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("environment")
-def test_in_memory() -> None:
+def test_effects_happen_once_in_memory() -> None:
     with _store(MemoryStore):
         run_state_machine_as_test(Effects, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
 
 
 @pytest.mark.usefixtures("cloud")
-def test_against_dynamodb_conditions_as_moto_has_them() -> None:
+def test_effects_happen_once_in_moto() -> None:
     with _store(DynamoStore):
         run_state_machine_as_test(
             Effects,

@@ -152,7 +152,7 @@ def test_all_parts_of_a_job_are_in_its_fair_queue_group(tasks: SentTasks, job: J
     assert set(groups) == {"tenant-7"}
 
 
-def test_a_job_is_kept_from_the_beginning_of_its_second_phase(tasks: SentTasks, job: Job) -> None:
+def test_a_jobs_retention_starts_again_with_its_second_phase(tasks: SentTasks, job: Job) -> None:
     job.phases = 2
     kept = run_settings().run_days * 86_400
     with clock.use(FrozenClock(1_795_770_000.0)):
@@ -362,7 +362,7 @@ ROOM = payloads.INLINE_BYTES - LONGEST
     ("of_args", "of_result", "apart"),
     [(LONGEST, ROOM, [False, False]), (LONGEST + 1, ROOM, [True, False]), (LONGEST, ROOM + 1, [False, True])],
 )
-def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
+def test_a_job_record_has_room_for_its_second_phase_and_its_result(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, of_args: int, of_result: int, apart: list[bool]
 ) -> None:
     args = ReportPart(day="x" * (of_args - len('{"day":"","last":true}')), last=True)
@@ -468,7 +468,7 @@ def test_a_duplicate_of_the_last_segment_sends_the_second_phase_that_a_crash_lef
     assert tasks.transport.sent == [], "the second phase has ended the run"
 
 
-def test_what_a_stale_failure_has_overwritten_goes_on_to_its_second_phase(
+def test_a_job_starts_its_second_phase_although_a_stale_failure_was_written(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job.phases = 2
@@ -598,7 +598,7 @@ def test_a_run_outlives_the_wait_of_a_part_that_is_longer_than_records_are_kept(
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_what_a_run_waits_for_is_kept_longer_only_if_too_little_of_its_time_would_be_left(
+def test_the_retention_of_waiting_records_is_extended_only_if_little_of_it_is_left(
     tasks: SentTasks, job: Job, now: FrozenClock, more: int
 ) -> None:
     wait = run_settings().run_days * 21_600 + more
@@ -613,7 +613,7 @@ def test_what_a_run_waits_for_is_kept_longer_only_if_too_little_of_its_time_woul
 
 
 @pytest.mark.parametrize(("wait", "reads"), [(MAX_DELAY, 0), (MAX_DELAY + 1, 1)])
-def test_a_short_wait_costs_no_look_at_what_waits_for_the_run(
+def test_a_short_wait_makes_no_request_about_waiting_records(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, *, wait: int, reads: int
 ) -> None:
     job.waits = {0: wait}
@@ -633,7 +633,7 @@ def test_a_short_wait_costs_no_look_at_what_waits_for_the_run(
     assert read.count(handle.id) == reads
 
 
-def test_keeping_what_a_run_waits_for_resumes_after_an_error(
+def test_extending_the_retention_of_waiting_records_resumes_after_an_error(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     wait = run_settings().run_days * 86_400
@@ -703,7 +703,7 @@ def test_a_late_duplicate_of_a_member_changes_nothing_after_its_tally_has_expire
     assert handle.status == "SUCCESS"
 
 
-def test_a_foreign_member_fails_no_run_that_has_no_members(tasks: SentTasks, job: Job) -> None:
+def test_a_false_member_does_not_fail_a_run_without_members(tasks: SentTasks, job: Job) -> None:
     waits = count_rows.delay()
     tasks.store.apply(Write(waits.id, {"status": "STARTED"}))
     place = Segment(index=0, total=1, phase=1, kind="group")
@@ -746,7 +746,7 @@ def before_write(
 
 @pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
 @pytest.mark.parametrize("kind", ["fan_out", "group"])
-def test_a_foreign_message_settles_no_segment(
+def test_a_message_with_another_id_does_not_settle_a_segment(
     tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
 ) -> None:
     """A message that names another run's segment under a different id is given up and not counted."""
@@ -831,7 +831,7 @@ def _deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int 
         del queue.messages[key]
 
 
-def test_what_cannot_be_reduced_is_refused_when_it_fans_out(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fan_out_without_a_reducer_is_refused(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def fan_out(args: Any, run: Run) -> Continuation:
         return run.fan_out([Ping()])
 

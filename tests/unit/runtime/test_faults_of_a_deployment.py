@@ -158,7 +158,7 @@ def test_a_result_that_has_left_s3_has_expired_and_a_refused_bucket_is_an_error(
         payloads.load_text(where)
 
 
-def test_the_package_lists_its_names() -> None:
+def test_dir_lists_the_packages_public_names() -> None:
     assert dir(nexus) == sorted(nexus.__all__)
     with pytest.raises(AttributeError, match="module 'nexus' has no attribute 'no_such'"):
         nexus.no_such  # noqa: B018

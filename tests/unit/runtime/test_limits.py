@@ -143,7 +143,7 @@ def batch(monkeypatch: pytest.MonkeyPatch, tasks: SentTasks) -> Iterator[Batch]:
 QUICK, SLOW = ("send_note", 0.01), ("process_upload", 600.0)
 
 
-def test_an_outcome_does_not_wait_for_a_run_that_may_take_long(batch: Batch) -> None:
+def test_an_outcome_is_written_before_a_run_that_may_take_long(batch: Batch) -> None:
     assert batch(QUICK, SLOW) == ["STARTED", "SUCCESS"]
 
 
@@ -173,7 +173,7 @@ def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attemp
     assert (handle.status, handle.attempts) == ("SUCCESS", 1)
 
 
-def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
+def test_a_run_continues_from_its_cursor_without_using_attempts_up_to_a_limit(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -237,7 +237,7 @@ def test_a_job_of_which_more_is_done_than_it_expected_does_not_write_for_every_r
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, "SUCCESS"), (1, "FAILURE")])
-def test_a_cursor_has_a_limit_and_leaves_a_result_its_room(
+def test_a_cursor_has_a_size_limit_that_leaves_room_for_the_result(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, more: int, status: str
 ) -> None:
     cursor = {"seen": (CURSOR_BYTES - len('{"seen":""}') + more) * "x"}
@@ -253,7 +253,7 @@ def test_a_cursor_has_a_limit_and_leaves_a_result_its_room(
     assert "cursor" not in tasks.store.items[handle.id]
 
 
-def test_a_cursor_is_what_json_makes_of_it_also_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cursor_is_converted_by_json_in_run_task_too(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def work(args: Any, run: Run) -> Any:
@@ -293,7 +293,7 @@ def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_
     assert writes <= 2 * 1.2 * len(sandboxes) * (max(starts) - min(starts))
 
 
-def test_an_idle_sandbox_saves_no_starts(tasks: SentTasks) -> None:
+def test_an_idle_sandbox_does_not_accumulate_starts(tasks: SentTasks) -> None:
     time = FakeClock(1000.0)
     limiter = RateLimiter("mail", 10)
     with clock.use(time):
@@ -302,7 +302,7 @@ def test_an_idle_sandbox_saves_no_starts(tasks: SentTasks) -> None:
         assert sum(limiter.acquire(patience=0) for _ in range(100)) <= 11
 
 
-def test_a_rate_that_is_booked_out_says_how_long_instead_of_waiting(tasks: SentTasks) -> None:
+def test_a_rate_limit_booked_beyond_the_callers_patience_returns_the_wait(tasks: SentTasks) -> None:
     time = FakeClock(1000.0)
     first, second = (RateLimiter("slow", 0.1) for _ in range(2))
     with clock.use(time):
@@ -391,7 +391,7 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
         assert isinstance(ended[metric["Name"]], int | float)
 
 
-def test_the_line_of_a_success_says_in_what_it_fell_short(
+def test_the_log_line_of_a_success_has_its_shortfall(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does(monkeypatch, lambda args, run: catalogue.NoteSent(reason="no such user: ada@example.org"))
@@ -403,9 +403,7 @@ def test_the_line_of_a_success_says_in_what_it_fell_short(
     assert (ended["outcome"], ended["shortfall"], ended["level"]) == ("success", "no such user", "INFO")
 
 
-def test_the_end_of_a_group_has_a_line_of_its_own(
-    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_of_a_group_has_its_own_log_line(tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, lambda args, run: SENT)
     handle = group([catalogue.send_note.s(**NOTE) for _ in range(2)]).delay()
 
@@ -416,7 +414,7 @@ def test_the_end_of_a_group_has_a_line_of_its_own(
     assert (ended[-1]["run_id"], ended[-1]["outcome"]) == (handle.id, "success")
 
 
-def test_a_fan_out_falls_short_as_a_whole_and_its_segments_do_not(
+def test_a_shortfall_is_logged_for_a_fan_out_and_not_for_its_segments(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plan(args: catalogue.MakeReport, run: Run) -> Continuation:
@@ -439,7 +437,7 @@ def test_a_fan_out_falls_short_as_a_whole_and_its_segments_do_not(
 
 
 @pytest.mark.usefixtures("cloud")
-def test_each_message_of_a_batch_that_is_to_be_retried_comes_again_in_its_own_time(
+def test_each_retried_message_of_a_batch_has_its_own_delay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a batch in SQS: one run that succeeds, one to be retried at once, one in an hour

@@ -98,7 +98,7 @@ def test_a_long_run_is_listed_with_those_that_wait_behind_it_until_each_has_ende
         assert not {"live", "since"} & sandbox.item(run_id).keys()
 
 
-def test_what_a_dead_sandbox_left_is_listed_from_its_next_claim(sandbox: Sandbox) -> None:
+def test_a_run_left_by_a_dead_sandbox_is_listed_from_its_next_claim(sandbox: Sandbox) -> None:
     (dead,) = ids(1)
     sandbox.takes = {dead: 0.1}
     left: dict[str, Value] = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
@@ -137,7 +137,7 @@ def test_a_run_that_waits_for_its_next_attempt_is_listed_until_it_has_ended(
     assert "live" not in tasks.store.items[handle.id]
 
 
-def test_the_thread_outlives_an_outage_and_lists_at_its_next_look(
+def test_the_listing_thread_survives_an_outage_and_lists_at_its_next_check(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run_id,) = ids(1)
@@ -156,7 +156,9 @@ def test_the_thread_outlives_an_outage_and_lists_at_its_next_look(
     assert sandbox.listed(run_id) == {run_id}
 
 
-def test_what_is_another_sandboxs_by_now_is_left_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_another_sandbox_has_claimed_is_not_listed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (run_id,) = ids(1)
     sandbox.takes = {run_id: LISTED_AFTER}
     look = Listing.check

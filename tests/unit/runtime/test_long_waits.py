@@ -201,7 +201,7 @@ def test_a_batch_that_waits_for_tomorrow_is_kept_in_one_request_and_no_record_is
     assert kept == [transitions.keep_until(TOMORROW), MORNING + 90 * DAY, None]
 
 
-def test_a_start_that_is_booked_for_later_than_records_are_kept_keeps_its_record(
+def test_a_start_booked_beyond_the_retention_keeps_its_record(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     monkeypatch.setenv("NEXUS_RUN_DAYS", "2")
@@ -281,7 +281,7 @@ def test_revoking_a_run_that_waits_deletes_its_schedule(
 
 
 @pytest.mark.usefixtures("cloud")
-def test_what_scheduler_is_asked_for_is_a_name_and_an_input_that_it_takes_and_leaves_as_they_are() -> None:
+def test_a_schedules_name_and_input_are_valid_and_contain_no_keyword() -> None:
     """Names: 1 to 64 of `[0-9a-zA-Z-_.]` (CreateSchedule in the API reference). Keywords are replaced anywhere in the
     input ("Adding context attributes" in the user guide).
     """
@@ -394,7 +394,7 @@ def test_a_message_whose_age_is_not_known_is_kept(tasks: SentTasks, monkeypatch:
 
 
 @pytest.mark.parametrize("fault", ["refused", "unreachable"])
-def test_where_sqs_accepts_no_other_message_the_run_keeps_the_one_it_has(
+def test_a_run_keeps_its_message_if_sqs_does_not_accept_a_new_one(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def send_nothing(_: Any, __: str, messages: Any) -> dict[str, str]:
@@ -460,7 +460,7 @@ def test_a_redriven_message_waits_for_a_lease_itself_because_another_would_lack_
     assert answers == [AGAIN]
 
 
-def test_in_memory_a_long_wait_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_eager_task_with_a_long_wait_sends_no_second_message(monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 2 else raises(Retry(after=30 * DAY)))
     refused: list[str] = []
     monkeypatch.setattr(observe, "not_sent_again", lambda run_id, reason: refused.append(str(reason)))

@@ -309,7 +309,7 @@ def test_a_dead_letter_beyond_the_budget_keeps_its_mark_until_its_last_attempt_i
 # --- waiting, and running out of time ---
 
 
-def test_a_start_that_is_near_is_waited_for(
+def test_a_run_waits_in_its_sandbox_for_a_start_that_is_near(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     started = []

@@ -145,7 +145,7 @@ def test_a_validator_that_raises_what_pydantic_does_not_expect_gives_up_only_its
     ],
     ids=lambda record: str(next(iter(record.values()))),
 )
-def test_a_foreign_event_does_not_succeed(tasks: SentTasks, record: dict[str, Any]) -> None:
+def test_an_event_of_an_unknown_source_is_refused(tasks: SentTasks, record: dict[str, Any]) -> None:
     from nexus.errors import InvalidMessage
 
     with pytest.raises(InvalidMessage, match="a function serves SQS messages"):

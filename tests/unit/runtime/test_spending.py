@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.mark.parametrize("row", bench.ROWS)
-def test_what_runs_record_is_within_a_tenth_of_what_is_metered(row: str) -> None:
+def test_a_runs_recorded_usage_is_within_a_tenth_of_the_metered(row: str) -> None:
     found = bench.compare(row, 20)
     assert found.ratio == pytest.approx(1.0, abs=0.1)
     assert found.recorded.requests == pytest.approx(found.metered.requests, rel=0.1)
@@ -53,7 +53,9 @@ def test_a_continued_run_carries_what_it_has_used(tasks: SentTasks, monkeypatch:
     assert (found.puts, found.invocations, found.messages) == (4, 2, 5)  # sent once, received and deleted twice
 
 
-def test_a_job_that_fans_out_says_what_its_planning_took(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fans_out_records_the_usage_of_its_planning(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def plan(args: Any, run: Run) -> Any:
         usage.add("gets", 7)
         return run.fan_out([catalogue.ReportPart(day="d")] * 2)
@@ -108,6 +110,6 @@ def test_a_run_is_priced_by_what_it_used() -> None:
     assert found.times(2).total == pytest.approx((found + found).total)
 
 
-def test_the_memory_is_the_functions() -> None:
+def test_usage_is_counted_with_the_functions_memory() -> None:
     assert spending.MEMORY not in os.environ
     assert spending.Tab().lap().gb_seconds == 0.0

@@ -200,7 +200,7 @@ def test_the_last_attempts_expired_lease_is_a_death_unless_the_claim_was_shared(
     ],
     ids=["succeeded", "revoked", "a fan-out that waits", "a run without a lease"],
 )
-def test_what_has_ended_or_waits_is_acknowledged(known: dict[str, Value]) -> None:
+def test_a_message_of_an_ended_or_waiting_run_is_acknowledged(known: dict[str, Value]) -> None:
     decision = claim(known)
     assert isinstance(decision, Acknowledge)
     assert decision.record.status == known["status"]

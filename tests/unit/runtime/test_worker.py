@@ -53,7 +53,7 @@ def notify() -> AsyncResult[catalogue.NoteSent]:
     return catalogue.send_note.delay(user_id="u-1", kind="like", text="A likes your post")
 
 
-def test_what_is_sent_waits_then_runs_once_and_has_its_result(tasks: SentTasks, work: Work) -> None:
+def test_a_sent_task_is_pending_then_runs_once_and_has_its_result(tasks: SentTasks, work: Work) -> None:
     handle = notify()
     assert handle.status == "PENDING"
     assert tasks.calls == [("send_note", {"user_id": "u-1", "kind": "like", "text": "A likes your post"})]
@@ -285,7 +285,7 @@ def test_a_rules_message_runs_once_whatever_version_its_id_seems_to_have(
     assert tasks.dead_letters == []
 
 
-def test_an_events_id_names_no_time_of_the_future() -> None:
+def test_an_events_id_is_not_read_as_a_time() -> None:
     """Its first twelve digits can be a year that no `datetime` holds."""
     assert made_at("f04bcde6-2961-7b24-8015-1a2b3c4d5e6f") is None
     assert made_at("f04bcde6-2961-4b24-8015-1a2b3c4d5e6f") is None
