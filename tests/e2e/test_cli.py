@@ -530,7 +530,7 @@ def test_events_are_streamed_as_runs_end() -> None:
     before.get(timeout=PATIENCE)
     process = subprocess.Popen(
         [*SCRIPT, "events", "--task", "ping", "--since", "1h", "--json"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

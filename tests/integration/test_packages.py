@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dev import build
+from tests.support.patience import PATIENCE
 
 MEGABYTE = 1_000_000
 LAMBDA_LIMIT = 250 * MEGABYTE
@@ -74,7 +75,7 @@ print(json.dumps({"compiled": compiled, "outside": outside}))
 """
     services = " ".join(sorted(build.services()))
     command = [sys.executable, "-I", "-S", "-c", script, str(LAYER / "python"), services]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout)
     assert answer == {"compiled": [], "outside": []}
 
 

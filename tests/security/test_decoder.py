@@ -15,6 +15,7 @@ import pytest
 
 import sandbox
 import social
+from tests.support.patience import PATIENCE
 
 MODULES = os.pathsep.join(str(Path(str(package.__file__)).parents[1]) for package in (sandbox, social))
 
@@ -77,7 +78,7 @@ ATTACKS = {
 }
 
 missing = {"another user": 1, "seccomp": 1} if layers == "limits" else {}
-bounds = confinement.Bounds(memory=1 << 30, output_bytes=1 << 20, seconds=60)
+bounds = confinement.Bounds(memory=1 << 30, output_bytes=1 << 20, seconds=600)
 confinement.call_filter()
 Path(place).parent.chmod(0o777)
 if os.geteuid() == 0:
@@ -148,7 +149,7 @@ def outcomes(layers: str) -> Outcomes:
             cwd=name,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
     assert not done.stderr, done.stderr

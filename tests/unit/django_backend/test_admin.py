@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +33,7 @@ from ops.django_admin import pages
 from ops.health import RuleState
 from tests.support import moto_cloud
 from tests.support.django_project import tasks as project
+from tests.support.patience import next_millisecond
 
 EVIL = "<script>alert(1)</script>"
 RUNS, LETTERS, RULES = "/admin/nexus/run/", "/admin/nexus/deadletter/", "/admin/nexus/schedule/"
@@ -316,9 +316,7 @@ def test_dead_letters_are_dropped(world: World) -> None:
     person = browser()
     asked = text(person.post(f"{LETTERS}do/drop-letters/", group))
     (until,) = re.findall('name="until" value="([^"]+)"', asked)
-    asked_at = int(time.time() * 1000)
-    while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
-        time.sleep(0.0005)
+    next_millisecond()
     late = failed_run()
     person.post(f"{LETTERS}do/drop-letters/", {**group, "until": until, "confirmed": "1"})
     assert [letter.id for letter in dead_letters.read("default", dead_letters.Filter())] == [late]

@@ -22,7 +22,7 @@ from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
 from nexus.errors import InvalidMessage, Reject
 from nexus.settings import settings
-from nexus.testing import SentTasks, memory_backend, run_task
+from nexus.testing import SandboxDied, SentTasks, memory_backend, run_task
 from social import application, catalogue
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
@@ -41,7 +41,7 @@ from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, HOUR_SECONDS, add_days, day_of
 from social.data.notifications import Notification
 from social.data.posts import Counters, Media, Post
-from tests.support.sandboxes import Queue, SandboxDied, requests, small_pages
+from tests.support.sandboxes import Queue, requests, small_pages
 from tests.support.template import STACK, resolved, resources
 from tests.unit.jobs.conftest import NOW
 

@@ -149,9 +149,8 @@ def test_spellings_of_a_tag_are_counted_as_one_and_private_posts_not_at_all(empt
     assert stored() == [("café", 4, 4 * 168)]
 
 
-def test_a_moment_in_the_future_is_refused(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moment_in_the_future_is_refused(empty: Callable[[], None]) -> None:
     """Its hours would be stored as final, without votes that are still to come."""
-    monkeypatch.setattr("time.time", lambda: NOW)
     with pytest.raises(InvalidMessage, match=r"at: .*in the future"):
         run_task(job.update_trending_hashtags, {"at": NOW + 2 * HOUR})
     assert hashtag_counts.kept() == (set(), set())

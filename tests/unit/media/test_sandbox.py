@@ -23,6 +23,7 @@ from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
 from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, supervisor
 from social.refusals import Rejected
+from tests.support.patience import PATIENCE
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
 Run = Callable[..., dict[str, Any]]
@@ -163,7 +164,7 @@ SLOW = """
 import os, time
 
 IMPORTED_BY = os.getpid()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + {patience}
 while not os.path.exists({marker!r}):
     if time.monotonic() > deadline:
         raise TimeoutError("imported before the first child could report")
@@ -179,7 +180,7 @@ def work(job, files, report):
 def marker(modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A server that has its first job when it has started, and that preloads `slow`."""
     marker = tmp_path / "marker"
-    (modules / "slow.py").write_text(SLOW.format(marker=str(marker)))
+    (modules / "slow.py").write_text(SLOW.format(marker=str(marker), patience=PATIENCE))
     (modules / "busy_server.py").write_text(
         "import select, sys\nfrom sandbox import server\nselect.select([int(sys.argv[1])], [], [])\nserver.main()\n"
     )

@@ -10,6 +10,7 @@ import pytest
 
 import video
 from tests.support.clips import AVI, make_clip
+from tests.support.patience import PATIENCE
 from video.ahead import ahead
 
 
@@ -54,7 +55,7 @@ def test_no_more_than_agreed_are_made_ahead() -> None:
     with closing(ahead(counted(), 3)) as items:
         for used, _ in enumerate(items, start=1):
             if used == 1:
-                assert blocked.wait(30), "it makes as many as agreed"
+                assert blocked.wait(PATIENCE), "it makes as many as agreed"
             assert made <= used + 4
 
 

@@ -25,6 +25,7 @@ from ops import audit, aws
 from ops.cli import common
 from ops.main import app, main
 from ops.problems import ExitCode
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 ADA = "arn:aws:iam::123456789012:user/ada (ada)"
@@ -339,4 +340,4 @@ def test_an_error_of_a_change_in_the_background_is_raised_where_its_result_is_re
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        aws.in_background(broken).result(timeout=60)
+        aws.in_background(broken).result(timeout=PATIENCE)

@@ -15,6 +15,7 @@ from nexus.settings import Settings
 from ops.checkout import ROOT
 from social.catalogue import QUEUES
 from tests.support import network
+from tests.support.patience import PATIENCE
 from tests.support.template import template
 
 
@@ -117,7 +118,7 @@ def test_make_deploy_deletes_the_old_versions_of_the_stack_that_it_has_deployed(
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
     command = ["make", "-C", str(ROOT), "-o", "package", "deploy", "ENV=dev", f"DEV={tmp_path}", "SAM=true"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     assert (tmp_path / "asked").read_text() == "--stack forum --region us-east-1 versions --prune\n"
 
 

@@ -27,6 +27,7 @@ from ops.cli.commands import dlq
 from ops.dead_letters import Filter, Letter
 from ops.main import main
 from ops.problems import ExitCode
+from tests.support.patience import next_millisecond
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
 
@@ -47,9 +48,7 @@ class Slow:
         return True
 
     def readline(self) -> str:
-        asked_at = int(time.time() * 1000)
-        while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
-            time.sleep(0.0005)
+        next_millisecond()
         self.failed = give_up(derived_id("letter", 99))
         return "y\n"
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,7 @@ from ops.main import main
 from ops.pinging import Pong
 from ops.problems import ExitCode, Problem
 from social.catalogue import QUEUES
+from tests.support.patience import next_millisecond
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
 
@@ -515,16 +515,14 @@ def test_a_purge_leaves_what_was_sent_after_the_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = waiting_messages(3)
-    counted_at = int(time.time() * 1000)
-    while int(time.time() * 1000) <= counted_at:  # SQS gives times in milliseconds
-        time.sleep(0.0005)
+    counted_at = next_millisecond()
     waiting_messages(2)
     monkeypatch.setattr(control, "PURGE_THREADS", 1)
-    assert control.purge("users", until=counted_at / 1000).messages == 3
+    assert control.purge("users", until=counted_at).messages == 3
     found = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]
     assert len(found) == 2
 
-    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at / 1000)
+    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at)
     assert main(["purge", "users", "--yes"]) == ExitCode.DONE
     assert "Fewer than were counted" in capsys.readouterr().err
 

@@ -58,7 +58,7 @@ from ops.web.app import make
 from ops.web.views import Kept, Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
-from tests.support.patience import PATIENCE, eventually
+from tests.support.patience import PATIENCE, eventually, next_millisecond
 
 GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
@@ -189,13 +189,6 @@ def question(page: TestClient, action: str, form: Mapping[str, Any]) -> dict[str
         inputs.setdefault(html.unescape(name), []).append(html.unescape(value))
     assert "confirmed" in inputs, asked.text
     return inputs
-
-
-def next_millisecond() -> None:
-    """Waits until what is sent now is later than what was sent before: SQS gives times in milliseconds."""
-    now = int(time.time() * 1000)
-    while int(time.time() * 1000) <= now:
-        time.sleep(0.0005)
 
 
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from nexus.client import (
     then,
 )
 from nexus.clock import FrozenClock
-from nexus.eager import Context, run_next
+from nexus.eager import run_next
 from nexus.envelope import decode
 from nexus.errors import InvalidMessage, Reject, Retry, SendFailed, TaskFailed, UnknownTask
 from nexus.ids import derived_id, made_by_producer, new_id
@@ -40,9 +40,8 @@ from nexus.settings import settings as run_settings
 from nexus.tasks import Arguments, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
 from nexus.worker import Run
-from nexus.worker.entry import serve
-from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
-from tests.unit.runtime.test_fanout import before_write
+from tests.support.mortal import Fuse, MortalStore, Queue
+from tests.unit.runtime.conftest import MORNING, before_write
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -280,35 +279,13 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.Da
         handle = make().delay()
         for _ in range(data.draw(st.integers(3, 20))):
             pick, dies = data.draw(st.integers(0, 50)), data.draw(st.none() | st.integers(0, 12))
-            deliver(queue, fuse, inner, pick, dies, twice=data.draw(st.booleans()))
+            queue.deliver(inner, pick, dies, twice=data.draw(st.booleans()))
         for _ in range(500):
             if not queue.messages:
                 break
-            deliver(queue, fuse, inner, 0, None, twice=False)
+            queue.deliver(inner)
         assert not queue.messages
         assert result(handle) == expected
-
-
-def deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
-    if not queue.messages:
-        return
-    key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
-    message = queue.messages[key]
-    record = {"messageId": key, "receiptHandle": key, "body": message.body, "eventSource": "aws:sqs"}
-    served = registry.task(decode(message.body).task).queue
-    fuse.left = dies
-    try:
-        answer = serve(served, registry.served_by(served), {"Records": [record]}, Context())
-    except SandboxDied:
-        fuse.left = None
-        for run_id, item in list(store.items.items()):
-            if item.get("status") == "STARTED" and "lease_until" in item:
-                store.apply(Write(run_id, set={"lease_until": 1.0, "attempts": 0}))
-        return
-    finally:
-        fuse.left = None
-    if not answer["batchItemFailures"] and not twice:
-        del queue.messages[key]
 
 
 @pytest.mark.parametrize("second", [lambda: after("b"), lambda: group(after("b"))], ids=["a task", "a group"])
@@ -439,7 +416,7 @@ def test_options_of_a_signature_hold_for_its_run(tasks: SentTasks, speaker: Spea
         one.set(queue="analytics").delay()
 
 
-def test_a_later_links_options_apply_when_it_is_sent(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_later_links_options_apply_when_it_is_sent(tasks: SentTasks, speaker: Speaker, now: FrozenClock) -> None:
     chain(s("a"), after("b").set(countdown=30, expires=90, group="tenant-7")).delay()
     run_next(tasks.transport)
 
@@ -447,7 +424,7 @@ def test_a_later_links_options_apply_when_it_is_sent(tasks: SentTasks, speaker: 
     envelope = decode(sent.message.body)
     assert (sent.message.delay, sent.message.group) == (30, "tenant-7")
     assert envelope.expires_at is not None
-    assert (envelope.expires_at - envelope.sent_at).total_seconds() == pytest.approx(90, abs=2)
+    assert envelope.expires_at - envelope.sent_at == timedelta(seconds=90)
     tasks.run()
 
 
@@ -486,8 +463,6 @@ def test_send_many_takes_options_for_all_and_each_keeps_its_own(tasks: SentTasks
 # --- time to live ---
 
 
-MORNING = 1_795_770_000.0
-
 LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
     "a chain": (lambda wait: chain(s("a"), after("b"), after("c")).set(countdown=wait), "c<b<a"),
     "a chain whose second link is late": (lambda wait: chain(s("a"), after("b").set(countdown=wait)), "b<a"),
@@ -519,12 +494,10 @@ EACH_LATE = pytest.mark.parametrize(("make", "expected"), LATE.values(), ids=LAT
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
-    """The time. What follows may be sent much later."""
+def now(monkeypatch: pytest.MonkeyPatch, now: FrozenClock) -> FrozenClock:
+    """The time; and `say` may be sent much later."""
     monkeypatch.setattr(f"{__name__}.say", replace(say, sends_later=True))
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
+    return now
 
 
 def a_day_passes(tasks: SentTasks, now: FrozenClock) -> None:

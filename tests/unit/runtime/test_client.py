@@ -23,6 +23,7 @@ from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
 from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
+from nexus.clock import FrozenClock
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import (
@@ -46,6 +47,7 @@ from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
 from tests.support import sandboxes
+from tests.unit.runtime.conftest import MORNING
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 WHO = {"user_id": "u-1"}
@@ -144,14 +146,13 @@ def test_an_untracked_task_writes_nothing_until_it_runs(tasks: SentTasks) -> Non
     assert handle.status == "SUCCESS"
 
 
-def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks) -> None:
+def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks, now: FrozenClock) -> None:
     handle = catalogue.send_note.apply_async(NOTE, countdown=90)
 
     (sent,) = tasks.transport.sent
     assert sent.message.delay == 90
     record = handle.record()
-    assert record.eta is not None
-    assert record.eta - time.time() == pytest.approx(90, abs=5)
+    assert (record.sent_at, record.eta) == (MORNING, MORNING + 90)
     assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 

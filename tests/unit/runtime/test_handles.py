@@ -15,19 +15,14 @@ from nexus.client import AsyncResult, chain, group
 from nexus.clock import FrozenClock
 from nexus.eager import run_next
 from nexus.errors import Reject, StillRunning
-from nexus.registry import Implementation, registry
 from nexus.runs import transitions
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, NoteSent, SendNote
-from tests.unit.runtime.conftest import MORNING
+from tests.unit.runtime.conftest import MORNING, does
 
 pytestmark = pytest.mark.usefixtures("environment")
-
-
-def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
-    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
 
 
 def sent(text: str = "hello") -> AsyncResult[NoteSent]:

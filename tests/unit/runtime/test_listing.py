@@ -22,6 +22,7 @@ from nexus.worker.entry import serve
 from nexus.worker.listing import LISTED_AFTER, Listing, attend
 from tests.support import moto_cloud
 from tests.support import own_catalogue as catalogue
+from tests.support.patience import PATIENCE
 
 NOTE = {"user_id": "u-1", "kind": "like", "text": "A likes your post"}
 
@@ -206,7 +207,7 @@ def test_in_a_function_a_thread_lists_the_run_while_it_works(
     run_id, found = str(uuid.uuid4()), []
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:
-        assert watched.wait(120)
+        assert watched.wait(PATIENCE)
         found.append("live" in backend().store.get([run_id])[run_id])
         return catalogue.NoteSent(notification_id="n")
 

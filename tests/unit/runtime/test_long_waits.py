@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -39,7 +39,7 @@ from nexus.testing import SandboxDied, SentTasks
 from nexus.worker import Run, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
-from tests.unit.runtime.conftest import MORNING, does
+from tests.unit.runtime.conftest import MORNING, does, invoke, raises
 
 pytestmark = pytest.mark.usefixtures("environment", "now")
 
@@ -47,29 +47,15 @@ DAY = 86_400.0
 DELIVERIES = 200
 TOMORROW = 1_795_824_001.0
 SENT = catalogue.NoteSent(notification_id="n")
-AGAIN = {"batchItemFailures": [{"itemIdentifier": "m"}]}
+AGAIN = {"batchItemFailures": [{"itemIdentifier": "m0"}]}
 ACKNOWLEDGED: dict[str, Any] = {"batchItemFailures": []}
-
-
-def raises(error: BaseException) -> NoReturn:
-    raise error
 
 
 def deliver(tasks: SentTasks, *, receives: int = 1, age: float = 0.0, **more: Any) -> Any:
     """One invocation with the next message, which was received so often and is so old."""
-    sent = tasks.transport.sent.pop(0)
-    record = {
-        "messageId": "m",
-        "receiptHandle": "m",
-        "body": sent.message.body,
-        "eventSource": "aws:sqs",
-        "attributes": {
-            "ApproximateReceiveCount": str(receives),
-            "SentTimestamp": str(round((clock.now() - age) * 1000)),
-        },
-        **more,
-    }
-    return serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+    sent_at = str(round((clock.now() - age) * 1000))
+    attributes = {"ApproximateReceiveCount": str(receives), "SentTimestamp": sent_at}
+    return invoke([tasks.transport.sent.pop(0).message.body], **{"attributes": attributes, **more})
 
 
 def send(**options: Any) -> AsyncResult[catalogue.NoteSent]:
@@ -105,7 +91,7 @@ def run_days(tasks: SentTasks, now: FrozenClock) -> None:
         tasks.transport.sent.remove(sent)
         tasks.transport.sent.insert(0, sent)
         if deliver(tasks, receives=sent.receives, age=now.moment - sent_at) == AGAIN:
-            sent.due = min(tasks.transport.hidden.pop("m"), now.moment + MAX_VISIBILITY)
+            sent.due = min(tasks.transport.hidden.pop("m0"), now.moment + MAX_VISIBILITY)
             tasks.transport.sent.append(sent)
     pytest.fail(f"after {DELIVERIES} deliveries there is still a message")
 
@@ -407,7 +393,7 @@ def test_a_run_keeps_its_message_if_sqs_does_not_accept_a_new_one(
     monkeypatch.setattr(MemoryTransport, "send", send_nothing)
 
     assert deliver(tasks, receives=MAX_RECEIVES - 1) == AGAIN
-    assert tasks.transport.hidden == {"m": MORNING + 5}
+    assert tasks.transport.hidden == {"m0": MORNING + 5}
     assert handle.status == "RETRY"
 
 

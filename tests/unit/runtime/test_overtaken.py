@@ -4,7 +4,7 @@ Only one outcome may count, no message may be lost, and only a run that has fail
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from nexus.backend.transport import DeadLetter, Message
 from nexus.client import AsyncResult, chain
 from nexus.clock import FrozenClock
 from nexus.definitions import TaskDefinition
-from nexus.eager import Context, run_next
+from nexus.eager import INVOCATION_SECONDS, Context, run_next
 from nexus.envelope import Envelope
 from nexus.errors import Reject, Revoked, SendFailed, TimeLimitExceeded
 from nexus.ids import new_id
@@ -27,12 +27,11 @@ from nexus.worker import Run, execution
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted
-from tests.unit.runtime.conftest import MORNING, does
-from tests.unit.runtime.test_fanout import Job, before_write
+from tests.unit.runtime.conftest import MORNING, Job, before_write, does, invoke, raises
 
 pytestmark = pytest.mark.usefixtures("environment", "now")
 
-LEASE = 900.0
+LEASE = INVOCATION_SECONDS
 """A lease ends with its invocation."""
 
 SENT = catalogue.NoteSent(notification_id="n")
@@ -46,25 +45,12 @@ def send() -> AsyncResult[catalogue.NoteSent]:
 
 def deliver(tasks: SentTasks, served: Mapping[str, TaskDefinition[Any, Any]] | None = None) -> Any:
     """One invocation with all messages, which stay in the queue."""
-    return invoke([sent.message.body for sent in tasks.transport.sent], served)
+    return invoke([sent.message.body for sent in tasks.transport.sent], served=served)
 
 
 def redrive(letter: DeadLetter, served: Mapping[str, TaskDefinition[Any, Any]] | None = None) -> Any:
     """One invocation with a message that SQS has moved back from the dead-letter queue."""
-    return invoke([letter.body], served, messageAttributes={"ErrorType": {"stringValue": "Reject"}})
-
-
-def invoke(bodies: list[str], served: Mapping[str, TaskDefinition[Any, Any]] | None, **more: Any) -> Any:
-    records = [
-        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": body, "eventSource": "aws:sqs", **more}
-        for n, body in enumerate(bodies)
-    ]
-    tasks = registry.served_by("default") if served is None else served
-    return serve("default", tasks, {"Records": records}, Context(LEASE))
-
-
-def raises(error: BaseException) -> NoReturn:
-    raise error
+    return invoke([letter.body], served=served, messageAttributes={"ErrorType": {"stringValue": "Reject"}})
 
 
 # --- an attempt that outlives its lease ---
@@ -256,7 +242,7 @@ def test_a_function_without_the_task_leaves_a_fan_out_to_its_segments(
     (planning,) = tasks.transport.sent
     assert deliver(tasks) == ACKNOWLEDGED
 
-    assert invoke([planning.message.body], {}) == ACKNOWLEDGED
+    assert invoke([planning.message.body], served={}) == ACKNOWLEDGED
 
     assert handle.status == "STARTED"
     assert tasks.dead_letters == []

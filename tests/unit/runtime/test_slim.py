@@ -45,6 +45,7 @@ from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
 from tests.support import wire
 from tests.support.forks import in_a_child
+from tests.support.patience import PATIENCE
 from tests.support.wire import Server, refusal, response, serving
 
 KEY = {"Key": {"id": {"S": "r-1"}}, "TableName": "runs"}
@@ -262,7 +263,7 @@ def test_connections_that_died_together_use_one_attempt(client: Make) -> None:
 
     def say(connection: wire.Connection) -> None:
         if len(server.requests) <= 3:
-            together.wait(30)
+            together.wait(PATIENCE)
         elif server.requests[-1].connection <= 3:
             wire.reset(connection)
             return
@@ -284,7 +285,7 @@ def test_threads_use_their_own_connections_and_only_a_limited_number_is_kept(cli
     together = threading.Barrier(20)
 
     def say(connection: wire.Connection) -> None:
-        together.wait(30)
+        together.wait(PATIENCE)
         connection.sendall(response(ITEM))
 
     with serving(say) as server:
@@ -432,7 +433,7 @@ def test_an_unanswered_tls_handshake_raises_a_connect_timeout(
         silent = threading.Event()
 
         def say_nothing(_: Server, connection: wire.Connection, _number: int) -> None:
-            silent.wait(30)
+            silent.wait(PATIENCE)
             connection.close()
 
         monkeypatch.setattr(Server, "serve", say_nothing)
@@ -897,10 +898,10 @@ def test_endless_slow_bytes_block_the_sending_thread_until_its_caller_gives_up(c
     with serving(endless) as server:
         client(server, NEXUS_READ_TIMEOUT="30")
         waiting, sending = bounded._start(partial(catalogue.send_note.delay, user_id="u-1", kind="like", text="hello"))
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE)
         assert not sending.done()
         waiting.given_up(0.05)
-        assert isinstance(sending.exception(30), SendFailed)
+        assert isinstance(sending.exception(PATIENCE), SendFailed)
     assert len(server.requests) == 1
 
 
@@ -910,7 +911,7 @@ def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None
 
     def throttle(connection: wire.Connection) -> None:
         asked.set()
-        given_up.wait(30)
+        given_up.wait(PATIENCE)
         connection.sendall(refusal("ThrottlingException"))
 
     outcome: list[BaseException] = []
@@ -927,7 +928,7 @@ def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None
         waiting = sdk.Wait()
         thread = threading.Thread(target=send, args=(waiting,))
         thread.start()
-        assert asked.wait(30)
+        assert asked.wait(PATIENCE)
         waiting.over = True
         given_up.set()
         thread.join()

@@ -1,7 +1,6 @@
 """The worker's promises, one test each, on the in-memory backend: the same rules, no AWS."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
+from tests.unit.runtime.conftest import MORNING
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -194,14 +194,7 @@ def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
     assert handle.status == "REVOKED"
 
 
-EXPIRY = 1_795_770_000.0
-
-
-@pytest.fixture
-def now() -> Iterator[FrozenClock]:
-    frozen = FrozenClock(EXPIRY - 100)
-    with clock.use(frozen):
-        yield frozen
+EXPIRY = MORNING + 100
 
 
 def test_a_retry_after_the_expiry_does_not_start_and_the_reason_names_the_attempt(
@@ -216,7 +209,7 @@ def test_a_retry_after_the_expiry_does_not_start_and_the_reason_names_the_attemp
     assert work.attempts == [1, 2]
     assert handle.status == "REVOKED"
     assert handle.error is not None
-    assert handle.error.message == "expired at 2026-11-27T09:00:00Z, before attempt 3 started"
+    assert handle.error.message == "expired at 2026-11-27T09:01:40Z, before attempt 3 started"
 
 
 def test_a_run_that_has_begun_and_continues_does_not_expire(

@@ -84,7 +84,7 @@ def test_every_case_can_be_decoded_in_the_confined_process(feature: Feature, tmp
         source.write_bytes(made if isinstance(feature.outcome, Code) else made[0])
         folder.mkdir()
         with suppress(Rejected):  # for a test above to judge
-            pictures.render(source, folder, seconds=60)
+            pictures.render(source, folder, seconds=600)
 
 
 def test_the_page_shows_the_matrix() -> None:
