@@ -5,13 +5,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    DataNotFoundError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
 from botocore.session import get_session
 
 from nexus.errors import ConfigurationError, SendFailed
@@ -563,52 +572,28 @@ def test_a_running_local_cloud_is_not_reported_as_missing(monkeypatch: pytest.Mo
     assert "is not this checkout's local cloud (http://127.0.0.1:4999)" in refusal.value.why
 
 
-def _client_error(code: str, message: str = "m") -> Exception:
-    from botocore.exceptions import ClientError
-
+def _client_error(code: str, message: str = "m") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "DescribeStacks")
 
 
-def _no_credentials() -> Exception:
-    from botocore.exceptions import NoCredentialsError
-
-    return NoCredentialsError()
+NO_CONNECTION = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
 
-def _no_connection() -> Exception:
-    from botocore.exceptions import EndpointConnectionError
-
-    return EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
-
-
-def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
-    failed = SendFailed({"r-1": "no connection"})
-    failed.__cause__ = _no_connection()
-
-    problem = explained(failed)
-
-    assert problem is not None
-    assert (problem.what, problem.code) == ("AWS does not respond", ExitCode.UNREACHABLE)
-
-
-def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
-    """One of botocore's exceptions."""
-
-    def make() -> Exception:
-        made: Exception = getattr(importlib.import_module("botocore.exceptions"), name)(**given)
-        return made
-
-    return make
-
-
-def test_a_send_that_another_error_stopped_says_which() -> None:
+@pytest.mark.parametrize(
+    ("cause", "code", "what"),
+    [
+        (NO_CONNECTION, ExitCode.UNREACHABLE, "AWS does not respond"),
+        (TimeoutError("the limit of 4 s"), ExitCode.WRONG, "not sent: r-1: the limit of 4 s"),
+    ],
+)
+def test_a_failed_send_is_explained_by_its_cause(cause: Exception, code: ExitCode, what: str) -> None:
     failed = SendFailed({"r-1": "the limit of 4 s"})
-    failed.__cause__ = TimeoutError("the limit of 4 s")
+    failed.__cause__ = cause
 
     problem = explained(failed)
 
     assert problem is not None
-    assert (problem.what, problem.code) == ("not sent: r-1: the limit of 4 s", ExitCode.WRONG)
+    assert (problem.what, problem.code) == (what, code)
 
 
 @pytest.mark.parametrize(
@@ -652,25 +637,25 @@ def test_an_error_of_the_runtime_is_explained(error: Exception, code: ExitCode, 
 @pytest.mark.parametrize(
     ("error", "code", "reported"),
     [
-        (_botocore("TokenRetrievalError", provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
-        (_botocore("ProfileNotFound", profile="ada"), 3, "`aws configure list-profiles`"),
-        (_botocore("NoRegionError"), 3, "Give --region, or export AWS_REGION."),
-        (_botocore("DataNotFoundError", data_path="x"), 3, "The request to AWS failed"),
-        (lambda: _client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
-        (lambda: _client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
-        (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
-        (_no_credentials, 3, "No AWS credentials"),
-        (_no_connection, 3, "does not respond"),
-        (lambda: _client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
-        (lambda: _client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
-        (lambda: _client_error("ResourceInUseException"), 1, "an earlier change is in progress"),
-        (lambda: _client_error("AccessDenied"), 4, "was denied"),
-        (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
-        (lambda: _client_error("Throttling"), 1, "throttles"),
+        (TokenRetrievalError(provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
+        (ProfileNotFound(profile="ada"), 3, "`aws configure list-profiles`"),
+        (NoRegionError(), 3, "Give --region, or export AWS_REGION."),
+        (DataNotFoundError(data_path="x"), 3, "The request to AWS failed"),
+        (_client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
+        (_client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
+        (_client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
+        (NoCredentialsError(), 3, "No AWS credentials"),
+        (NO_CONNECTION, 3, "does not respond"),
+        (_client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
+        (_client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
+        (_client_error("ResourceInUseException"), 1, "an earlier change is in progress"),
+        (_client_error("AccessDenied"), 4, "was denied"),
+        (_client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
+        (_client_error("Throttling"), 1, "throttles"),
     ],
 )
 def test_an_error_of_aws_is_explained(
-    error: Callable[[], Exception],
+    error: Exception,
     code: int,
     reported: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -680,7 +665,7 @@ def test_an_error_of_aws_is_explained(
         meta: Any = type("meta", (), {"region_name": "eu-west-1"})
 
         def describe_stacks(self, **_: str) -> Mapping[str, Any]:
-            raise error()
+            raise error
 
     monkeypatch.setenv("NEXUS_STACK", "x")
     monkeypatch.setattr(deployment, "client", lambda service: Refusing())

@@ -137,18 +137,12 @@ def test_at_80_columns_every_queue_has_its_figures_and_a_run_its_short_id_and_it
     assert lines[-1].strip() == "j k select  Enter open  / filter  Tab list  r retry  x revoke  ? keys  q quit"
 
 
-def test_a_queue_that_is_paused_says_so_where_its_rate_would_be() -> None:
+@pytest.mark.parametrize(("state", "shows"), [({"on": False}, "paused"), ({"present": False}, "missing")])
+def test_a_paused_or_missing_queue_says_so_in_place_of_its_rate(state: dict[str, bool], shows: str) -> None:
     shown = Screen(where())
-    shown.show(monitor.View(NOW, (queue(on=False),), (), (), (), ()), [])
+    shown.show(monitor.View(NOW, (queue(**state),), (), (), (), ()), [])
     (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert reported.endswith("paused")
-
-
-def test_a_queue_that_is_missing_says_so() -> None:
-    shown = Screen(where())
-    shown.show(monitor.View(NOW, (queue(present=False),), (), (), (), ()), [])
-    (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert reported.endswith("missing")
+    assert reported.endswith(shows)
 
 
 def test_in_a_pipe_ids_are_whole_nothing_is_left_out_and_no_key_is_named() -> None:

@@ -19,7 +19,7 @@ from nexus.eager import INVOCATION_SECONDS, Context, run_next
 from nexus.envelope import Envelope
 from nexus.errors import Reject, Revoked, SendFailed, TimeLimitExceeded
 from nexus.ids import new_id
-from nexus.registry import Implementation, registry
+from nexus.registry import registry
 from nexus.runs import locks, transitions
 from nexus.tasks import Budget, RateLimit, RetryPolicy, Unique
 from nexus.testing import SandboxDied, SentTasks
@@ -377,10 +377,8 @@ def test_a_direct_invocation_whose_retry_cannot_be_queued_fails(
 
 
 def test_a_plan_whose_segments_sqs_refuses_is_sent_again_with_its_message(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, refused: Callable[[], None]
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, job: Job, refused: Callable[[], None]
 ) -> None:
-    job = Job()
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
     handle = catalogue.make_report.delay()
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(MemoryTransport, "send", refuse)
@@ -393,10 +391,9 @@ def test_a_plan_whose_segments_sqs_refuses_is_sent_again_with_its_message(
 
 
 def test_a_second_phase_that_sqs_refuses_is_sent_when_the_last_segments_message_comes_back(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, job: Job
 ) -> None:
-    job = Job(phases=2)
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
+    job.phases = 2
     handle = catalogue.make_report.delay()
     for _ in range(3):
         run_next(tasks.transport)
@@ -416,11 +413,8 @@ def test_a_second_phase_that_sqs_refuses_is_sent_when_the_last_segments_message_
 
 
 @pytest.mark.parametrize("left", ["its tally", "nothing"])
-def test_a_segment_of_a_run_whose_records_have_expired_is_acknowledged(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, left: str
-) -> None:
-    job = Job(segments=1)
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
+def test_a_segment_of_a_run_whose_records_have_expired_is_acknowledged(tasks: SentTasks, job: Job, left: str) -> None:
+    job.segments = 1
     handle = catalogue.make_report.delay()
     run_next(tasks.transport)
     (segment,) = tasks.transport.sent
