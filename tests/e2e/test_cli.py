@@ -613,7 +613,7 @@ def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, st
 # --- the audit trail ---
 
 
-def test_what_commands_change_is_in_the_audit_trail_by_whom(nexus: Nexus) -> None:
+def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nexus) -> None:
     # Given commands that change something through Lambda, EventBridge, SQS and DynamoDB, and some that only read
     changing = (
         ("concurrency", "users", "7"),
@@ -707,7 +707,7 @@ def no_dead_letters(nexus: Nexus) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
+def test_a_dead_letter_is_shown_edited_and_succeeds(nexus: Nexus) -> None:
     assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
     run_id = bad_ping("users")
     (listed,) = nexus("dlq", "list", "--queue", "users", "--json").lines
@@ -876,7 +876,7 @@ def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: 
         ),
     ],
 )
-def test_without_stack_or_connection_or_credentials_it_says_what_to_do(
+def test_a_command_without_stack_connection_or_credentials_says_what_to_do(
     variables: dict[str, str | None], reported: str
 ) -> None:
     with ThreadPoolExecutor() as pool:

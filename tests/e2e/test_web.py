@@ -279,7 +279,7 @@ def _letters(number: int, errors: list[str]) -> None:
         list(pool.map(write, batched(names, 10, strict=False)))
 
 
-def test_read_only_shows_everything_offers_nothing_and_refuses(stack: Settings, tmp_path: Path) -> None:
+def test_read_only_offers_no_action_and_refuses_one(stack: Settings, tmp_path: Path) -> None:
     run_id = failed(stack, user_id="u-read-only")
     with served("--read-only") as address, browser(tmp_path / "profile") as page:
         page.open(address)
@@ -329,7 +329,7 @@ def test_an_uploads_renditions_are_pictures_on_its_runs_page(page: Page, stack: 
     assert sent.key in page.text()  # where it came from
 
 
-def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page: Page, stack: Settings) -> None:
+def test_a_view_of_the_runs_has_a_url_and_new_runs_appear_live(page: Page, stack: Settings) -> None:
     first = failed(stack, user_id="u-live")
     go(page, "/runs")
     click(page, "[data-chip='status:failure']")
@@ -358,7 +358,7 @@ def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page:
     page.wait_for("location.search === '?q=status%3Afailure'")
 
 
-def test_a_click_on_any_value_finds_it_and_what_was_done_is_shown(page: Page, stack: Settings) -> None:
+def test_a_click_on_a_value_filters_by_it(page: Page, stack: Settings) -> None:
     user = f"""it's "{uuid.uuid4().hex[:8]}" a\\b c=d"""
     run_id = failed(stack, user_id=user)
     row = f"tr:has(a.id[href='/runs/{run_id}'])"

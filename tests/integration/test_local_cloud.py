@@ -46,7 +46,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
         local_cloud.start(cloud.port)
 
 
-def test_it_listens_on_one_address_of_the_loopback_interface(cloud: checkout.Cloud) -> None:
+def test_the_cloud_listens_on_one_loopback_address(cloud: checkout.Cloud) -> None:
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", cloud.port), timeout=2):
         pass  # a server on all interfaces would answer here too
 

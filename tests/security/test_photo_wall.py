@@ -177,7 +177,7 @@ def test_any_bytes_cause_no_server_error(ada: FlaskClient, raw: bytes) -> None:
     assert ada.post("/photos", data=raw, content_type="application/json; charset=utf-16").status_code == 422
 
 
-def test_half_a_character_in_a_caption_is_refused_and_leaves_no_post() -> None:
+def test_a_lone_surrogate_in_a_caption_is_refused_and_leaves_no_post() -> None:
     client, user_id = register()
     photo = {"name": "a.jpg", "type": "image/jpeg", "size": 10, "caption": "\ud800"}
     answer = client.post("/photos", data=json.dumps(photo), content_type="application/json")

@@ -188,7 +188,7 @@ BODIES = st.one_of(
 
 @examples(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(KEYS, BODIES)
-def test_whatever_is_uploaded_under_whatever_name_ends_without_a_dead_letter(key: str, body: bytes) -> None:
+def test_an_upload_of_any_content_and_name_leaves_no_dead_letter(key: str, body: bytes) -> None:
     """By S3's own event, on its last attempt: it ends as a result, and the media's alarms hear nothing."""
     try:
         args = put(key, body)

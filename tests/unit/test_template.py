@@ -56,7 +56,7 @@ def messages(function: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_there_is_a_queue_a_dead_letter_queue_and_a_function_for_each_priority_and_no_other(
+def test_each_priority_has_a_queue_a_dead_letter_queue_and_a_function(
     queues: dict[str, Any], functions: dict[str, Any]
 ) -> None:
     wanted = {NAMES.queue_name(q) for q in QUEUES} | {NAMES.dead_letter_queue_name(q) for q in QUEUES}
@@ -92,7 +92,7 @@ def test_an_examples_queue_has_the_limits_that_the_worker_knows(example: str) ->
     assert {queue.get("MessageRetentionPeriod", RETENTION) for queue in own} == {RETENTION}  # SQS's default
 
 
-def test_each_function_has_a_role_of_its_own(functions: dict[str, Any]) -> None:
+def test_each_function_has_its_own_role(functions: dict[str, Any]) -> None:
     roles = [json.dumps(function["Role"]) for function in functions.values()]
     assert len(set(roles)) == len(functions)
 
@@ -182,7 +182,7 @@ def test_tables_buckets_and_secrets_are_retained_except_after_a_failed_first_dep
 
 
 @pytest.mark.parametrize("queue", resources("AWS::SQS::Queue"))
-def test_every_queue_is_encrypted_and_takes_tls_alone(queue: str) -> None:
+def test_every_queue_is_encrypted_and_accepts_only_tls(queue: str) -> None:
     assert resources("AWS::SQS::Queue")[queue]["Properties"]["SqsManagedSseEnabled"]["Fn::If"][2] is True
     policies = [body["Properties"] for body in resources("AWS::SQS::QueuePolicy").values()]
     (policy,) = [one for one in policies if {"Ref": queue} in one["Queues"]]

@@ -338,7 +338,7 @@ def test_media_of_an_older_event_does_not_overwrite_that_of_a_newer_one(database
     assert posts.set_media("no such post", READY, "1") is MediaOutcome.NO_POST
 
 
-def test_a_post_on_its_way_to_the_archive_takes_no_media_any_more(database: None) -> None:
+def test_a_post_that_is_being_archived_accepts_no_media(database: None) -> None:
     post = application.new_post("ada", "look")
     assert posts.TABLE.update(Write({"post_id": post.post_id}, set={"archived_as": "posts/x.json"}))
     assert posts.set_media(post.post_id, READY, "1") is MediaOutcome.NO_POST

@@ -97,7 +97,7 @@ def test_an_update_makes_no_item_and_an_insertion_replaces_none(database: None) 
     assert from_item(item) == {"user_id": "b", "n": 1, "seen": 2}
 
 
-def test_each_change_of_a_batch_succeeds_or_fails_by_itself(database: None) -> None:
+def test_each_change_of_a_batch_succeeds_or_fails_independently(database: None) -> None:
     USERS.put_many(people(30))
     changes = [
         Write(

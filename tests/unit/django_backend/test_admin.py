@@ -324,7 +324,9 @@ def test_dead_letters_are_dropped(world: World) -> None:
     assert dead_letters.counts(["default"]) == {"default": 0}
 
 
-def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_dead_letters_than_a_page_handles_are_left_to_the_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("pages", "admin"):
         monkeypatch.setattr(f"ops.django_admin.{module}.MOST_LETTERS", 1)
     failed = failed_run()

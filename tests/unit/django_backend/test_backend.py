@@ -206,7 +206,7 @@ def test_a_task_that_takes_its_context_is_called_without_it(sent: SentTasks) -> 
     assert sent.calls == []
 
 
-def test_tuples_become_lists_as_django_has_it(sent: SentTasks) -> None:
+def test_tuples_become_lists_as_in_djangos_backends(sent: SentTasks) -> None:
     result = project.attempt.enqueue(answer=("a", ("b",)))
     assert result.kwargs == {"answer": ["a", ["b"]]}
     sent.run()
@@ -265,7 +265,7 @@ def test_a_task_that_the_function_could_not_import_is_refused_by_enqueue(sent: S
     assert not Outbox.objects.exists()
 
 
-def test_a_module_that_changes_anothers_task_changes_it_for_itself(
+def test_a_task_changed_by_an_importing_module_is_registered_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = f"from {project.__name__} import flaky\nflaky = flaky.using(queue_name='emails')\n"
@@ -371,7 +371,7 @@ def test_a_task_that_exits_has_failed(sent: SentTasks, signals: list[Any]) -> No
     assert [name for name, _, _ in signals] == ["enqueued", "started", "finished"]
 
 
-def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[Any]) -> None:
+def test_a_task_that_raises_reject_is_not_retried(sent: SentTasks, signals: list[Any]) -> None:
     result = project.give_up.enqueue()
     sent.run()
     result.refresh()
@@ -677,7 +677,7 @@ def test_the_settings_apply_before_any_task_is_imported(
         assert runtime_settings().stack == stack
 
 
-def test_a_setting_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_none_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of `os.environ.get("SOME_VARIABLE")`."""
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(NEXUS={"STACK": "s", "RUN_DAYS": None, "REGION": None, "MODULES": None}):

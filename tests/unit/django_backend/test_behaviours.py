@@ -243,7 +243,7 @@ def test_an_asynchronous_caller_is_signalled_and_logged(sent: SentTasks, caplog:
         ("does.not", "exist", ImportError, "No module named 'does'"),
     ],
 )
-def test_an_errors_class_is_looked_up_and_must_be_an_exception(
+def test_the_class_of_an_error_must_exist_and_be_an_exception(
     module: str, name: str, fault: type[Exception], said: str, sent: SentTasks
 ) -> None:
     result = project.raise_unlike.enqueue(module, name)

@@ -244,7 +244,7 @@ def hidden_softly(post: Any) -> None:
         lambda post: (mirrors.mirrored(Post.objects.all()), Post.objects.all()._raw_delete("default")),
     ],
 )
-def test_an_archived_post_is_erased_when_its_row_goes(network: Tasks, delete: Any) -> None:
+def test_an_archived_post_is_erased_when_its_row_is_deleted(network: Tasks, delete: Any) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     archived(network, post)
     assert archive.find(["1"])
@@ -444,7 +444,7 @@ def test_several_deleted_comments_are_all_removed(network: Tasks) -> None:
     assert differing() == []
 
 
-def test_a_post_on_its_way_to_the_archive_is_tried_again_until_it_is_there(network: Tasks) -> None:
+def test_a_post_that_is_being_archived_is_retried_until_it_is_archived(network: Tasks) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     deliver(network)
     posts.TABLE.update(Write("1", set={"archived_as": "archive/object"}))
@@ -843,7 +843,7 @@ def test_a_kind_without_a_mirror_is_a_dead_letter(network: Tasks) -> None:
         mirroring.mirror.call("colours", [["1"]])
 
 
-def test_the_function_serves_the_projects_tasks_alone_though_it_knows_the_networks(
+def test_the_function_serves_only_the_projects_tasks_although_it_knows_the_networks(
     environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXUS_CATALOGUE", conf.CATALOGUE)

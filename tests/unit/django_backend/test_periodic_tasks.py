@@ -199,7 +199,7 @@ def test_a_rolled_back_row_writes_nothing() -> None:
     assert list(periodic.every()) == []
 
 
-def test_while_aws_is_away_the_row_is_kept_with_the_reason_and_the_command_repairs_it(
+def test_a_row_saved_while_aws_is_unreachable_keeps_the_reason_until_the_command_repairs_it(
     away: pytest.MonkeyPatch,
 ) -> None:
     person = browser()
@@ -268,7 +268,7 @@ def test_a_schedule_changed_by_hand_is_restored_and_an_unknown_one_only_listed()
     assert changed.expression == "rate(2 days)"
 
 
-def test_a_task_that_is_gone_is_a_fault_of_its_row_alone() -> None:
+def test_a_removed_task_is_an_error_only_of_its_own_row() -> None:
     row(name="gone", task="tests.support.django_project.tasks.nobody")
     row()
     assert state("gone")[0] == "write"
@@ -350,7 +350,7 @@ def test_a_firing_is_shown_without_a_run_history(leap_day: datetime, monkeypatch
     assert "The run history is not kept here." in shown
 
 
-def test_of_many_firings_the_newest_are_shown(leap_day: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_of_many_firings_are_shown(leap_day: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "MOST_FIRINGS", 2)
     made = row(expression="cron(* * * * ? *)")
     first, second, third = (fire(made, leap_day - timedelta(minutes=ago)) for ago in (2, 1, 0))

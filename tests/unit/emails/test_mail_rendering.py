@@ -204,7 +204,7 @@ def test_the_templates_contain_no_text(part: str) -> None:
                         assert attributes[attribute] == "※", (tag, attributes)
 
 
-def test_a_text_that_is_missing_is_a_fault_of_ours_and_says_which() -> None:
+def test_a_missing_or_broken_text_raises_a_template_fault_that_names_it() -> None:
     texts = {key: text for key, text in load("en").texts.items() if key != "welcome.intro"}
     with pytest.raises(TemplateFault, match=r"welcome in en: KeyError: 'welcome\.intro'"):
         welcome(language=replace(load("en"), texts=texts))

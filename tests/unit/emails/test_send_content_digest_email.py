@@ -121,7 +121,7 @@ def test_each_active_reader_gets_their_own_digest(ses: Ses) -> None:
     assert (report.week, report.considered, report.sent, report.skipped) == (WEEK, 4, 4, {})
 
 
-def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_has_its_own_sender_and_list_headers(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that readers can filter it, and complaints about one mailing do not count for the other."""
     town(1)
     run()
@@ -267,7 +267,7 @@ def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends
     assert {f"{entry.user_id}@example.com" for entry in unknown} == set(readers) - set(ses.recipients)
 
 
-def test_a_segment_that_is_handed_on_counts_everybody_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = town(13)
     looks = Counter[str]()
 
@@ -377,7 +377,7 @@ def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
     assert report.failed == {"sandbox: the recipient is not verified": 2}
 
 
-def test_a_language_that_cannot_be_rendered_fails_for_its_readers_alone(
+def test_a_language_that_cannot_be_rendered_fails_only_for_its_readers(
     ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     town(1)
@@ -428,7 +428,7 @@ BEHAVIOURS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
-def test_whatever_ses_does_each_reader_gets_at_most_one_mail_and_none_is_lost(
+def test_each_reader_gets_at_most_one_mail_and_none_is_lost_under_any_ses_errors(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random
 ) -> None:
     """Attempts until one succeeds: each reader gets at most one mail, and those without one are recorded as unknown."""

@@ -54,7 +54,7 @@ def test_a_new_user_is_welcomed_in_their_language(ses: Ses) -> None:
     assert (entry.status, entry.message_id, entry.run_id) == ("sent", "m-0", RUN)
 
 
-def test_one_click_unsubscribes(ses: Ses) -> None:
+def test_the_mail_has_a_one_click_unsubscribe_header(ses: Ses) -> None:
     """RFC 8058: the header's address, with a token that works, signed by SES's DKIM."""
     person("ada")
     send("ada")
@@ -66,7 +66,7 @@ def test_one_click_unsubscribes(ses: Ses) -> None:
     assert mail_links.verify(token).user_id == "ada"
 
 
-def test_it_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
+def test_the_welcome_mail_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
     person("ada")
     first = send("ada")
     again = send("ada")
@@ -116,7 +116,7 @@ def test_a_user_whose_row_comes_after_the_message_is_welcomed(ses: Ses) -> None:
         ReadTimeoutError(endpoint_url="https://email.eu-west-1.amazonaws.com"),
     ],
 )
-def test_a_mail_without_an_answer_is_unknown_and_never_sent_again_by_itself(ses: Ses, error: Exception) -> None:
+def test_a_mail_without_a_response_is_unknown_and_never_sent_again_automatically(ses: Ses, error: Exception) -> None:
     person("ada")
 
     def silent(request: dict[str, Any], number: int) -> None:

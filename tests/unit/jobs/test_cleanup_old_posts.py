@@ -261,7 +261,7 @@ def test_the_next_run_continues_after_the_last_day_done(
 
 
 @pytest.mark.parametrize("pages_of", [1000, 1])
-def test_the_first_run_asks_for_the_days_that_have_posts_where_that_is_cheaper(
+def test_the_first_run_finds_its_days_by_the_cheaper_of_two_ways(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch, pages_of: int
 ) -> None:
     monkeypatch.setattr(job, "FIRST_DAY", add_days(posts.old_day(TODAY), -299))
@@ -273,7 +273,7 @@ def test_the_first_run_asks_for_the_days_that_have_posts_where_that_is_cheaper(
     assert (report.requests < 100) == (pages_of == 1000), "a small index is read; of a large one every day is asked for"
 
 
-def test_a_run_that_starts_late_leaves_the_watermark_alone(empty: Callable[[], None]) -> None:
+def test_a_run_that_starts_late_does_not_move_the_watermark(empty: Callable[[], None]) -> None:
     run_task(job.cleanup_old_posts, {"mode": "archive", "since": add_days(posts.old_day(TODAY), -3)})
     assert analytics.watermark(job.JOB) is None
 
@@ -290,7 +290,7 @@ def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empt
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_a_page_is_archived_some_posts_at_a_time_and_handed_on_in_the_middle(
+def test_a_page_is_archived_in_batches_and_continued_in_the_middle(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of the index has thousands of posts, and moving one with pictures takes most of a second."""

@@ -193,7 +193,7 @@ def test_no_store_has_anything_left_of_a_deleted_post_and_its_authors_other_data
     assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
 
 
-def test_a_user_and_posts_that_are_made_again_under_their_ids_are_left_alone(sent: SentTasks) -> None:
+def test_a_user_and_posts_created_again_under_the_same_ids_are_not_erased(sent: SentTasks) -> None:
     """As by a mirror of rows that were hidden and shown again: an account, a post, and a post in the archive."""
     a_life()
     old, new = f"old-{GONE}", f"new-{GONE}"
@@ -503,7 +503,7 @@ def test_erasing_one_post_reads_only_the_objects_that_have_it(sent: SentTasks) -
     assert archive.find(["p2", "p3", "q3"]).keys() == {"p2", "q3"}
 
 
-def test_an_archived_post_is_found_and_erased_in_as_many_requests_however_many_objects_its_author_has(
+def test_erasing_an_archived_post_makes_the_same_requests_for_any_number_of_objects(
     sent: SentTasks,
 ) -> None:
     erasures = []
@@ -600,7 +600,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
 
 
 @pytest.mark.simulation
-def test_an_archiving_that_died_is_resumed_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
+def test_an_interrupted_archiving_is_resumed_although_its_object_was_rewritten(empty: Callable[[], None]) -> None:
     for fatal in range(4, 200, 8):
         empty()
         old = Post("p", STAYS, OLD, "stays", counters=Counters(views=1))

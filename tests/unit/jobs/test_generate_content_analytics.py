@@ -117,7 +117,7 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     assert analytics.content_day(day) == expected(network, day)
 
 
-def test_two_firings_that_were_held_up_count_both_days(filled: Filled) -> None:
+def test_two_delayed_firings_count_their_own_days(filled: Filled) -> None:
     """As after a queue was paused for two days: both runs are live at once."""
     filled(3, 3)
     with memory_backend() as tasks:
@@ -380,7 +380,7 @@ def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
         assert post.author_id not in page
 
 
-def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
+def test_the_report_is_written_as_json_and_csv_too() -> None:
     days = [content for content in history(8) if content.day != add_days(DAY, -3)]
     formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="＠ada", author_id="-1")
     days[-1] = replace(days[-1], popular=(formula,))

@@ -69,7 +69,7 @@ def test_the_trending_tags_are_those_of_a_count_over_everything(filled: Filled, 
     assert list(report.trending) == [tag for tag, _, _ in stored()]
 
 
-def test_hour_after_hour_it_agrees_and_reads_the_last_hours_alone(empty: Callable[[], None]) -> None:
+def test_hourly_runs_give_the_right_trends_and_read_only_the_latest_posts(empty: Callable[[], None]) -> None:
     network = generate(60, 1, NOW)
     for hours in (30, 29, 28, 27, 3, 2, 1, 0):
         now = NOW - hours * HOUR

@@ -504,9 +504,7 @@ def test_a_grey_profile_is_followed() -> None:
 
 
 @pytest.mark.parametrize("name", ["sRGB-elle-V2-g10.icc", "sRGB, linear", "Linear"])
-def test_a_linear_profile_is_followed_though_its_name_begins_like_srgbs(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_linear_profile_with_a_name_like_srgbs_is_followed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     described = icc._text
     monkeypatch.setattr(icc, "_text", lambda _: described(name))
     linear = icc._rgb(PRIMARIES[1], icc._power(1))
@@ -557,7 +555,7 @@ def sticker(width: int = 200, height: int = 120) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "HEIF"])
-def test_transparency_is_kept_and_flattened_on_white_where_there_is_none(kind: str) -> None:
+def test_transparency_is_kept_or_flattened_on_white_in_jpegs(kind: str) -> None:
     made = render(still(kind, sticker()))
 
     for name in ("w320", "full"):

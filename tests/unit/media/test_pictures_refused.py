@@ -350,7 +350,7 @@ def test_a_truncated_picture_is_refused_wherever_it_ends(kind: str, part: float)
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("kind", ANIMATIONS)
-def test_half_an_animation_is_refused_too(kind: str, part: float) -> None:
+def test_a_truncated_animation_is_refused(kind: str, part: float) -> None:
     frames = [Image.effect_noise((80, 60), 60 + 20 * number).convert("RGB") for number in range(4)]
     source = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
 

@@ -74,7 +74,7 @@ PHOTO = Header(Format.JPEG, 1000, 1000)
     ],
     ids=["pixels", "memory", "frames", "pixels of all frames", "scans", "pixels of all scans"],
 )
-def test_a_limit_may_be_reached_and_not_exceeded(
+def test_a_limit_may_be_reached_but_not_exceeded(
     limits: Limits, allowed: Header, refused: Header, code: Code, reason: str
 ) -> None:
     check(allowed, limits)

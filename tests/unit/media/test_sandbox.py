@@ -79,7 +79,7 @@ def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, chi
 
 
 @pytest.mark.parametrize(("before", "body"), [("import nothing_of_that_name", ""), ("", "raise OSError(28, 'full')")])
-def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str, child: Run) -> None:
+def test_a_child_that_cannot_start_or_has_no_disk_fails_with_the_reason(before: str, body: str, child: Run) -> None:
     with pytest.raises(Unavailable, match=r"nothing_of_that_name|full"):
         child(body or "pass", before=before)
 

@@ -134,7 +134,7 @@ def test_a_webm_ends_with_its_last_element(file: bytes, end: int) -> None:
     assert promised_bytes(BytesIO(file), "matroska") == end
 
 
-def test_more_elements_than_a_clip_has_are_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_the_maximum_of_elements_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_MOST_ELEMENTS", 3)
     assert promised_bytes(BytesIO(b"\xa3\x80" * 2), "matroska") == 4
     assert promised_bytes(BytesIO(b"\xa3\x80" * 3), "matroska") == 0

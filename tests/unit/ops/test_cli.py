@@ -242,7 +242,7 @@ def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
             nexus("env")
 
 
-def test_without_a_stack_it_says_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_stack_says_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert nexus("status") == ExitCode.UNREACHABLE
     assert "nexus up" in capsys.readouterr().err
 
@@ -424,7 +424,7 @@ def test_a_reversible_action_is_confirmed_only_in_prod(monkeypatch: pytest.Monke
         common.confirm(where("prod"), "Really?", yes=False, lasting=False)
 
 
-def test_mail_that_was_sent_is_read_on_the_local_cloud_alone(
+def test_sent_mail_can_be_read_only_on_the_local_cloud(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def connect(_: deployment.Choice) -> deployment.Deployment:

@@ -147,7 +147,7 @@ def slice_of(task: str, ago: int, dollars: float) -> Slice:
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 60])
-def test_a_month_at_the_rate_of_equal_days_is_a_month_of_such_days(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_month_ahead_is_estimated_from_equal_days(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: MONDAY)
     slices, since = spread(days, 2.0), MONDAY - days * DAY
     assert cost.covered(slices, since) == days
@@ -316,7 +316,7 @@ def test_an_invalid_budget_is_refused(words: list[str], reported: str, capsys: p
     assert reported in capsys.readouterr().err
 
 
-def test_a_task_that_declares_none_cannot_be_given_one() -> None:
+def test_a_task_without_a_declared_budget_cannot_be_given_one() -> None:
     with pytest.raises(Problem, match="ping has no budget"):
         budgets.limits("ping", "5", None)
 
@@ -362,7 +362,7 @@ def test_the_plan_in_the_docs_is_the_one_that_is_computed() -> None:
 
 
 @pytest.mark.parametrize("kind", plan.kinds(), ids=lambda kind: kind.name)
-def test_more_at_once_is_never_slower_and_more_runs_take_longer(kind: plan.Kind) -> None:
+def test_the_plan_is_no_slower_with_more_concurrency_and_longer_with_more_runs(kind: plan.Kind) -> None:
     rows = plan.rows(kind)
     for fewer, more in pairwise(rows):
         assert fewer.a_second <= more.a_second

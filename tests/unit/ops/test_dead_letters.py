@@ -83,7 +83,7 @@ def test_reading_returns_each_letter_once_and_leaves_all_visible(dead: str) -> N
     assert len(waiting(dead)) == 25
 
 
-def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
+def test_a_read_with_a_limit_makes_the_letters_visible_again(dead: str) -> None:
     for number in range(25):
         give_up(number)
     assert len(list(dead_letters.read("default", Filter(), limit=3))) == 3
@@ -168,7 +168,7 @@ def test_a_run_that_succeeded_meanwhile_is_not_made_to_wait(dead: str) -> None:
     assert AsyncResult[Any](envelope.id).status == "SUCCESS"
 
 
-def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_letter_whose_new_message_is_refused_is_not_deleted(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given SQS that refuses every second message
     letters = {give_up(number).id for number in range(10)}
     real = dead_letters._send
@@ -234,7 +234,7 @@ def test_an_argument_that_is_kept_in_s3_stays_there_unless_it_is_edited(args: di
 
 
 @pytest.mark.parametrize("status", ["STARTED", "FAILURE"])
-def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(status: str) -> None:
+def test_a_letter_sent_again_while_its_run_is_started_is_marked(status: str) -> None:
     envelope = give_up(1)
     backend().store.apply(Write(envelope.id, {"status": status}))
 

@@ -100,7 +100,7 @@ def test_the_variables_of_the_local_cloud_are_not_taken_for_an_account(
     assert shown.out == ""
 
 
-def test_the_stack_and_its_region_are_those_of_samconfig(
+def test_the_stack_and_its_region_are_read_from_samconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = (ROOT / "samconfig.toml").read_text().replace('"nexus-dev"', '"forum"').replace("eu-west-1", "us-east-1")

@@ -120,7 +120,7 @@ def test_a_list_without_the_letters_that_another_reader_holds_says_so(capsys: py
 # --- edit ---
 
 
-def test_without_arguments_the_editor_opens_and_what_it_leaves_is_sent(
+def test_an_edit_without_arguments_opens_the_editor_and_sends_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = give_up()
@@ -388,7 +388,7 @@ def test_many_are_moved_by_sqs_where_it_can(
 
 
 @pytest.mark.parametrize("code", ["UnsupportedOperation", "InvalidAction"])
-def test_where_sqs_cannot_move_letters_they_are_sent_one_by_one(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letters_are_sent_one_by_one_if_sqs_cannot_move_them(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = give_up()
 
     def unsupported(**_: Any) -> None:
@@ -561,7 +561,7 @@ class DeniedEvents:
         raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, "ListTargetsByRule")
 
 
-def test_without_the_right_to_read_a_rule_its_letters_are_shown_but_not_sent(
+def test_letters_of_an_unreadable_rule_are_shown_but_not_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, events = give_up(), [by_a_rule(n) for n in range(2)]

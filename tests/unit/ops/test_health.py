@@ -253,14 +253,14 @@ def test_a_function_that_dies_is_a_finding(one: diagnosis.Dying, what: str) -> N
     assert what in health._of_dying(one, USERS).what
 
 
-def test_it_says_how_many_messages_a_dying_function_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dying_functions_finding_counts_the_messages_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "unclaimed", lambda _queue, in_flight: in_flight - 1)
     one = diagnosis.Dying("users", 0.0, 1, "no module")
     found = health._of_dying(one, replace(USERS, in_flight=2))
     assert found.what.endswith("no module. 1 message in flight that no run has claimed")
 
 
-def test_without_its_catalogue_the_schedules_are_reported_as_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedules_of_an_unknown_catalogue_are_reported_as_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Problem("The catalogue shop.tasks cannot be imported", "No module named 'shop'", "Install it.")
     monkeypatch.setattr(catalogue, "missing", lambda: missing)
     (unchecked, off) = health._of_rules([health.RuleState("tidy", "rate(1 day)", on=False)], STACK)

@@ -106,7 +106,7 @@ def test_a_run_that_takes_a_while_is_found_as_started_before_it_ends() -> None:
     assert ids(Query(status="STARTED", task="ping")) == []
 
 
-def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
+def test_a_failed_run_that_is_sent_again_leaves_the_list_of_failures() -> None:
     task = "send_welcome_email"
     run_id = ended(sent(task, 1, user_id="u-1"), task, RunError("Timeout", "too slow"))
     backend().store.apply(transitions.send_again(run_id))
@@ -208,7 +208,7 @@ def test_a_search_among_many_failures_is_patient_and_misses_none(
     assert [(run.sent_at, run.id) for run in found] == expected
 
 
-def test_a_search_ends_soon_though_nothing_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_matches_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     index, reads = Index(monkeypatch, 0), [0]
     index.partitions["FAILURE#0"] = [
         RunRecord(new_id(), "FAILURE", index.task, args={"user_id": "u-2"}, sent_at=NOW - n) for n in range(1000)
@@ -287,7 +287,7 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     assert finding.run_id(first) == first
 
 
-def test_how_much_of_the_index_a_part_of_an_id_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_by_part_of_an_id_reads_a_bounded_span_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time in the id bounds the search: no partition is read completely."""
     monkeypatch.setattr(time, "time", lambda: NOW)
     month = NOW - 30 * 86_400

@@ -231,7 +231,7 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
     assert asked == [job]
 
 
-def test_a_firing_whose_id_looks_like_a_segments_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_firing_whose_id_resembles_a_segments_is_listed_as_its_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
     firing = "60b2a65a-a2b7-58a9-9a5c-5f0c51b2b9c1"
     poller = watch.Poller()
     monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
@@ -368,7 +368,7 @@ def test_a_failed_run_is_retried_and_a_running_one_revoked_after_a_yes() -> None
     assert shown.message == "cccc3333 has ended."
 
 
-def test_in_prod_the_stack_s_name_is_typed() -> None:
+def test_in_prod_an_action_is_confirmed_by_typing_the_stacks_name() -> None:
     runs = row("aaaa1111", "running", state="running")
     shown = screen_of(runs, stage="prod")
     assert press(shown, "x", "y", "enter") is None

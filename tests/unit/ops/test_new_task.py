@@ -96,7 +96,7 @@ def test_a_task_of_each_queue_passes_what_every_task_passes(run: Callable[..., N
     run("pytest", "-q", "-p", "no:cacheprovider", *tests, *held, "-k", "look_after or task or readme or function")
 
 
-def test_it_says_what_it_has_written(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_lists_every_file_written(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(copy)
 
     assert main(["new", "task", "count_badges", "--queue", "users"]) == 0

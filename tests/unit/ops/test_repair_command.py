@@ -184,7 +184,7 @@ def test_ctrl_c_at_the_question_leaves_no_change_set(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("status", "started"), [("UPDATE_COMPLETE", "execute_change_set"), ("UPDATE_FAILED", "rollback_stack")]
 )
-def test_ctrl_c_later_does_not_stop_cloudformation_and_says_so(
+def test_ctrl_c_during_the_update_says_that_cloudformation_continues(
     status: str, started: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sleep(_: float) -> None:

@@ -117,7 +117,7 @@ def test_the_output_names_the_command_that_shows_the_result(capsys: pytest.Captu
     assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
 
 
-def test_the_id_of_a_run_is_known_though_the_wait_for_it_is_interrupted(
+def test_the_id_of_a_run_is_printed_although_the_wait_is_interrupted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sleep(_: float) -> None:
@@ -366,7 +366,7 @@ def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
     assert live._scheduled("sent-in-the-meantime") is None
 
 
-def test_of_very_many_schedules_only_the_first_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_of_very_many_schedules_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = (f"s-{n}" for n in range(1000))
     held = LiveRun("z-held", "ping", "users", "PENDING", 1000.0)
     monkeypatch.setattr(live, "LISTED", 20)
@@ -448,7 +448,7 @@ def test_resume_says_that_it_gave_back_a_concurrency_of_0(
     assert capsys.readouterr().out == "users was Enabled already.\n"
 
 
-def test_a_queue_is_resumed_as_it_was_deployed_though_its_catalogue_is_not_here(
+def test_a_queue_of_an_unknown_catalogue_is_resumed_as_it_was_deployed(
     network: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lambda_ = Lambda(0)

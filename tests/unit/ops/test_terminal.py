@@ -95,7 +95,7 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert "\n" not in output.safe(text, lines=False)
 
 
-def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None:
+def test_the_live_view_escapes_markup_in_data() -> None:
     from rich.console import Console
 
     from ops.cli import rows, screen
@@ -173,7 +173,9 @@ def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize(("columns", "narrow"), [(80, True), (120, False)])
-def test_a_narrow_terminal_is_known(columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_under_the_minimum_width_is_narrow(
+    columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdout", _Terminal())
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))

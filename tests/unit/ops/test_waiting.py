@@ -221,7 +221,7 @@ def test_a_wrong_clock_is_reported(off: float, severity: str | None, monkeypatch
 @pytest.mark.parametrize(
     ("deployed", "older"), [("0.1.0", False), ("0.0.9", False), ("0.1.1", True), ("0.10.0", True), (None, False)]
 )
-def test_a_client_older_than_the_deployment_says_so(
+def test_a_client_older_than_the_deployment_is_reported(
     deployed: str | None, older: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "VERSION", "0.1.0")

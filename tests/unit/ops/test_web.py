@@ -284,7 +284,7 @@ def test_read_only_shows_everything_and_changes_nothing(world: World) -> None:
     assert world.calls == []
 
 
-def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
+def test_in_prod_a_lasting_change_is_confirmed_by_typing_the_stacks_name(world: World) -> None:
     world.stage = "prod"
     page = site()
     run_id = failed(user_id="u-1")
@@ -688,7 +688,7 @@ def test_dead_letters_are_grouped_by_task_and_error(page: TestClient) -> None:
     ]
 
 
-def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(page: TestClient) -> None:
+def test_dead_letters_of_many_kinds_are_shown_as_nineteen_groups_and_the_rest(page: TestClient) -> None:
     for n in range(25):
         for _ in range(2 if n == 7 else 1):
             failed(f"Error{n}", user_id="u-1")
@@ -1078,7 +1078,7 @@ def test_the_api_takes_dead_letters_by_whole_ids_only(page: TestClient, ids: Any
     assert {one.id for one in dead_letters.read("emails", dead_letters.Filter())} == kept
 
 
-def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
+def test_an_edit_requires_exactly_one_known_run(page: TestClient) -> None:
     both, gone = [failed(user_id="u-1") for _ in range(2)], new_id()
     for ids, what in ((both, "These are 2 runs"), (gone, f"{gone} is unknown"), ([gone], f"{gone} is unknown")):
         for confirmed in (False, True):
@@ -1088,7 +1088,7 @@ def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
     assert {AsyncResult[Any](one).status for one in both} == {"FAILURE"}
 
 
-def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
+def test_an_action_on_a_group_does_not_affect_one_with_a_longer_name(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email"}
     mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
     assert "1 dead letter dropped" in done(page, "drop-letters", {**group, "error": "Timeout"})
@@ -1287,7 +1287,7 @@ def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("words", [[], ["--no-open"], ["--no-open", "--read-only"]])
-def test_it_opens_in_the_browser_and_serves_until_it_is_ended(
+def test_the_server_opens_the_browser_and_runs_until_interrupted(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []

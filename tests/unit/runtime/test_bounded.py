@@ -87,7 +87,7 @@ def test_a_send_fails_if_aws_never_answers(silence: Silence, send: Callable[[], 
         send()
 
 
-def test_a_send_that_was_given_up_names_its_run_and_begins_no_further_request(silence: Silence) -> None:
+def test_a_send_given_up_names_its_run_and_makes_no_further_request(silence: Silence) -> None:
     with pytest.raises(SendFailed) as refused:
         catalogue.send_note.delay(**NOTE)
     silence.released.set()
@@ -232,7 +232,7 @@ def test_an_invalid_timeout_is_refused_by_name(variable: str, value: str) -> Non
         Settings.read({variable: value})
 
 
-def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
+def test_a_send_after_a_fork_uses_its_own_threads(cloud: None) -> None:
     catalogue.send_note.delay(**NOTE)
     assert in_a_child(lambda: catalogue.send_note.delay(**NOTE)) == 0
 

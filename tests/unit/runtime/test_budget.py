@@ -72,7 +72,7 @@ def test_the_next_day_starts_with_the_mean_and_the_limits_of_the_last() -> None:
     assert account.on("2026-11-28") == Account("2026-11-28", mean=150.0, limits=Budget(runs=9))
 
 
-def test_an_attempt_is_estimated_by_the_day_else_by_the_day_before() -> None:
+def test_an_attempts_cost_is_estimated_from_today_or_the_day_before() -> None:
     assert Account(done=1, nano=50, mean=7.0).each == 50
     assert Account(done=4, nano=50, mean=7.0).each == 12.5
     assert Account(mean=7.0).each == 7.0
@@ -200,7 +200,7 @@ def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
     assert handle.status == "SUCCESS"
 
 
-def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
+def test_a_message_comes_back_in_steps_if_no_schedule_can_be_made(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     def denied(*_: Any) -> None:
@@ -391,7 +391,7 @@ def test_a_booking_overtaken_by_another_sandbox_takes_what_is_left(
     assert taken == [8]
 
 
-def test_the_first_booking_of_a_day_begins_it_though_two_sandboxes_begin_at_once(
+def test_two_concurrent_first_bookings_of_a_day_share_one_account(
     tasks: SentTasks, now: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = (Purse("send_note", Budget(runs=5)) for _ in range(2))

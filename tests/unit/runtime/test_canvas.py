@@ -660,7 +660,7 @@ def test_a_groups_error_callback_comes_when_a_member_fails(tasks: SentTasks, spe
     assert speaker.said == ["a", "oops"]
 
 
-def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: SentTasks, speaker: Speaker) -> None:
+def test_an_always_body_gets_none_for_each_failed_member(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"b"}
     handle = chord([s("a"), s("b"), s("c")], body("d").set(always=True)).delay()
 
@@ -847,7 +847,7 @@ def test_a_group_that_is_begun_again_reads_its_members_together(
     assert sorted(speaker.said) == ["a", *["b"] * 50, "c"]
 
 
-def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
+def test_one_member_that_has_not_started_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
     together = handle.parent
     assert together is not None

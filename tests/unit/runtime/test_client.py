@@ -216,7 +216,7 @@ def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
     assert handle.status == "PENDING"
 
 
-def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revocation_deletes_it(cloud: None) -> None:
+def test_a_task_due_beyond_fifteen_minutes_is_a_schedule_until_it_fires_or_is_revoked(cloud: None) -> None:
     scheduler = boto3.client("scheduler")
     scheduler.create_schedule_group(Name=settings().stack)
     eta = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=3)
@@ -542,7 +542,7 @@ def test_get_waits_returns_and_raises_as_celerys_does(tasks: SentTasks) -> None:
     assert bad.get(propagate=False) is None
 
 
-def test_a_result_over_the_items_limit_goes_to_s3_by_itself(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_over_the_item_limit_is_stored_in_s3(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     text = payloads.dump("0189d6b0-0000-7000-8000-000000000001", {"text": "x" * 300_000})
 
@@ -712,9 +712,7 @@ def test_more_retries_than_lambda_lets_a_run_have_cannot_be_declared() -> None:
         RetryPolicy(max_retries=101)
 
 
-def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_allows(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_retry_policy_over_lambdas_limit_is_capped(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(args: Any, run: Run) -> Any:
         raise OSError("forever")
 
@@ -876,7 +874,7 @@ def test_tasks_in_memory_need_no_environment_variable() -> None:
 
 
 @pytest.mark.usefixtures("_no_variables")
-def test_without_the_workers_packages_what_was_sent_can_be_seen_and_running_says_what_to_install(
+def test_without_the_workers_packages_sent_tasks_are_listed_and_running_them_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     observe.logger.cache_clear()

@@ -131,7 +131,7 @@ def test_the_trace_of_an_invocation_travels_with_its_messages() -> None:
 # --- what is read ---
 
 
-def test_only_a_test_is_advised_to_run_its_tasks(tasks: SentTasks) -> None:
+def test_the_advice_to_run_tasks_is_given_only_in_tests(tasks: SentTasks) -> None:
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     assert repr(handle) == f"<AsyncResult {handle.id}>"
     with pytest.raises(StillRunning, match="call that first"):

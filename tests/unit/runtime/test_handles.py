@@ -32,7 +32,7 @@ def sent(text: str = "hello") -> AsyncResult[NoteSent]:
 @pytest.mark.parametrize(
     "wait", [AsyncResult.get, lambda handle: asyncio.run(handle.aget(interval=0.01))], ids=["get", "aget"]
 )
-def test_a_wait_outlives_a_poll_that_aws_does_not_answer(
+def test_a_wait_continues_after_a_poll_that_aws_did_not_answer(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, wait: Callable[[AsyncResult[NoteSent]], NoteSent]
 ) -> None:
     handle, away = sent(), EndpointConnectionError(endpoint_url="https://dynamodb")

@@ -125,11 +125,11 @@ def test_outcomes_of_quick_runs_are_written_together(batch: Batch) -> None:
     assert batch(QUICK, QUICK, QUICK) == ["STARTED"] * 3
 
 
-def test_an_outcome_does_not_wait_for_another_run_of_a_task_that_is_slow(batch: Batch) -> None:
+def test_an_outcome_is_written_before_another_run_of_a_slow_task(batch: Batch) -> None:
     assert batch(("send_note", 0.6), ("send_note", 0.6)) == ["STARTED", "SUCCESS"]
 
 
-def test_an_outcome_does_not_wait_until_the_next_run_may_start(batch: Batch) -> None:
+def test_an_outcome_is_written_before_the_wait_for_the_next_start(batch: Batch) -> None:
     assert batch(QUICK, QUICK, rate=RateLimit(1.0)) == ["STARTED", "SUCCESS"]
 
 
@@ -186,7 +186,7 @@ def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.Mo
     assert reported == [(7, 100)]
 
 
-def test_a_job_of_which_more_is_done_than_it_expected_does_not_write_for_every_row(
+def test_a_job_beyond_its_expected_total_does_not_write_progress_for_every_row(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     written = []

@@ -200,7 +200,7 @@ def _end_the_thread() -> None:
 
 
 @pytest.mark.usefixtures("deployment")
-def test_in_a_function_a_thread_lists_the_run_while_it_works(
+def test_a_thread_lists_a_long_run_while_it_works(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, watched: threading.Event
 ) -> None:
     moto_cloud.clear()

@@ -224,7 +224,7 @@ def scheduled() -> Iterator[SentTasks]:
         yield tasks
 
 
-def test_a_long_wait_right_after_another_has_a_schedule_of_its_own(
+def test_a_long_wait_right_after_another_has_its_own_schedule(
     scheduled: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 4 else raises(Retry(after=DAY)))
@@ -397,7 +397,7 @@ def test_a_run_keeps_its_message_if_sqs_does_not_accept_a_new_one(
     assert handle.status == "RETRY"
 
 
-def test_without_the_right_to_schedules_a_wait_of_days_passes_in_steps_and_in_messages_that_sqs_keeps(
+def test_a_wait_of_days_without_the_right_to_schedules_passes_in_several_messages(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 2 else raises(Retry(after=9 * DAY)))
@@ -410,7 +410,7 @@ def test_without_the_right_to_schedules_a_wait_of_days_passes_in_steps_and_in_me
     assert MORNING + 9 * DAY <= now.moment < MORNING + 9 * DAY + 60
 
 
-def test_a_message_that_kills_its_sandbox_is_not_replaced_so_sqs_gives_it_up(
+def test_a_message_that_kills_its_sandbox_is_given_up_by_sqs(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: raises(SandboxDied("killed")), retry=RetryPolicy(max_retries=30))

@@ -525,7 +525,7 @@ def test_an_sqlalchemy_session_and_its_connection_write_in_their_transaction(
     assert sorted(runs) == sorted([handle.id, second.id])
 
 
-def test_only_one_task_with_its_options_given_to_add_is_written(environment: None) -> None:
+def test_the_outbox_accepts_one_task_whose_options_are_passed_to_add(environment: None) -> None:
     with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):
         outbox.add(None, ping.s() | ping.s())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):

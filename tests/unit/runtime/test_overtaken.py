@@ -159,7 +159,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_the_last(
 # --- two sandboxes with the same message ---
 
 
-def test_of_two_sandboxes_that_read_a_due_retry_one_claims_it(
+def test_only_one_of_two_sandboxes_claims_a_due_retry(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     attempts = []
@@ -183,7 +183,7 @@ def test_of_two_sandboxes_that_read_a_due_retry_one_claims_it(
     assert handle.status == "SUCCESS"
 
 
-def test_a_last_attempt_that_settles_after_its_lease_has_succeeded_though_it_was_given_up(
+def test_a_success_written_after_the_last_lease_is_not_overwritten_by_giving_up(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: raises(SandboxDied("killed")), retry=RetryPolicy(max_retries=0))

@@ -69,7 +69,7 @@ def test_a_job_that_fans_out_records_the_usage_of_its_planning(
     assert spent_by(handle.id).gets == 7
 
 
-def test_a_starting_sandbox_charges_its_start_to_its_first_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandboxs_start_is_charged_only_to_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spending, "_cold", True)
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
     assert spending._starting() > 0
@@ -92,7 +92,7 @@ def test_s3_and_ses_count_what_they_are_asked_for() -> None:
     assert {name: count for name, count in counted.items() if count} == {"puts": 1, "gets": 1, "mails": 1}
 
 
-def test_a_stored_measure_is_read_back_and_a_missing_one_is_none() -> None:
+def test_stored_usage_is_read_back_and_missing_usage_is_none() -> None:
     spent = Spent(seconds=0.1234567, gb_seconds=0.05, writes=6.0, puts=2)
     assert Spent.of({"spent": spent.text()}) == spent._replace(seconds=0.12346)
     assert spent.text() == "[0.12346,0.05,0,0,6,0,2]"

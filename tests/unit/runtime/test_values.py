@@ -173,7 +173,7 @@ class Rows(Arguments):
     ("given_rows", "fault"),
     [(["a", "b"], "rows: 1: int_parsing"), (["a"], "(whole): not representable as JSON")],
 )
-def test_rows_that_are_checked_when_they_are_read_are_refused_when_they_are_sent(given_rows: Any, fault: str) -> None:
+def test_lazily_validated_rows_are_refused_when_they_are_sent(given_rows: Any, fault: str) -> None:
     with pytest.raises(InvalidMessage) as refused:
         plain(Rows(rows=given_rows), "keep")
     assert refused.value.fault == fault
@@ -183,7 +183,7 @@ def test_a_key_with_a_lone_surrogate_is_named_where_it_is() -> None:
     assert unsendable({"rows": {"\ud800": 1}}) == "rows: a key with a lone surrogate, which is not valid Unicode"
 
 
-def test_a_fault_of_a_value_that_cannot_be_shown_names_its_type() -> None:
+def test_an_error_about_a_value_too_large_to_show_names_its_type() -> None:
     with pytest.raises(InvalidMessage, match=r"user_id: Input should be a valid string \(got int\)"):
         catalogue.send_note.check({**catalogue.NOTE, "user_id": 10**5000})
 
@@ -486,7 +486,7 @@ def _one(tasks: SentTasks) -> None:
     run_next(tasks.transport)
 
 
-def test_a_fault_of_all_arguments_together_quotes_none_if_one_is_secret() -> None:
+def test_an_error_about_several_arguments_quotes_none_if_one_is_secret() -> None:
     faults = [{"type": "value_error", "loc": (), "msg": "one is too few", "input": {"code": 4711}}]
     assert described(faults) == "(whole): one is too few (got \"{'code': 4711}\")"
     assert described(faults, ("code",)) == "(whole): one is too few"

@@ -165,7 +165,7 @@ def test_every_attempt_knows_when_the_run_was_first_sent(tasks: SentTasks, monke
     assert seen == [1_800_000_000.0] * 3
 
 
-def test_a_task_may_ask_to_be_retried(tasks: SentTasks, work: Work) -> None:
+def test_a_task_that_raises_retry_is_retried(tasks: SentTasks, work: Work) -> None:
     work.faults = [Retry("not yet", after=5)]
     handle = notify()
 

@@ -239,7 +239,7 @@ def test_schedules_fire_as_time_passes(nexus_tasks: Tasks) -> None:
     assert nexus_tasks.now == datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
 
 
-def test_without_schedules_time_passes_and_nothing_is_sent(nexus_tasks: Tasks) -> None:
+def test_advance_without_schedules_sends_no_scheduled_task(nexus_tasks: Tasks) -> None:
     nexus_tasks.advance(timedelta(days=7))
     assert nexus_tasks.sent == []
 
@@ -373,7 +373,7 @@ def test_eager_mode_says_that_it_does_not_know_where_the_code_is() -> None:
     assert "NEXUS_FUNCTIONS" in done.stderr
 
 
-def test_the_plugin_needs_no_package_of_the_workers_and_leaves_marked_tests_alone(tmp_path: Path) -> None:
+def test_the_plugin_works_without_the_workers_packages_and_ignores_marked_tests(tmp_path: Path) -> None:
     (tmp_path / "test_view.py").write_text(
         "from social import application\n"
         "from social.catalogue import send_welcome_email\n"
