@@ -226,7 +226,9 @@ def test_av1_whose_size_is_not_at_its_beginning_is_refused() -> None:
     _, large = av1(plain(RED, 640, 480).tobytes(), 640, 480)
     padding = b"\x7a\x7d" + bytes(125)
 
-    assert refusal(claiming_avif(padding + large)).code == "damaged"
+    refused = refusal(claiming_avif(padding + large))
+
+    assert (refused.code, refused.detail) == ("damaged", "AV1 that does not begin with its sequence header")
 
 
 @pytest.mark.parametrize("kind", STILLS)
