@@ -145,10 +145,8 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         order = [name for name in mine if name in (_TURN, _MIRROR)]
-        if header.format is Format.HEIF and order == [
-            _MIRROR,
-            _TURN,
-        ]:  # libheif follows the listed order; libavif and browsers ignore it
+        # libheif follows the listed order; libavif and browsers ignore it.
+        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:
             turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:
@@ -162,7 +160,7 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
     stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
     light = coded if coded and coded[1] in HDR else None
     profile = stated or (icc.of_code_points(*coded) if coded else None)
-    return Source(header, data, orientation, profile, light or None, crop)
+    return Source(header, data, orientation, profile, light, crop)
 
 
 def _colours(source: bytes, meta: _Meta, item: int) -> list[bytes]:
