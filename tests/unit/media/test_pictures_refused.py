@@ -22,6 +22,7 @@ from pictures.rendering import LIMITS, inspect, render
 from pictures.supervisor import MEMORY
 from samples import files
 from social.refusals import Code, Rejected
+from tests.support.isobmff import Item, av1, heif, ispe
 from tests.support.stills import (
     ANIMATIONS,
     COLOURS,
@@ -198,6 +199,36 @@ def test_the_pixel_limit_holds_for_every_format(kind: str) -> None:
     # HEVC codes whole blocks: 48 rows are stored as 64 and cut.
     stored = 64 * 64 if kind == "HEIF" else 64 * 48
     assert refusal(source, Limits(pixels=stored - 1)).code == "too_many_pixels"
+
+
+def claiming_avif(data: bytes, **how: Any) -> bytes:
+    """An AVIF that states a small size, in `ispe` and in its configuration."""
+    small, _ = av1(plain(RED).tobytes(), 64, 48)
+    return heif([Item(b"av01", data, [ispe(64, 48), small])], b"avif", **how)
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_the_size_of_an_avif_is_what_its_pieces_say_put_together() -> None:
+    (_, small), (_, large) = (av1(plain(RED, *size).tobytes(), *size) for size in ((64, 48), (640, 480)))
+    data = large[:1] + small[1:] + large[1:]  # what follows the first piece belongs to no picture
+    file = claiming_avif(data, extents=2)
+    start, half = file.index(data), len(data) // 2
+    apart = file.replace(pack(">II", start, half), pack(">II", start, 1)).replace(
+        pack(">II", start + half, len(data) - half),
+        pack(">II", start + len(small), len(large) - 1),
+    )
+
+    assert refusal(apart, Limits(pixels=640 * 480 - 1)).code == "too_many_pixels"
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_av1_whose_size_is_not_at_its_beginning_is_refused() -> None:
+    _, large = av1(plain(RED, 640, 480).tobytes(), 640, 480)
+    padding = b"\x7a\x7d" + bytes(125)
+
+    refused = refusal(claiming_avif(padding + large))
+
+    assert (refused.code, refused.detail) == ("damaged", "AV1 that does not begin with its sequence header")
 
 
 @pytest.mark.parametrize("kind", STILLS)

@@ -307,6 +307,45 @@ def test_a_confinement_layer_that_the_kernel_lacks_is_logged(
     assert "not implemented" in line
 
 
+REFUSING = """
+import errno, logging, sys
+from pathlib import Path
+from seccompy import Action, Filter
+import pictures
+
+refusing = Filter(default=Action.ALLOW)
+for name in sys.argv[2:]:
+    refusing.errno(name, errno.EPERM)
+refusing.load()
+logging.basicConfig(format="%(message)s")
+folder = Path(sys.argv[1])
+print(*sorted(pictures.render(folder / "source", folder, seconds=600).renditions))
+"""
+TIES = ["closed memory", "the adoption of orphans", "an end with its server"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "layers"), [(["prctl"], TIES), (["prctl", "seccomp"], [*TIES, "seccomp"])], ids=["prctl", "seccomp too"]
+)
+def test_calls_that_lambda_refuses_cost_layers_and_no_upload(
+    calls: list[str], layers: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(90, 60)))
+
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING, str(tmp_path), *calls],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+
+    assert done.stdout.split() == sorted(recipe.name for recipe in RECIPES)
+    logged = [line.partition(": Operation not permitted")[0] for line in done.stderr.splitlines()]
+    assert logged == [f"decoders run without {layer}" for layer in layers]
+
+
 # Pictures
 
 
