@@ -709,7 +709,7 @@ def test_rows_that_change_during_a_backfill_are_mirrored_as_they_are_afterwards(
     monkeypatch.setattr(type(mirror), "put", meanwhile)
     backfill()
     unseen.drain()
-    Outbox.objects.all().delete()  # what the signals would repair, the back-fill has repaired itself
+    Outbox.objects.all().delete()  # what the signals would repair, the backfill has repaired itself
     assert differing() == []
 
 
