@@ -22,6 +22,7 @@ from ops.health import Finding, Severity
 from ops.problems import REPAIR
 
 DRIFT_PATIENCE = 180.0
+SENDER_CHECK = "mail may be sent"
 BY_HAND = "`nexus repair` undoes a manual change; otherwise:"
 DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
@@ -48,7 +49,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
         ("roles have the rights that the runtime needs", _permissions),
         ("uploads reach the function of their task", _uploads),
         ("run records expire", _expiry),
-        ("mail may be sent", _sender),
+        (SENDER_CHECK, _sender),
     ]
     if drift:
         checks.append(("nothing was changed by hand", _drift))
