@@ -23,7 +23,6 @@ from botocore.exceptions import WaiterError
 
 from ops.checkout import ROOT
 from ops.health import WRONG
-from ops.problems import ExitCode
 from ops.validation import SENDER_CHECK
 
 TESTS: Final = (
@@ -172,7 +171,7 @@ def test(stack: str, account: str, region: str, report: Report) -> None:
     nexus = [str(ROOT / ".venv/bin/nexus"), "--stack", stack]
     asked = [*nexus, "--json", "validate"]
     done = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300, capture_output=True, text=True)
-    wrong = faults(done.stdout) if done.returncode in (ExitCode.DONE, ExitCode.WRONG) else [done.stderr.strip()]
+    wrong = faults(done.stdout) if done.stdout else [done.stderr.strip()]
     report.step("`nexus validate`, except that no sender is verified", not wrong, "; ".join(wrong))
     asked = [*nexus, "inspect", "ping"]
     answered = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300).returncode == 0
