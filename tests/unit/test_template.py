@@ -348,6 +348,13 @@ def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue
     assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
 
 
+def test_an_upload_that_is_retried_sets_off_no_alarm(functions: dict[str, Any]) -> None:
+    """Anyone with an upload form can cause one. As Lambda itself does not retry, it counts each as a dropped event."""
+    assert functions["media"]["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    alarms = resources("AWS::CloudWatch::Alarm").values()
+    assert "AsyncEventsDropped" not in {body["Properties"]["MetricName"] for body in alarms}
+
+
 def test_the_dashboards_metrics_are_those_that_something_emits(monkeypatch: pytest.MonkeyPatch) -> None:
     (dashboard,) = resources("AWS::CloudWatch::Dashboard").values()
     body = json.loads(resolved(dashboard["Properties"])["DashboardBody"])
