@@ -57,6 +57,7 @@ _CRASHES: Final = {
 }
 _MESSAGE_LIMIT: Final = 1 << 20
 _LOG_TAIL: Final = 2000
+"""The most characters of what a child says about a failure: they go to the log and the run's record."""
 _REPLY_SECONDS: Final = 30.0
 
 _logger = logging.getLogger(__name__)
@@ -330,7 +331,7 @@ def _parse(line: bytes) -> _Message:
             case {"progress": int() | float() as fraction}:
                 return float(fraction)
             case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
-                return Rejected(Code(code), detail, limit)
+                return Rejected(Code(code), detail[:_LOG_TAIL], limit)  # it may quote the file
             case {"known": dict() as fields}:
                 return _Known(fields)
             case {"part": dict() as fields}:

@@ -83,6 +83,15 @@ def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str
         child(body or "pass", before=before)
 
 
+def test_a_refusal_is_short_however_much_of_the_file_it_quotes(child: Run) -> None:
+    with pytest.raises(Rejected) as refused:
+        child(
+            "raise Rejected(Code.DAMAGED, 'it refers to ' + 'x' * 100_000)",
+            before="from social.refusals import Code, Rejected",
+        )
+    assert len(refused.value.detail) == supervisor._LOG_TAIL
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
 def test_a_child_that_the_system_stops_is_out_of_time(number: signal.Signals, child: Run) -> None:
     with pytest.raises(OutOfTime):
