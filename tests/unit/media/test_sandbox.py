@@ -89,7 +89,7 @@ def test_a_refusal_is_short_however_much_of_the_file_it_quotes(child: Run) -> No
             "raise Rejected(Code.DAMAGED, 'it refers to ' + 'x' * 100_000)",
             before="from social.refusals import Code, Rejected",
         )
-    assert len(refused.value.detail) == supervisor._LOG_TAIL
+    assert len(refused.value.detail) == supervisor._DETAIL_LIMIT
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
