@@ -171,7 +171,7 @@ class _Server:
     """The process that forks, and the socket to it."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(PermissionError):  # as on Lambda: the server finds that too, and it is logged
+        with contextlib.suppress(PermissionError):  # as on Lambda; the server finds the same, and that is logged
             close_memory()  # before any other process starts that could read it
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = str(Path(__file__).resolve().parents[1])
