@@ -11,7 +11,6 @@ between machines.
 """
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import tables
+from video.film import ENCODER
 
-FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "media"
+FUNCTION = tables.ROOT / "functions" / "media"
 RENDER = """
 import sandbox
 sandbox.start()  # as the task does, before anything else
@@ -32,9 +32,8 @@ import sys, pathlib, video
 video.render(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), seconds=600)
 """
 ENCODING = [
-    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "26", "-maxrate", "4000k", "-bufsize", "8000k"),
-    *("-profile:v", "high", "-threads:v", "4", "-g", "150", "-c:a", "aac", "-b:a", "128k"),
-    *("-map_metadata", "-1", "-movflags", "+faststart"),
+    *("-c:v", "libx264", *(word for name, value in ENCODER.items() for word in (f"-{name}:v", value)), "-g", "150"),
+    *("-c:a", "aac", "-b:a", "128k", "-map_metadata", "-1", "-movflags", "+faststart"),
 ]
 
 
@@ -136,8 +135,6 @@ def run(command: list[str]) -> Cost:
 
 
 def main() -> None:
-    if not shutil.which("ffmpeg"):
-        raise SystemExit("ffmpeg is not installed: apt-get install ffmpeg. It is needed for this comparison only.")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout.splitlines()[0])
     print(f"PyAV {version('av')}, {os.process_cpu_count()} processors, {rounds} rounds")
