@@ -29,7 +29,7 @@ import orjson
 
 from bench import deployment, tables
 from bench.jobs import network, paper, stand_in
-from bench.jobs.stand_in import StandIn, dollars
+from bench.jobs.stand_in import StandIn
 from bench.mail import largest
 from nexus import prices
 from nexus.aws import sdk
@@ -43,8 +43,6 @@ from social.data import blocks, posts
 FOLLOWS, BLOCKS = 100, 2
 USERS, ACTIVE, POSTS_A_WEEK = 1_000_000, 500_000, 525_000
 BEST_DESIGN = 0.11  # dollars of reads a week for 500,000 mails, calculated beforehand
-SES_A_MAIL = 0.0001
-LAMBDA_GB_SECOND = 0.0000133334  # arm64
 UNIT_BYTES = 8192  # of an eventually consistent read
 FEED_BYTES, USER_BYTES, BLOCK_BYTES = 85, 213, 64
 """Of an entry of the feed index, a user and a block, as this benchmark measures them."""
@@ -112,18 +110,19 @@ def main() -> None:
         reads[name] = one.read_from.get(name, 0.0) / here * there
     print(f"{'read units for 500,000 mails':<34}{'units':>12}{'dollars':>9}")
     for name, units in reads.items():
-        print(f"{name:<34}{units:>12,.0f}{units * 0.125e-6:>9.4f}")
-    total = sum(reads.values()) * 0.125e-6
+        print(f"{name:<34}{units:>12,.0f}{units * prices.READ_UNIT:>9.4f}")
+    total = sum(reads.values()) * prices.READ_UNIT
     ratio = f"{total / BEST_DESIGN:.2f} x the best design ({BEST_DESIGN})"
     print(f"{'together':<34}{sum(reads.values()):>12,.0f}{total:>9.4f}  {ratio}")
     print()
     for mails in (500_000, 1_000_000):
         factor = mails / ACTIVE
-        ledger = one.write_units / one.sent * mails * 0.625e-6
-        compute = one.cpu / one.sent * mails * 0.5 * LAMBDA_GB_SECOND
+        ledger = one.write_units / one.sent * mails * prices.WRITE_UNIT
+        seconds = one.cpu / one.sent * mails / paper.core_share("emails")
+        compute = seconds * paper.memory("emails") * prices.GB_SECOND
         print(
             f"{mails:>9,} mails: reads {total * factor:.2f}, ledger {ledger:.2f}, CPU {compute:.2f}, "
-            f"SES {mails * SES_A_MAIL:.0f} dollars; "
+            f"SES {mails * prices.MAIL:.0f} dollars; "
             + ", ".join(f"{mails / rate / 60:,.0f} min at {rate}/s" for rate in (14, 50, 200, 500))
         )
     at_scale(one)
@@ -161,8 +160,8 @@ def at_scale(one: Measured) -> None:
                 f"{million}",
                 f"{mails:,}",
                 f"{units * prices.READ_UNIT:,.2f}",
-                f"{mails * SES_A_MAIL:,.0f}",
-                f"{mails * SES_A_MAIL / budget.dollars:,.1f}",
+                f"{mails * prices.MAIL:,.0f}",
+                f"{mails * prices.MAIL / budget.dollars:,.1f}",
                 f"{math.ceil(ranking / (limit - task.TIME_TO_PUBLISH))}",
                 f"{mails / 86_400:,.0f}",
                 f"{mails * task.SENDERS / (task.MAX_SEGMENTS * a_segment):,.0f}",
@@ -281,7 +280,7 @@ def measure(people: int) -> Measured:
     task.close_editions()
     assert report.unknown == 0
     assert not report.failed
-    print(f"skipped: {dict(report.skipped)}; as DynamoDB and S3 bill it: {dollars(spent):.5f} dollars")
+    print(f"skipped: {dict(report.skipped)}")
     return Measured(
         users=people,
         considered=report.considered,

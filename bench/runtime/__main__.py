@@ -27,10 +27,10 @@ from pathlib import Path
 from statistics import median
 
 from bench import tables
+from bench.processes import cpu_seconds
+from bench.tables import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-bench" / "bin"
-TICK = os.sysconf("SC_CLK_TCK")
 
 OURS = (
     "batches of 10",
@@ -189,22 +189,11 @@ def _until(done: Callable[[], bool], what: str, patience: float = 120.0) -> None
 
 def _cpu_of_tree(root: int) -> float:
     """CPU seconds of a process and all its descendants, from /proc."""
-    parents: dict[int, int] = {}
-    seconds: dict[int, float] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # the process has just ended
-        pid = int(stat.parent.name)
-        parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICK
-
-    def below(pid: int) -> bool:
-        while pid not in (root, 0):
-            pid = parents.get(pid, 0)
-        return pid == root
-
-    return sum(value for pid, value in seconds.items() if below(pid))
+    pids = [root]
+    for pid in pids:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):  # a list for each thread
+            pids += map(int, children.read_text().split())
+    return sum(map(cpu_seconds, pids))
 
 
 @contextmanager
