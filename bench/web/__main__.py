@@ -30,6 +30,7 @@ from typing import Any
 
 from bench import tables
 from bench.history import __main__ as history
+from bench.processes import cpu_seconds
 from nexus.aws.sdk import client
 from nexus.settings import settings
 from ops import deployment, logs
@@ -170,16 +171,10 @@ def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
     return slow
 
 
-def _cpu(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _page(server: Server, path: str) -> tuple[float, float, float, int]:
     """(CPU seconds until the page and all its parts are loaded, the local cloud's share of them, wall seconds until the
     page itself is loaded, its number of parts)."""
-    before = _cpu(server.pid), _cpu(server.cloud)
+    before = cpu_seconds(server.pid), cpu_seconds(server.cloud)
     began = time.perf_counter()
     text = server.get(path)
     own = time.perf_counter() - began
@@ -191,11 +186,11 @@ def _page(server: Server, path: str) -> tuple[float, float, float, int]:
         inner = [
             part for content in contents for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', content)
         ]
-        list(pool.map(server.get, inner))
+        contents += pool.map(server.get, inner)
     if failed := next((content for content in contents if 'role="alert"' in content), None):
         raise RuntimeError(failed)
-    cloud = _cpu(server.cloud) - before[1]
-    return _cpu(server.pid) - before[0] + cloud, cloud, own, len(parts) + len(inner)
+    cloud = cpu_seconds(server.cloud) - before[1]
+    return cpu_seconds(server.pid) - before[0] + cloud, cloud, own, len(parts) + len(inner)
 
 
 if __name__ == "__main__":
