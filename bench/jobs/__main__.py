@@ -222,7 +222,7 @@ def cpu_table(runs: Sequence[Measured]) -> str:
 def in_own_process(users: int, past: float, jobs: Sequence[str]) -> Iterator[Measured]:
     """Runs `measure_all` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.jobs", "--measure", str(users), str(past), ",".join(jobs)]
-    with subprocess.Popen(command, cwd=deployment.ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tables.ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             yield Measured(**json.loads(line))
