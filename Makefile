@@ -494,8 +494,8 @@ coverage: .venv/ready ## After `make test`: check each package's share of execut
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
-bench-%: .venv/ready ## Run a benchmark, with % one of: runtime, media, coldstart, jobs, cost, mail, web, dev
-	@PYTHONPATH=shared $(DEV)/python -m bench.$*
+bench-%: .venv/ready ## Run a benchmark, with OPTIONS, and % one of: runtime, media, coldstart, history, jobs, cost, mail, web, dev
+	@PYTHONPATH=shared $(DEV)/python -m bench.$* $(OPTIONS)
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------
 
