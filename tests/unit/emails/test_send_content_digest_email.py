@@ -268,6 +268,8 @@ def test_a_sandbox_that_dies_in_the_middle_leaves_few_unknown_and_the_next_attem
 
 
 def test_a_segment_that_is_handed_on_counts_everybody_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        users.TABLE.put({"user_id": f"broken{number}", "email": "broken@example.com", "created_at": 1})
     readers = town(13)
     looks = Counter[str]()
 
@@ -278,7 +280,7 @@ def test_a_segment_that_is_handed_on_counts_everybody_once(ses: Ses, monkeypatch
     monkeypatch.setattr(worker.Run, "short_of_time", property(short))
     report = run()
     assert ses.recipients == readers
-    assert (report.considered, report.sent) == (13, 13)
+    assert (report.considered, report.sent, report.failed) == (16, 13, {"unreadable user": 3})
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
