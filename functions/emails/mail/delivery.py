@@ -334,6 +334,8 @@ def _meaning(error: Any, address: str) -> Exception:
         return SlowDown(message, quota="daily" in message.lower())
     if code in _OURS:
         return CannotSend(f"{_OURS[code]}: {message}")
+    if code == "MessageRejected" and ("paused" in message or "suspended" in message):  # by AWS, for the whole account
+        return CannotSend(message)
     if code == "MessageRejected" and "not verified" in message:
         # SES names every identity that is not verified. In the sandbox that may be the recipient.
         failed = message.rpartition(":")[2].lower()

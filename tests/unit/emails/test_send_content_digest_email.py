@@ -349,14 +349,21 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
     assert (report.sent, report.unknown) == (12 - digest_task.LOST_IN_A_ROW, digest_task.LOST_IN_A_ROW)
 
 
-def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> None:
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example", "sender is not verified"),
+        ("Sending paused for this account. For more information, ...", "Sending paused for this account"),
+    ],
+)
+def test_what_stops_all_mail_stops_at_once_and_no_reader_is_lost(ses: Ses, message: str, reason: str) -> None:
     readers = town(12)
 
     def refuse(request: dict[str, Any], number: int) -> None:
-        raise refusal("MessageRejected", "Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example")
+        raise refusal("MessageRejected", message)
 
     ses.answers = refuse
-    with pytest.raises(Reject, match="sender is not verified"):
+    with pytest.raises(Reject, match=reason):
         run()
     assert ses.asked <= digest_task.THREADS
     ses.answers = lambda request, number: None

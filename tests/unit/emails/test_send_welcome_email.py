@@ -205,6 +205,7 @@ NOT_VERIFIED = "Email address is not verified. The following identities failed t
         (refusal("MailFromDomainNotVerifiedException"), "the MAIL FROM domain is not verified"),
         (refusal("AccountSuspendedException"), "suspended"),
         (refusal("SendingPausedException"), "paused"),
+        (refusal("MessageRejected", "Sending paused for this account. For more information, ..."), "^Sending paused"),
         (refusal("NotFoundException"), "configuration set does not exist"),
         (refusal("AccessDeniedException", status=403), "no permission"),
         (
