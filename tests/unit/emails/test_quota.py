@@ -118,7 +118,7 @@ def town(tasks: Tasks, people: int) -> list[str]:
     return readers
 
 
-def test_a_segment_that_gets_a_part_of_the_rate_is_slower_and_no_dead_letter(
+def test_a_digest_that_gets_a_sixth_of_the_rate_is_sent_without_dead_letters(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks.services.sesv2 = Busy()

@@ -88,7 +88,7 @@ def test_sent_again_later_it_is_given_up_and_says_what_to_do(
     assert handle.status == "FAILURE"
 
 
-def test_a_past_week_is_planned_today(tasks: Tasks) -> None:
+def test_a_digest_of_a_past_week_is_sent_without_expiring(tasks: Tasks) -> None:
     tasks.freeze(MONDAY + timedelta(days=9))
     handle = send_content_digest_email.delay(week="2026-W48")
     tasks.drain()
@@ -103,7 +103,7 @@ class Slow(Sesv2):
         return {"SendingEnabled": True, "SendQuota": {"MaxSendRate": 0.1}}
 
 
-def test_a_segment_too_long_for_its_continuations_does_not_wait_again_for_mails_that_it_has_sent(
+def test_a_redriven_segment_does_not_wait_for_mails_that_it_has_sent(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks.services.sesv2 = Slow()
