@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.client import AsyncResult, chain, chord, group, result_of, send, send_many, then
+from nexus.client import AsyncResult, chain, chord, group, result_of, results_of, send, send_many, then
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, NexusError, SendFailed
 from nexus.ids import derived_id, new_id
@@ -46,6 +46,9 @@ BAD: Sequence[tuple[str, ...]] = (
 )
 BUDGETS_AT = 11
 """Seeds with this remainder by twenty also have a task with a budget; the stories of the others stay the same."""
+
+MIXED_AT = 13
+"""The same for a canvas of all tasks and options."""
 
 LARGE = "x" * 2 * INLINE_BYTES
 GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
@@ -293,6 +296,52 @@ def budgets(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"budget {name}", body)
 
 
+def mixed(story: Story, chance: random.Random, name: str) -> None:
+    """A canvas of all tasks with all options, perhaps sent twice. Some of its runs may expire or give way."""
+    canvas, _ = _chain_of_all(chance, name, None, 2)
+    task_id = chance.choice((None, None, new_id(), derived_id("mixed", story.world.seed)))
+    story.revoked.add(name)  # what comes of it is not known
+
+    def body() -> None:
+        for _ in range(1 if task_id is None else 2):
+            handle = canvas.apply_async(task_id=task_id)
+        story.accepted.append(Accepted("mixed", handle, revocable=True))
+
+    story.program(f"mixed {name}", body)
+
+
+def _chain_of_all(chance: random.Random, name: str, given: Any, depth: int) -> tuple[Any, Any]:
+    """A chain of tasks and groups, and the task that ends it. `given` is what its first link may take."""
+    links: list[Any] = []
+    last: Any = None
+    for n in range(chance.randint(1, 3)):
+        if depth > 1 and chance.random() < 0.4:
+            members = [_chain_of_all(chance, f"{name}{n}{m}", given, depth - 1) for m in range(chance.randint(1, 3))]
+            links.append(group(member for member, _ in members))
+            last = members[-1][1]
+            given = results_of(last)
+        else:
+            links.append(_link_of_all(chance, f"{name}{n}", given))
+            last = links[-1].task
+            given = result_of(last)
+    return chain(links), last
+
+
+def _link_of_all(chance: random.Random, name: str, given: Any) -> Any:
+    task, does = chance.choice(catalogue.STEPS), _does(chance, 0.15)
+    name = chance.choice((name, "same"))
+    takes = given is not None and chance.random() < 0.6
+    link = then(task, given=given, name=name, does=does) if takes else task.s(name=name, does=does)
+    options: dict[str, Any] = {
+        "countdown": chance.choice((5, 60, 800)),
+        "expires": chance.choice((1, 20, 1000, 90_000)),
+        "link_error": catalogue.step.s(name=f"{name}e"),
+        "group": "tenant",
+        "always": given is not None,
+    }
+    return link.set(**{option: value for option, value in options.items() if chance.random() < 0.15})
+
+
 SENDERS: Sequence[Scenario] = (
     sends,
     large_results,
@@ -439,5 +488,7 @@ def tell(story: Story, seed: int) -> None:
         chance.choice(SENDERS)(story, chance, "abc"[n])
     if seed % 20 == BUDGETS_AT:
         budgets(story, random.Random(f"budget {seed}"), "r")
+    if seed % 20 == MIXED_AT:
+        mixed(story, random.Random(f"mixed {seed}"), "m")
     for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):
         chance.choice(OPERATORS)(story, chance, "xy"[n])

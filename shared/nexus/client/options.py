@@ -27,7 +27,8 @@ class Options(TypedDict, total=False):
     """How a task is sent: see `nexus.tasks.Task.apply_async`.
 
     For a canvas, `countdown` and `eta` delay its first runs, `link_error` follows the canvas as a whole, and the rest
-    apply to each of its tasks. `always` sends the step even if the one before it has failed.
+    apply to each of its tasks. `always` sends the step even if the one before it has failed, but not within a group
+    that does not begin.
     """
 
     countdown: float | None

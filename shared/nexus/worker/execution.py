@@ -240,7 +240,7 @@ class Worker:
             if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
                 outcome = backend().store.apply(transitions.send_again(envelope.id))
                 record = RunRecord.of(outcome.item or {})
-                if record.status == "STARTED" and record.lease_until is not None:
+                if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
                     # The attempt that gave it up is not settled yet, so the mark is still needed.
                     self._wait_for_lease(readable, record.lease_until)
                     return

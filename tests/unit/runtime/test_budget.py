@@ -16,7 +16,7 @@ from nexus.clock import FrozenClock
 from nexus.eager import Context
 from nexus.errors import BudgetSpent, Reject, Revoked
 from nexus.registry import Implementation, registry
-from nexus.runs import budget
+from nexus.runs import budget, transitions
 from nexus.runs.budget import Account, Purse
 from nexus.tasks import Budget
 from nexus.testing import SentTasks
@@ -202,28 +202,56 @@ def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_on
     assert handle.status == "PENDING"
 
 
+def refuse(args: Any, run: Any) -> Any:
+    raise Reject("not yet")
+
+
 def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     """The message that a schedule sends does not carry the reason by which a failed run is known to be sent again."""
 
-    def refuse(args: Any, run: Any) -> Any:
-        raise Reject("not yet")
-
     limited(monkeypatch, Budget(runs=1), refuse)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
     assert handle.status == "FAILURE"
-    ((_, letter),) = tasks.transport.dead
-    record = {"messageId": "m", "receiptHandle": "m", "body": letter.body, "eventSource": "aws:sqs"}
-    record["messageAttributes"] = {"ErrorType": {"stringValue": "Reject"}}  # type: ignore[assignment]
 
-    serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+    move_back(tasks)
 
     assert handle.status == "PENDING"
     limited(monkeypatch, Budget(runs=1))
     tasks.run()
     assert handle.status == "SUCCESS"
+
+
+def move_back(tasks: SentTasks) -> Any:
+    """Delivers a dead letter as SQS does that moves it back."""
+    ((_, letter),) = tasks.transport.dead
+    record = {"messageId": "m", "receiptHandle": "m", "body": letter.body, "eventSource": "aws:sqs"}
+    record["messageAttributes"] = {"ErrorType": {"stringValue": "Reject"}}  # type: ignore[assignment]
+    return serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+
+
+@pytest.mark.parametrize(("passed", "left"), [(0.0, [{"itemIdentifier": "m"}]), (901.0, [])], ids=["live", "dead"])
+def test_a_dead_letter_that_sqs_moved_back_waits_for_a_lease_only_while_it_runs(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock, passed: float, left: list[Any]
+) -> None:
+    """With the budget spent, nothing claims the run of a dead sandbox: waiting for its lease would use up the receives.
+
+    A run whose lease has expired is claimed without the letter's mark.
+    """
+    limited(monkeypatch, Budget(runs=1), refuse)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+    deliver(tasks)
+    held = {"status": "STARTED", "claim": "a sandbox", "lease_until": clock.now() + 900.0}
+    backend().store.apply(Write(handle.id, held, remove=transitions.LEFT_BY_FAILURE))
+    morning.sleep(passed)
+
+    assert move_back(tasks) == {"batchItemFailures": left}
+
+    limited(monkeypatch, Budget(runs=1))
+    tasks.run()
+    assert handle.status == ("STARTED" if left else "SUCCESS")
 
 
 def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
