@@ -57,7 +57,7 @@ type Part = Signature[Any] | Group
 type Parts = tuple[Part, ...]
 
 
-class Canvas[R]:
+class Canvas[R: Result]:
     """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`; in a coroutine by `adelay()`."""
 
     __slots__ = ()
@@ -75,15 +75,15 @@ class Canvas[R]:
         """A copy with a callback that is sent, once, if it fails: `set(link_error=callback)`."""
         return self.set(link_error=callback)
 
-    def __or__[S](self, after: "Canvas[S]") -> "Chain[S]":
+    def __or__[S: Result](self, after: "Canvas[S]") -> "Chain[S]":
         """`first | second`: a chain. If the first is a group, a chord."""
         return chain(self, after)
 
-    def delay(self) -> "AsyncResult[Any]":
+    def delay(self) -> "AsyncResult[R]":
         """Sends it. Returns the handle of the last run."""
         return self.apply_async()
 
-    def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
+    def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[R]":
         """Sends it with these options. `task_id` is the id of the last run: sent twice with it, it runs once."""
         known(options, "apply_async")
         last = new_id() if task_id is None else given_id(task_id)
@@ -95,15 +95,15 @@ class Canvas[R]:
         launch(steps, given=task_id is not None)
         return self._handle(last)
 
-    def _handle(self, run_id: str) -> "AsyncResult[Any]":
+    def _handle(self, run_id: str) -> "AsyncResult[R]":
         last = self.parts[-1]
         return AsyncResult(run_id, last.task.result if isinstance(last, Signature) else None)
 
-    async def adelay(self) -> "AsyncResult[Any]":
+    async def adelay(self) -> "AsyncResult[R]":
         """`delay` for a coroutine."""
         return await asynchronous(self.delay)()
 
-    async def aapply_async(self, **options: Any) -> "AsyncResult[Any]":
+    async def aapply_async(self, **options: Any) -> "AsyncResult[R]":
         """`apply_async` for a coroutine, with the same options."""
         return await asynchronous(self.apply_async)(**options)
 
@@ -140,9 +140,6 @@ class Signature[R: Result](Canvas[R]):
     def set(self, **options: Unpack[Options]) -> Self:
         known(options, "set")
         return replace(self, options={**self.options, **options})
-
-    def delay(self) -> "AsyncResult[R]":
-        return self.apply_async()
 
     def apply_async(
         self, *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
@@ -220,7 +217,7 @@ class Group(Canvas[Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Chain[R](Canvas[R]):
+class Chain[R: Result](Canvas[R]):
     """Steps that run one after another: each success sends the next, with its result if the next takes it."""
 
     parts: Parts = ()
@@ -229,7 +226,7 @@ class Chain[R](Canvas[R]):
         known(options, "set")
         return replace(self, parts=_with(self.parts, options))
 
-    def __call__(self, **options: Any) -> "AsyncResult[Any]":
+    def __call__(self, **options: Any) -> "AsyncResult[R]":
         """`chain(...)()` sends it."""
         return self.apply_async(**options)
 
@@ -250,7 +247,7 @@ def group(*members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group:
     return Group(tuple(flat))
 
 
-def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
+def chain(*links: "Canvas[Any] | Iterable[Canvas[Any]]") -> "Chain[Any]":
     """Runs in sequence: `chain(a, b)`, `chain([a, b])` or `a | b`. The link after a group is the body of its chord.
 
     The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, except one that
@@ -262,7 +259,7 @@ def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
 @overload
 def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group: ...
 @overload
-def chord[S](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
+def chord[S: Result](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
 def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | None" = None) -> "Chain[Any] | Group":
     """A group and the task or canvas that follows it. The handle is the body's.
 
@@ -506,6 +503,11 @@ def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
         raise InvalidMessage(
             f"{after.task.name}: {after.result_as} takes the result of {takes.task}, "
             f"but the step before it runs {', '.join(sorted(names))}"
+        )
+    what, given = ("a group", "results") if isinstance(before, Group) else ("a single task", "result")
+    if takes.what != given:
+        raise InvalidMessage(
+            f"{after.task.name}: {after.result_as}: the step before it is {what}: write {given}_of({takes.task})"
         )
 
 

@@ -243,7 +243,7 @@ def test_a_dead_letter_that_sqs_moved_back_waits_for_a_lease_only_while_it_runs(
     limited(monkeypatch, Budget(runs=1), refuse)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
-    held = {"status": "STARTED", "claim": "a sandbox", "lease_until": clock.now() + 900.0}
+    held: dict[str, Any] = {"status": "STARTED", "claim": "a sandbox", "lease_until": clock.now() + 900.0}
     backend().store.apply(Write(handle.id, held, remove=transitions.LEFT_BY_FAILURE))
     morning.sleep(passed)
 

@@ -1121,6 +1121,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         InvalidMessage,
         "say: words takes the result of mutter, but the step before it runs say",
     ),
+    "one result of a group": (
+        lambda: chain(group(s("a"), s("b")), then(say, before=result_of(say))).delay(),
+        InvalidMessage,
+        r"say: before: the step before it is a group: write results_of\(say\)",
+    ),
+    "the results of a task": (
+        lambda: chain(s("a"), then(say, words=results_of(say))).delay(),
+        InvalidMessage,
+        r"say: words: the step before it is a single task: write result_of\(say\)",
+    ),
     "a failure in a chain": (
         lambda: chain(s("a"), then(say, failure=the_failure())).delay(),
         InvalidMessage,
