@@ -92,7 +92,8 @@ class Worker:
         self._log = observe.log_reference(context)
         # Lambda reuses the request id when it retries an asynchronous invocation; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
-        self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+        self._seconds: float = context.get_remaining_time_in_millis() / 1000
+        self._ends = clock.monotonic() + self._seconds
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
         self._took: dict[str, float] = {}
@@ -390,8 +391,15 @@ class Worker:
     # --- run ---
 
     def _run_or_release(self, claimed: Claimed) -> None:
-        """Runs it if enough time remains for the task. The first run of an invocation gets whatever time remains."""
-        if self._left < MARGIN + (claimed.task.time_limit if self._took else 0.0):
+        """Runs it if enough time remains for the task.
+
+        For the first run of an invocation, half of the invocation is enough, as the task's limit may be longer. Less
+        than that is left if DynamoDB throttled the claim: the run would lose an attempt to its shortened limit.
+        """
+        needed = claimed.task.time_limit
+        if not self._took:
+            needed = min(needed, (self._seconds - MARGIN) / 2)
+        if self._left < MARGIN + needed:
             self._release(claimed)
             return
         task = claimed.task.name

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -171,6 +171,33 @@ def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attemp
     assert (handle.status, handle.attempts) == ("RETRY", 0)
     deliver(tasks)
     assert (handle.status, handle.attempts) == ("SUCCESS", 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "claim", "starts"),
+    [(10.0, 17.9, True), (10.0, 18.1, False), (60.0, 13.9, True), (60.0, 14.1, False)],
+    ids=["its limit is left", "less than its limit", "half of the invocation is left", "less than half"],
+)
+def test_a_claim_that_took_long_does_not_cut_the_run_short(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, limit: float, claim: float, starts: bool
+) -> None:
+    """While a table warms up, DynamoDB throttles a claim until little is left of an invocation of 30 s."""
+    task = replace(catalogue.send_note, time_limit=limit)
+    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
+    does(monkeypatch, lambda args, run: SENT)
+    handle = catalogue.send_note.delay(**NOTE)
+    apply_all = tasks.store.apply_all
+
+    def throttled(writes: Sequence[Write]) -> list[Outcome]:
+        now.sleep(claim)
+        monkeypatch.setattr(tasks.store, "apply_all", apply_all)
+        return apply_all(writes)
+
+    monkeypatch.setattr(tasks.store, "apply_all", throttled)
+
+    deliver(tasks, seconds=30.0)
+
+    assert (handle.status, handle.attempts) == (("SUCCESS", 1) if starts else ("RETRY", 0))
 
 
 def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
