@@ -20,13 +20,13 @@ from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.bounded import asynchronous
 from nexus.client.handles import AsyncResult
 from nexus.client.options import (
-    INSTEAD,
     OF_THE_FIRST,
     OF_THE_LAST,
     Options,
     fixed,
     given_id,
     known,
+    missing,
     moment,
     policy,
     queue_of,
@@ -85,7 +85,7 @@ class Canvas[R: Result]:
 
     def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[R]":
         """Sends it with these options. `task_id` is the id of the last run: sent twice with it, it runs once."""
-        known(options, "apply_async")
+        known(options, "apply_async", "task_id")
         last = new_id() if task_id is None else given_id(task_id)
         ready = self.set(**fixed(options)) if options else self
         steps = _plan(ready.parts, last)
@@ -110,8 +110,7 @@ class Canvas[R: Result]:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            instead = f": write {INSTEAD[name]}" if name in INSTEAD else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
+            raise missing(self, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Signature[R: Result](Canvas[R]):
         self, *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
     ) -> "AsyncResult[R]":
         """Sends it: see `nexus.tasks.Task.apply_async`."""
-        known(options, "apply_async")
+        known(options, "apply_async", "task_id", "track")
         run_id = _own_id(track) if task_id is None else given_id(task_id)
         ready = replace(self, options={**self.options, **options}) if options else self
         launch(_plan((ready,), run_id), given=task_id is not None, track=track)
@@ -366,7 +365,7 @@ def send_many(
 
     SendFailed lists the ids of the runs that SQS did not accept; the others have been sent.
     """
-    known(options, "send_many")
+    known(options, "send_many", "track")
     steps, handles = [], []
     for signature in signatures:
         if not isinstance(signature, Signature):

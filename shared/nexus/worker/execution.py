@@ -93,7 +93,7 @@ class Worker:
         # Lambda reuses the request id when it retries an asynchronous invocation; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
         self._seconds: float = context.get_remaining_time_in_millis() / 1000
-        self._ends = clock.monotonic() + self._seconds
+        self._ends: float = clock.monotonic() + self._seconds
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
         self._took: dict[str, float] = {}

@@ -1199,7 +1199,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "priority of a task": (
         lambda: unchecked(say).apply_async({}, priority=3),
         TypeError,
-        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta",
+        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta, .*, task_id, track",
+    ),
+    "a task's own Celery name": (
+        lambda: unchecked(say).delay_on_commit(word="a"),
+        AttributeError,
+        r"'Task' object has no attribute 'delay_on_commit': write transaction.on_commit",
     ),
     "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give countdown or eta"),
     "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),

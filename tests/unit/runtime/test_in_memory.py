@@ -11,7 +11,7 @@ from nexus import clock, periodic
 from nexus.client import chain, chord, group, result_of, then
 from nexus.errors import Retry
 from nexus.registry import Implementation, registry
-from nexus.tasks import Arguments, RateLimit, RetryPolicy
+from nexus.tasks import Arguments, RateLimit, RetryPolicy, Task
 from nexus.testing import Tasks, in_memory
 from nexus.worker import Continuation, Run
 from tests.support import own_catalogue as catalogue
@@ -52,7 +52,9 @@ def test_what_a_chain_passes_on_is_among_the_arguments_sent_whatever_its_size(
 ) -> None:
     note, size = catalogue.send_note, 300_000
     does(monkeypatch, note, lambda args, run: NoteSent(notification_id="n" * size))
-    keep = replace(note, name="keep_note", arguments=Keep)
+    keep = Task(
+        name="keep_note", queue="default", arguments=Keep, result=NoteSent, summary="Keeps a note.", module="kept"
+    )
     monkeypatch.setitem(registry._declared, keep.name, (keep, "test"))
     does(monkeypatch, keep, lambda args, run: NoteSent())
     chain(note.s(**NOTE), then(keep, note=result_of(note))).delay()
