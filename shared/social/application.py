@@ -80,7 +80,7 @@ def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
     """Deletes the account now, and sends erase_user_data to erase everything else; None if the user does not exist.
 
     The task is sent first and completes the deletion after a crash in between; SendFailed means that nothing has
-    changed, and the call may be repeated. Three requests and a message.
+    changed, and the call may be repeated. Two requests and a message.
     """
     if not users.exists(user_id):
         return None

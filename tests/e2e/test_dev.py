@@ -205,7 +205,7 @@ def test_a_run_that_ctrl_c_interrupts_continues_in_the_deployed_function(
     assert handle.get(timeout=PATIENCE).notification_id == handle.id
 
 
-def test_what_a_killed_session_has_paused_the_next_one_gives_back(
+def test_a_queue_that_a_killed_session_paused_is_resumed_by_the_next_session(
     stack: Settings, nexus_dev: Callable[..., Session]
 ) -> None:
     killed = nexus_dev()

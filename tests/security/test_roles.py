@@ -25,7 +25,7 @@ def allows(queue: str, action: str, resource: str, **context: Any) -> bool:
 
 
 @pytest.mark.parametrize("action", ["PartiQLUpdate", "PartiQLInsert", "PartiQLDelete", "PartiQLSelect", "PutItem"])
-def test_media_has_no_other_way_to_write_or_read_posts(action: str) -> None:
+def test_the_media_role_is_denied_every_other_action_on_posts(action: str) -> None:
     assert not allows("media", f"dynamodb:{action}", table("posts"))
 
 

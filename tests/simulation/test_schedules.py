@@ -35,14 +35,14 @@ def test_a_schedule_that_once_broke_a_promise_breaks_none(seed: int) -> None:
     assert found == []
 
 
-def test_a_seed_is_one_history() -> None:
+def test_a_seed_always_gives_the_same_history() -> None:
     for seed in range(20):
         (_, once), (_, again) = faults_of(seed, trace=True), faults_of(seed, trace=True)
 
         assert once.world.trace == again.world.trace
 
 
-def test_much_goes_wrong_and_much_goes_well() -> None:
+def test_the_schedules_cause_every_kind_of_fault_and_every_outcome() -> None:
     befallen, ends = Counter[str](), Counter[str]()
     for seed in range(400):
         _, story = faults_of(seed, trace=True)

@@ -166,7 +166,7 @@ def arn(service: str, rest: str, region: str = REGION, account: str = ACCOUNT) -
         ("kms:Decrypt", KEY, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}, False),
     ],
 )
-def test_the_deploy_role_hands_over_and_does_nothing_itself(
+def test_the_deploy_role_may_only_hand_over_to_cloudformation(
     action: str, resource: str, context: dict[str, str], may: bool
 ) -> None:
     assert allowed(PIPELINE.of_role("DeployRole"), Request(action, resource, context)) is may
@@ -259,7 +259,7 @@ def test_cloudformation_makes_no_role_without_the_boundary(action: str) -> None:
 
 
 @pytest.mark.parametrize("role", [*(f"{queue.capitalize()}Role" for queue in QUEUES), "SchedulerRole"])
-def test_the_boundary_lets_through_all_that_the_templates_roles_may(role: str) -> None:
+def test_the_boundary_allows_every_right_of_the_templates_roles(role: str) -> None:
     boundary = PIPELINE.of_policy("Boundary")
     for statement in iam.stack().of_role(role):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
@@ -458,13 +458,13 @@ KNOW_NO_RESOURCE = {
 CONTEXT = {"iam:PermissionsBoundary": BOUNDARY, "lambda:FunctionArn": FUNCTION}
 
 
-def test_what_cloudformation_needs_is_known_for_every_type_of_the_template() -> None:
+def test_the_rights_that_cloudformation_needs_are_known_for_every_resource_type() -> None:
     kinds = {body["Type"] for body in template()["Resources"].values()}
     assert {one for kind in kinds for one in OF_SAM.get(kind, (kind,))} == NEEDED.keys()
 
 
 @pytest.mark.parametrize("kind", NEEDED)
-def test_cloudformation_may_do_what_its_handlers_do(kind: str) -> None:
+def test_cloudformation_may_make_every_request_of_its_resource_handlers(kind: str) -> None:
     resource, actions = NEEDED[kind]
     service = resource.split(":")[2]
     named = [f"{service}:{action}" for action in actions.split()]

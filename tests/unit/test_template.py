@@ -56,7 +56,7 @@ def messages(function: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_there_is_a_queue_a_dead_letter_queue_and_a_function_for_each_priority_and_no_other(
+def test_each_priority_has_a_queue_a_dead_letter_queue_and_a_function(
     queues: dict[str, Any], functions: dict[str, Any]
 ) -> None:
     wanted = {NAMES.queue_name(q) for q in QUEUES} | {NAMES.dead_letter_queue_name(q) for q in QUEUES}
@@ -92,7 +92,7 @@ def test_an_examples_queue_has_the_limits_that_the_worker_knows(example: str) ->
     assert {queue.get("MessageRetentionPeriod", RETENTION) for queue in own} == {RETENTION}  # SQS's default
 
 
-def test_each_function_has_a_role_of_its_own(functions: dict[str, Any]) -> None:
+def test_each_function_has_its_own_role(functions: dict[str, Any]) -> None:
     roles = [json.dumps(function["Role"]) for function in functions.values()]
     assert len(set(roles)) == len(functions)
 
@@ -161,7 +161,7 @@ def test_media_alone_has_a_reserve_and_every_other_function_shares_the_accounts(
 
 
 @pytest.mark.parametrize("rule", resources("AWS::Events::Rule"))
-def test_what_a_rule_cannot_deliver_is_a_dead_letter_of_its_queue(rule: str) -> None:
+def test_an_event_that_a_rule_cannot_deliver_goes_to_its_queues_dead_letters(rule: str) -> None:
     (target,) = resources("AWS::Events::Rule")[rule]["Properties"]["Targets"]
     queue = target["Arn"]["Fn::GetAtt"].removesuffix("Queue.Arn")
     assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": f"{queue}DeadLetterQueue.Arn"}
@@ -170,7 +170,7 @@ def test_what_a_rule_cannot_deliver_is_a_dead_letter_of_its_queue(rule: str) -> 
     assert {"Fn::GetAtt": f"{rule}.Arn"} in policy["Condition"]["ArnEquals"]["aws:SourceArn"]
 
 
-def test_what_cannot_be_made_again_outlives_the_stack_and_a_failed_first_deployment_leaves_nothing() -> None:
+def test_tables_buckets_and_secrets_are_retained_except_after_a_failed_first_deployment() -> None:
     kept = [
         body
         for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret")
@@ -182,7 +182,7 @@ def test_what_cannot_be_made_again_outlives_the_stack_and_a_failed_first_deploym
 
 
 @pytest.mark.parametrize("queue", resources("AWS::SQS::Queue"))
-def test_every_queue_is_encrypted_and_takes_tls_alone(queue: str) -> None:
+def test_every_queue_is_encrypted_and_accepts_only_tls(queue: str) -> None:
     assert resources("AWS::SQS::Queue")[queue]["Properties"]["SqsManagedSseEnabled"]["Fn::If"][2] is True
     policies = [body["Properties"] for body in resources("AWS::SQS::QueuePolicy").values()]
     (policy,) = [one for one in policies if {"Ref": queue} in one["Queues"]]
@@ -301,7 +301,7 @@ def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
-def test_what_expires_in_a_versioned_bucket_is_gone_a_day_later(bucket: str) -> None:
+def test_an_expired_object_of_a_versioned_bucket_is_deleted_a_day_later(bucket: str) -> None:
     """Expiration leaves the version behind a delete marker: it stays until a rule expires noncurrent versions."""
     properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
     rules = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]

@@ -170,7 +170,8 @@ class _Server:
     """The process that forks, and the socket to it."""
 
     def __init__(self) -> None:
-        close_memory()  # before any other process starts that could read it
+        with contextlib.suppress(PermissionError):  # as on Lambda: the server finds that too, and it is logged
+            close_memory()  # before any other process starts that could read it
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = str(Path(__file__).resolve().parents[1])
         # A fresh environment: the function's has credentials. -P and the explicit path let it import what this process

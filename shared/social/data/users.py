@@ -273,7 +273,7 @@ def with_activity(last_active_day: str, active_days: int, day: str) -> tuple[str
 
 
 def normal_email(email: str) -> str:
-    """Normalises an address for storage and look-up."""
+    """Normalises an address for storage and lookup."""
     return email.strip().lower()
 
 

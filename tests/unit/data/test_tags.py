@@ -109,12 +109,12 @@ def test_a_word_of_any_script_is_one_whole_tag(script: str) -> None:
         ("3.5/#half and/or/#both", ("half", "both")),
     ],
 )
-def test_where_a_hashtag_begins_and_ends(text: str, tags: tuple[str, ...]) -> None:
+def test_a_hashtag_begins_and_ends_where_the_standard_says(text: str, tags: tuple[str, ...]) -> None:
     assert found_in(text) == tags
 
 
 @pytest.mark.parametrize("letter", ["a", "भ", "\U0001f680", "\u1e9e"])
-def test_neither_a_tag_that_is_too_long_nor_its_beginning_is_a_tag(letter: str) -> None:
+def test_a_hashtag_that_is_too_long_is_no_tag_and_neither_is_its_beginning(letter: str) -> None:
     length = len(normalise(letter))
     most = MAX_LENGTH // length
     assert [len(tag) for tag in found_in(f"#{letter * most}")] == [most * length]

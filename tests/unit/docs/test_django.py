@@ -13,6 +13,7 @@ from dev import postgres
 from nexus import periodic
 from ops import template
 from tests.support.pages import Block, blocks
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 PAGE = list(blocks("django.md"))
@@ -26,7 +27,7 @@ def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
     done = subprocess.run(
         words,
         env={**kept, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=120,
+        cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -118,7 +119,7 @@ def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None
         assert callable(getattr(periodic, name))
 
 
-def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
+def test_the_pages_admin_settings_show_the_runs_page(tmp_path: Path) -> None:
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
     settings, *_ = [block.text for block in PAGE if block.words == ("settings",)]
     (admin,) = [block.text for block in PAGE if block.words == ("admin",)]

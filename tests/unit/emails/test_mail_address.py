@@ -68,7 +68,7 @@ def test_a_bad_address_is_refused_with_a_reason_that_does_not_repeat_it(address:
 
 @settings(deadline=None)
 @given(st.text(max_size=80))
-def test_whatever_comes_in_nothing_that_could_be_a_header_goes_out(text: str) -> None:
+def test_no_checked_address_can_carry_a_header(text: str) -> None:
     try:
         mailed = checked_address(text)
     except BadAddress:
@@ -124,7 +124,7 @@ def test_the_digests_sender_alone_may_be_empty() -> None:
         st.from_regex(re.compile(template()["Parameters"]["SenderAddress"]["AllowedPattern"]), fullmatch=True),
     )
 )
-def test_no_admitted_sender_is_sent_in_another_form(address: str) -> None:
+def test_a_sender_that_the_template_accepts_is_used_unchanged(address: str) -> None:
     if not admits("SenderAddress", address):
         return
     try:

@@ -178,7 +178,7 @@ def test_a_strangers_post_keeps_everything_except_links() -> None:
     assert excerpt("谢谢。下载吧", link="[link]") == "谢谢。下载吧"
 
 
-def test_a_friends_link_is_there_and_short() -> None:
+def test_a_link_in_a_friends_post_is_kept_and_shortened() -> None:
     assert excerpt_of_friend("See https://www.example.com/a now") == "See example.com/a now"
     assert excerpt_of_friend("https://example.com/" + "a" * 200 + " there") == "example.com … there"
 
@@ -195,12 +195,12 @@ def test_no_word_is_longer_than_a_column(make: object, text: str) -> None:
 
 @settings(deadline=None)
 @given(SOME_TEXT)
-def test_breaks_add_nothing_that_is_seen(text: str) -> None:
+def test_breaks_in_a_word_are_invisible(text: str) -> None:
     shown = one_line(text)
     assert breakable(shown).replace("\u200b", "") == shown
 
 
-def test_a_longish_word_can_be_broken_and_joined_letters_stay_joined() -> None:
+def test_a_long_word_is_given_breaks_unless_its_letters_join() -> None:
     assert breakable("Donaudampfschifffahrts") == "Donaudam\u200bpfschiff\u200bfahrts"
     assert breakable("short words stay") == "short words stay"
     assert breakable("والاستقلالية" * 2) == "والاستقلالية" * 2

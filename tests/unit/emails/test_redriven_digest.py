@@ -87,7 +87,7 @@ def test_sent_again_later_it_is_given_up_and_says_what_to_do(
     assert handle.status == "FAILURE"
 
 
-def test_a_past_week_is_planned_today(tasks: Tasks) -> None:
+def test_a_digest_of_a_past_week_is_sent_without_expiring(tasks: Tasks) -> None:
     tasks.freeze(MONDAY + timedelta(days=9))
     handle = send_content_digest_email.delay(week="2026-W48")
     tasks.drain()

@@ -121,7 +121,7 @@ def test_each_active_reader_gets_their_own_digest(ses: Ses) -> None:
     assert (report.week, report.considered, report.sent, report.skipped) == (WEEK, 4, 4, {})
 
 
-def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_has_its_own_sender_and_list_headers(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that readers can filter it, and complaints about one mailing do not count for the other."""
     town(1)
     run()
@@ -141,7 +141,7 @@ def test_the_report_counts_each_post_that_no_one_was_shown_once(ses: Ses) -> Non
     assert report.left_out == {"their author was deleted": 1}, "once, and not by each segment"
 
 
-def test_the_report_says_why_the_others_got_none(ses: Ses) -> None:
+def test_the_report_counts_why_readers_were_skipped(ses: Ses) -> None:
     person("author")
     post("news", "author")
     person("ada")
@@ -245,7 +245,7 @@ def test_two_overlapping_digests_send_once(ses: Ses) -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("dies_at", [0, 3, 7])
-def test_a_sandbox_that_dies_in_the_middle_leaves_few_unknown_and_the_next_attempt_does_the_rest(
+def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends_the_rest(
     ses: Ses, dies_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers = town(8)
@@ -267,7 +267,7 @@ def test_a_sandbox_that_dies_in_the_middle_leaves_few_unknown_and_the_next_attem
     assert {f"{entry.user_id}@example.com" for entry in unknown} == set(readers) - set(ses.recipients)
 
 
-def test_a_segment_that_is_handed_on_counts_everybody_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     readers = town(13)
     looks = Counter[str]()
 
@@ -362,7 +362,7 @@ def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> N
     assert ses.recipients == readers
 
 
-def test_in_the_sandbox_those_who_are_verified_get_it(ses: Ses) -> None:
+def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
     town(3)
 
     def sandbox(request: dict[str, Any], number: int) -> None:
@@ -377,7 +377,7 @@ def test_in_the_sandbox_those_who_are_verified_get_it(ses: Ses) -> None:
     assert report.failed == {"sandbox: the recipient is not verified": 2}
 
 
-def test_a_language_that_cannot_be_rendered_fails_for_its_readers_alone(
+def test_a_language_that_cannot_be_rendered_fails_only_for_its_readers(
     ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     town(1)
@@ -428,7 +428,7 @@ BEHAVIOURS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
-def test_whatever_ses_does_each_reader_gets_at_most_one_mail_and_none_is_lost(
+def test_each_reader_gets_at_most_one_mail_and_none_is_lost_under_any_ses_errors(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random
 ) -> None:
     """Attempts until one succeeds: each reader gets at most one mail, and those without one are recorded as unknown."""
@@ -499,7 +499,7 @@ def test_segments_are_as_long_as_sess_rate_allows(people: int, rate: float, want
     assert abs(segments(people, rate) - wanted) <= 1
 
 
-def test_the_week_of_a_digest() -> None:
+def test_a_digest_of_a_week_ends_on_its_monday_or_now() -> None:
     assert span("2026-W48", NOW) == (NOW - 7 * 86_400, NOW)
     monday = NOW - 9 * 3600
     assert span("2026-W47", NOW) == (monday - 7 * 86_400, monday)
@@ -520,7 +520,7 @@ def test_the_plan_shares_one_edition(ses: Ses) -> None:
     assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.sqlite"]
 
 
-def test_reports_add_up() -> None:
+def test_reports_of_segments_are_summed() -> None:
     one = catalogue.DigestReport(week=WEEK, considered=3, sent=1, skipped={"a": 2}, read_units=0.5)
     two = catalogue.DigestReport(week=WEEK, considered=4, sent=2, skipped={"a": 1, "b": 1}, failed={"c": 1})
     total = one.add(two)

@@ -63,7 +63,7 @@ def test_a_token_with_one_character_changed_is_worth_nothing(user_id: str, data:
 
 @given(st.text(max_size=200))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_anything_else_is_not_a_token(text: str) -> None:
+def test_any_other_text_is_not_a_token(text: str) -> None:
     with pytest.raises(InvalidToken):
         mail_links.verify(text)
 

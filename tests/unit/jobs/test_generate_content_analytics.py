@@ -117,7 +117,7 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     assert analytics.content_day(day) == expected(network, day)
 
 
-def test_two_firings_that_were_held_up_count_both_days(filled: Filled) -> None:
+def test_two_delayed_firings_count_their_own_days(filled: Filled) -> None:
     """As after a queue was paused for two days: both runs are live at once."""
     filled(3, 3)
     with memory_backend() as tasks:
@@ -243,7 +243,7 @@ def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
     assert (content.active_users, content.posts) == (1, {"public": 1})
 
 
-def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
+def test_the_report_has_the_day_just_counted_although_a_replica_lacks_it(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB runs a Query on a replica that may lack the latest write."""
@@ -329,7 +329,7 @@ def text_of(page: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
 
 
-def test_a_figure_is_compared_with_the_day_and_the_week_before_and_with_no_other() -> None:
+def test_a_figure_is_compared_with_the_day_before_and_the_week_before_only() -> None:
     *_, day = days = history(8)
     numbers = {content.day: content.comments for content in days} | {day.day: 150, days[-2].day: 100, days[0].day: 200}
     days = [replace(content, comments=numbers[content.day]) for content in days]
@@ -380,7 +380,7 @@ def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
         assert post.author_id not in page
 
 
-def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
+def test_the_report_is_written_as_json_and_csv_too() -> None:
     days = [content for content in history(8) if content.day != add_days(DAY, -3)]
     formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="＠ada", author_id="-1")
     days[-1] = replace(days[-1], popular=(formula,))

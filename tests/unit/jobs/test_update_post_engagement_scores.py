@@ -157,7 +157,7 @@ def test_an_old_post_that_lost_its_only_like_is_put_up_for_review(empty: Callabl
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1_704_067_200, 2_000_000_000))
 @example(0, 1, 1_704_067_200)
-def test_the_rank_falls_never_with_engagement_and_grows_with_time(score: int, more: int, created_at: int) -> None:
+def test_the_rank_never_falls_with_engagement_and_grows_with_time(score: int, more: int, created_at: int) -> None:
     rank = posts.feed_rank(score, created_at)
     assert posts.feed_rank(score + more, created_at) >= rank
     assert posts.feed_rank(score, created_at + 45_000) == pytest.approx(rank + 1, abs=2e-6)

@@ -84,7 +84,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
-def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_may_die_at_any_request(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**6)
     monkeypatch.setattr(user_sums, "READS_AT_ONCE", 1)  # the nth request is the same one in every round
     network = generate(4, 7, NOW)
@@ -105,7 +105,9 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monke
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
-def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_every_invocation_is_short_of_time_still_ends(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began_with: dict[str, set[str]] = {"count": set(), "regroup": set(), "merge": set()}
 
     def noted(name: str) -> Callable[[Any, Run], Any]:
@@ -132,7 +134,7 @@ def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypat
 
 
 @given(st.integers(0, 220_000_000))
-def test_no_object_is_read_in_more_than_so_many_pieces_however_many_users(people: int) -> None:
+def test_no_object_is_read_in_more_than_64_pieces_for_any_number_of_users(people: int) -> None:
     bands, ranges = job.layout(people)
     assert bands * ranges * job.USERS_PER_RANGE > people
     assert bands + (ranges if ranges > 1 else 0) <= 2 * 32
@@ -191,7 +193,7 @@ def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[],
     assert stored() == {"old": (0, 0, 0)}
 
 
-def test_what_it_asks_of_dynamodb_grows_with_pages_and_changes_alone(filled: Filled) -> None:
+def test_a_second_run_without_changes_only_scans(filled: Filled) -> None:
     filled(60, 1)
     run_task(job.update_user_statistics)
     again = run_task(job.update_user_statistics)

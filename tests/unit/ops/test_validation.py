@@ -59,7 +59,7 @@ def test_the_template_gives_each_queues_concurrency(template: Any) -> None:
     assert {queue: templates.concurrency(template, queue) for queue in QUEUES} == QUEUES
 
 
-def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:
+def test_resources_that_drift_detection_leaves_out_are_counted_by_type() -> None:
     types = ["AWS::CloudWatch::Alarm", "AWS::SQS::QueuePolicy", "AWS::CloudWatch::Alarm", "AWS::SQS::Queue"]
     resources = [
         {"ResourceType": kind, "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"}} for kind in types[:3]
@@ -76,7 +76,7 @@ def test_every_task_has_safe_arguments_for_its_trial() -> None:
         network.tasks()[name].check(trial.arguments(name, stage))
 
 
-def test_the_trial_does_nothing_that_lasts() -> None:
+def test_the_trials_arguments_change_no_lasting_data() -> None:
     stage = trial.Stage("u", "p", "k")
     assert trial.arguments("cleanup_old_posts", stage) == {"mode": "review"}
     assert trial.arguments("send_content_digest_email", stage) == {"week": "2015-W01"}
@@ -239,7 +239,7 @@ def test_a_drift_detection_that_does_not_end_is_given_up(aws: Aws, monkeypatch: 
     assert "takes too long" in found.what
 
 
-def test_what_was_changed_and_deleted_by_hand_is_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_changed_or_deleted_by_hand_are_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     client = aws(**drift(monkeypatch, "DETECTION_IN_PROGRESS", "DETECTION_FAILED"))
     listing = SimpleNamespace(paginate=lambda **_: [{"StackResourceSummaries": []}])
     client.get_paginator = lambda _: listing
@@ -380,7 +380,7 @@ def test_a_schedule_that_was_changed(
 
 
 @pytest.mark.usefixtures("scheduled")
-def test_an_expression_that_is_none_is_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_expression_is_reported(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "rule_states", lambda: [RuleState(TASK, "cron(nonsense)", on=True)])
     aws(list_targets_by_rule={"Targets": [TARGET]})
     (found,) = validation._schedules(STACK)
@@ -557,7 +557,7 @@ def test_an_answer_without_a_date_leaves_the_clock_unchecked(aws: Aws) -> None:
     assert [one.severity for one in doctor.clock(STACK)] == ["unchecked"]
 
 
-def test_a_walk_that_aws_refuses_is_a_finding_and_says_nothing_more() -> None:
+def test_a_check_that_aws_refuses_is_a_finding_without_details() -> None:
     def walk(_: float) -> tuple[str, list[Finding]]:
         raise Problem("No queue")
 

@@ -97,14 +97,14 @@ def test_a_message_that_the_queue_gives_up_is_reported(tasks: Tasks, monkeypatch
         tasks.drain()
 
 
-def test_what_has_expired_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_run_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, countdown=10, expires=5)
     tasks.drain()
     assert handle.status == "REVOKED"
 
 
-def test_what_is_revoked_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_run_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, eta=tasks.now + timedelta(days=1))
     handle.revoke()
@@ -112,7 +112,7 @@ def test_what_is_revoked_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPa
     assert handle.status == "REVOKED"
 
 
-def test_a_task_that_asks_for_hours_gets_them(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_after_a_day_runs_a_day_later(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def work(args: Any, run: Run) -> NoteSent:
@@ -130,7 +130,7 @@ def test_a_task_that_asks_for_hours_gets_them(tasks: Tasks, monkeypatch: pytest.
     assert tried[1] - tried[0] == pytest.approx(86_400, abs=1)
 
 
-def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
+def test_sleeping_advances_the_tests_clock_without_waiting(tasks: Tasks) -> None:
     before = tasks.now
     clock.sleep(3600)
     assert tasks.now - before == timedelta(hours=1)
