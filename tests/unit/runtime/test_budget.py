@@ -19,7 +19,7 @@ from nexus.runs import budget, transitions
 from nexus.runs.budget import Account, Purse
 from nexus.tasks import Budget
 from nexus.testing import SentTasks
-from nexus.worker import execution
+from nexus.worker import bookings, messages
 from nexus.worker.entry import serve
 from nexus.worker.spending import MEMORY
 from tests.support import own_catalogue as catalogue
@@ -237,7 +237,7 @@ def test_a_message_comes_back_in_steps_if_no_schedule_can_be_made(
     monkeypatch.setattr(tasks.transport.__class__, "send_at", denied)
 
     assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
-    assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
+    assert tasks.transport.hidden == {"m0": MORNING + messages.LONGEST_HIDING}
 
 
 def test_a_direct_call_beyond_the_budget_gets_an_error(
@@ -328,7 +328,7 @@ def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
     beside(monkeypatch, Budget(runs=5)).delay(**catalogue.NOTE)
     deliver(tasks)
     for name in ("send_note", "other_note"):
-        execution._purses[budget.key(name)].take(1)  # brings what is known
+        bookings._purses[budget.key(name)].take(1)  # brings what is known
 
     mine, others = (Account.of(tasks.store.items[budget.key(name)]) for name in ("send_note", "other_note"))
     assert (mine.done, others.done) == (1, 1)
@@ -378,7 +378,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_al
     limited(monkeypatch, Budget(runs=5), work)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
-    execution._purses[budget.key("send_note")].take(1)
+    bookings._purses[budget.key("send_note")].take(1)
 
     spent = handle.record().spent
     assert handle.status == "REVOKED"
