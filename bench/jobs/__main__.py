@@ -29,7 +29,8 @@ from unittest.mock import patch
 from bench import deployment, tables
 from bench.jobs import network, stand_in
 from bench.jobs.paper import Work, on_paper
-from bench.jobs.stand_in import Spent, StandIn, Table, dollars, nearest
+from bench.jobs.stand_in import Spent, StandIn, Table
+from bench.processes import peak_megabytes
 from nexus.testing import memory_backend, run_task
 from social.data import analytics, posts
 from social.data.analytics import Totals
@@ -51,7 +52,7 @@ LIMIT = 1.35
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One job at one size. Units are request units; `cpu` and `wall` are seconds without the stand-in's own."""
+    """One job at one size. Units are request units; `cpu` is seconds without the stand-in's own."""
 
     job: str
     users: int
@@ -65,7 +66,6 @@ class Measured:
     puts: int
     cpu: float
     peak_mb: float
-    dollars: float
     read_from: dict[str, float]
     posts: int
     parts: dict[str, float]
@@ -179,6 +179,11 @@ def run_table(largest: Mapping[str, tuple[Measured, Measured]]) -> str:
     return tables.markdown(("job", "read units", "write units", "$ a run at 1M", "$ a run at 100M"), rows)
 
 
+def nearest(value: float, digits: int = 3) -> float:
+    """Rounds to `digits` significant digits."""
+    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
+
+
 def paper_table(works: Sequence[Work]) -> str:
     """A table of one run of each job at extrapolated sizes, and the limit that is reached first."""
     header = (
@@ -217,7 +222,7 @@ def cpu_table(runs: Sequence[Measured]) -> str:
 def in_own_process(users: int, past: float, jobs: Sequence[str]) -> Iterator[Measured]:
     """Runs `measure_all` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.jobs", "--measure", str(users), str(past), ",".join(jobs)]
-    with subprocess.Popen(command, cwd=deployment.ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tables.ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             yield Measured(**json.loads(line))
@@ -265,7 +270,7 @@ def measure(job: str, users: int, past: float, data: Mapping[str, Table]) -> Mea
         started = time.process_time()
         report = RUN.get(job, _run)(module, job)
         cpu = time.process_time() - started - cloud.spent.own_seconds
-        peak = _peak() - before
+        peak = peak_megabytes() - before
     spent = cloud.spent
     _agree(report, spent)
     return Measured(
@@ -281,7 +286,6 @@ def measure(job: str, users: int, past: float, data: Mapping[str, Table]) -> Mea
         puts=spent.objects_put,
         cpu=cpu,
         peak_mb=max(0.0, peak),
-        dollars=dollars(spent),
         read_from=dict(spent.read_from),
         posts=len(data["posts"].items),
         parts=parts.per_row(users, report),
@@ -344,11 +348,6 @@ def _resident() -> float:
     """Current megabytes; resets the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-
-
-def _peak() -> float:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(row.split()[1]) for row in status if row.startswith("VmHWM")) / 1024
 
 
 def _run(module: Any, job: str, args: dict[str, Any] | None = None) -> Any:

@@ -1,8 +1,11 @@
 """`make bench-media`: the cost of a picture and of its sandbox, an upload's latency, and the cost of a clip."""
 
+import shutil
 import subprocess
 import sys
 
+if not shutil.which("ffmpeg"):
+    sys.exit("bench-media compares with the ffmpeg command: install it (apt-get install ffmpeg) and run this again")
 missed = []
 for part in ("pictures", "sandbox_cost", "latency", "video"):
     # Each runs in its own process, so that its memory does not count in another's peak.

@@ -19,11 +19,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
 from PIL import Image
 
+from bench.processes import peak_megabytes
 from pictures.placeholder import blurhash
 from pictures.recipes import RECIPES, Recipe
 
@@ -150,12 +148,6 @@ WAYS: dict[str, Way] = {
     "vips_best": vips_best,
     "vips_half": vips_half,
 }
-
-
-def peak_megabytes() -> float:
-    """Peak memory of this program only. (ru_maxrss starts at the parent process's value.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def serve(make: Way) -> None:

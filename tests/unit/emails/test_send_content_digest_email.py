@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
@@ -268,6 +268,8 @@ def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends
 
 
 def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        users.TABLE.put({"user_id": f"broken{number}", "email": "broken@example.com", "created_at": 1})
     readers = town(13)
     looks = Counter[str]()
 
@@ -278,7 +280,7 @@ def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pyt
     monkeypatch.setattr(worker.Run, "short_of_time", property(short))
     report = run()
     assert ses.recipients == readers
-    assert (report.considered, report.sent) == (13, 13)
+    assert (report.considered, report.sent, report.failed) == (16, 13, {"unreadable user": 3})
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
@@ -347,14 +349,21 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
     assert (report.sent, report.unknown) == (12 - digest_task.LOST_IN_A_ROW, digest_task.LOST_IN_A_ROW)
 
 
-def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> None:
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example", "sender is not verified"),
+        ("Sending paused for this account. For more information, ...", "Sending paused for this account"),
+    ],
+)
+def test_what_stops_all_mail_stops_at_once_and_no_reader_is_lost(ses: Ses, message: str, reason: str) -> None:
     readers = town(12)
 
     def refuse(request: dict[str, Any], number: int) -> None:
-        raise refusal("MessageRejected", "Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example")
+        raise refusal("MessageRejected", message)
 
     ses.answers = refuse
-    with pytest.raises(Reject, match="sender is not verified"):
+    with pytest.raises(Reject, match=reason):
         run()
     assert ses.asked <= digest_task.THREADS
     ses.answers = lambda request, number: None
@@ -422,11 +431,7 @@ BEHAVIOURS = st.lists(
 
 
 @pytest.mark.simulation
-@settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=6)
 @given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_each_reader_gets_at_most_one_mail_and_none_is_lost_under_any_ses_errors(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random

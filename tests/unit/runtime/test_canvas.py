@@ -266,7 +266,7 @@ def redrive(tasks: SentTasks) -> None:
         tasks.transport.send(queue, [Message.of(envelope)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
     """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
