@@ -137,19 +137,19 @@ class Worker:
         with self.messages.on_failure(received):
             existing = store.get([envelope.id]).get(envelope.id)
             record = RunRecord.of(existing or {})
-            if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
+            if until := record.leased_until(clock.now()):
                 # A duplicate: a function version that has the task is already running it.
-                self.messages.wait_for_lease(received, record.lease_until)
+                self.messages.wait_for_lease(received, until)
                 return
             if record.status == "STARTED" and record.waits:
                 return  # a duplicate, too: its segments run and will end it
             if existing is None or not record.ended:
                 self.messages.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
-                write = transitions.never_ran(
-                    envelope, self.queue, error, now, keep, known=existing, log=self.messages.log
+                log = self.messages.log
+                outcome = store.apply(
+                    transitions.never_ran(envelope, self.queue, error, now, keep, known=existing, log=log)
                 )
-                outcome = store.apply(write)
                 if not isinstance(outcome, Applied):
                     self.messages.later.append((received, 1.0))
                     return
@@ -197,10 +197,9 @@ class Worker:
         if delay > LONGEST_HIDING or message is None or message.receives > 1 or message.wears_out(due):
             if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
                 outcome = backend().store.apply(transitions.send_again(envelope.id))
-                record = RunRecord.of(outcome.item or {})
-                if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
+                if until := RunRecord.of(outcome.item or {}).leased_until(clock.now()):
                     # The attempt that gave it up is not settled yet, so the mark is still needed.
-                    self.messages.wait_for_lease(readable, record.lease_until)
+                    self.messages.wait_for_lease(readable, until)
                     return
             if self.messages.replaced(readable, due):
                 return
@@ -322,23 +321,10 @@ class Worker:
         self._took[task] = clock.monotonic() - began
 
     def _run(self, claimed: Claimed) -> None:
+        """Runs it, unless it may not start now, and ends its attempt by what it returns or raises."""
         if not self._may_start(claimed):
             return
-        envelope, task, record = claimed.envelope, claimed.task, claimed.record
-        limit = min(task.time_limit, self._left - MARGIN)
-        run = Run(
-            id=envelope.id,
-            task=task.name,
-            attempt=record.attempts,
-            deadline=clock.monotonic() + limit,
-            limit=limit,
-            token=self._token,
-            sent_at=envelope.sent_at.timestamp() if record.sent_at is None else record.sent_at,
-            parent=envelope.parent,
-            segment=envelope.own_segment,
-            cursor=record.cursor,
-            last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
-        )
+        envelope, record = claimed.envelope, claimed.record
         self._bookings.begin(claimed)
         started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
@@ -349,7 +335,7 @@ class Worker:
         shortfall: str | None = None
         try:
             # A run with a total was planned by a sandbox that died before it had sent all segments.
-            returned = None if record.total else self._call(claimed, run, limit)
+            returned = None if record.total else self._call(claimed)
         except _tasks_own_errors() as raised:
             # Any exception from a task is that run's failure, by its policy, except KeyboardInterrupt, which comes from
             # the terminal.
@@ -431,23 +417,41 @@ class Worker:
             clock.sleep(wait)
         return not self._has_expired(claimed)
 
-    def _call(self, claimed: Claimed, run: Run, limit: float) -> Any:
+    def _call(self, claimed: Claimed) -> Any:
+        """What the task's function returns. Raises whatever it raises, and TimeLimitExceeded."""
         task = claimed.task
         if task is builtin.ping:
             here = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "this process")
             return builtin.Pong(text=claimed.args.text, queue=self.queue, function=here)
         implementation = registry.implementation(task.name)
         work = implementation.function_for(part=claimed.envelope.is_part)
-        started = clock.monotonic()
+        limit, started = min(task.time_limit, self._left - MARGIN), clock.monotonic()
         try:
             with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
-                returned = work(claimed.args, run)
+                returned = work(claimed.args, self._seen(claimed, started + limit, limit))
         except TimeLimitExceeded as error:
             if what := table.throttled_since(started):
                 raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
             raise
         _check_returned(implementation, returned)
         return returned
+
+    def _seen(self, claimed: Claimed, deadline: float, limit: float) -> Run:
+        """The run as its task sees it."""
+        envelope, record = claimed.envelope, claimed.record
+        return Run(
+            id=envelope.id,
+            task=envelope.task,
+            attempt=record.attempts,
+            deadline=deadline,
+            limit=limit,
+            token=self._token,
+            sent_at=envelope.sent_at.timestamp() if record.sent_at is None else record.sent_at,
+            parent=envelope.parent,
+            segment=envelope.own_segment,
+            cursor=record.cursor,
+            last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
+        )
 
     def _on_return(self, claimed: Claimed, returned: Any, children: tuple[str, ...]) -> str:
         envelope = claimed.envelope

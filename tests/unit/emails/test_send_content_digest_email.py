@@ -3,6 +3,7 @@
 Whatever happens, nobody gets two mails of one week, and nobody is lost whose mail SES has certainly not taken.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -313,6 +314,23 @@ def test_a_throttled_hour_ends_the_attempt_and_the_next_one_continues(ses: Ses) 
     ses.answers = lambda request, number: None
     assert run().sent == 5
     assert ses.recipients == readers
+
+
+def test_an_attempt_whose_time_ends_while_ses_accepts_nothing_is_retried_with_a_wait(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reader alone does not reach the number of refusals that ends an attempt early."""
+    town(1)
+    looks = itertools.count(1)
+    monkeypatch.setattr(worker.Run, "short_of_time", property(lambda run: next(looks) == 11))
+
+    def throttle(request: dict[str, Any], number: int) -> None:
+        raise refusal("TooManyRequestsException", "Maximum sending rate exceeded.")
+
+    ses.answers = throttle
+    with pytest.raises(Retry, match="Maximum sending rate"):
+        run()
+    assert 0 < ses.asked < digest_task.REFUSED_IN_A_ROW
 
 
 def test_when_the_days_quota_is_used_up_the_rest_goes_out_later(ses: Ses) -> None:
