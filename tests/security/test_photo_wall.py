@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.photo_wall.app import create_app
@@ -149,7 +149,7 @@ PHOTOS = st.fixed_dictionaries(
         "caption": st.one_of(TEXTS, VALUES),
     },
 )
-anything = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+anything = settings(max_examples=80)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from urllib.parse import quote_plus
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from moto.s3.models import s3_backends
@@ -186,7 +186,7 @@ BODIES = st.one_of(
 )
 
 
-@examples(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=60)
 @given(KEYS, BODIES)
 def test_an_upload_of_any_content_and_name_leaves_no_dead_letter(key: str, body: bytes) -> None:
     """By S3's own event, on its last attempt: it ends as a result, and the media's alarms hear nothing."""

@@ -12,8 +12,8 @@ Ordered by how little kernel support they need:
    kernel code.
 
 A kernel may refuse all but the first (LAYERS). The server probes them at start, the function's log says which are
-missing, and the others work without them. Lambda itself refuses prctl, which the second needs, and the means to end a
-child that outlives its parent. The filter needs it too, unless the system has already forbidden new privileges.
+missing, and the others work without them. Lambda refuses prctl: with it go closed memory, and the means to end what
+outlives its parent. The filter remains if the system itself forbids new privileges.
 """
 
 import ctypes
@@ -71,18 +71,21 @@ def close_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def supervise() -> None:
+    """Closes the server's memory, and makes it the reaper of its descendants' orphans, so that none escapes."""
+    close_memory()
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def confine(bounds: Bounds, missing: Mapping[str, int]) -> None:
     """Drops all privileges permanently. Raises OSError if a layer fails that is not known to be missing."""
-    apply("another user", missing)
+    if "another user" not in missing:
+        _leave_root()
     _limit(bounds)
-    apply("an end with its server", missing)  # a change of user resets it
-    apply("seccomp", missing)
-
-
-def apply(layer: str, missing: Mapping[str, int]) -> None:
-    """Applies one of LAYERS unless it is known to be missing. Raises OSError if it fails."""
-    if layer not in missing:
-        LAYERS[layer]()
+    if "prctl" not in missing:
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user resets it
+    if "seccomp" not in missing:
+        _filter_calls()
 
 
 def probe() -> dict[str, int]:
@@ -123,21 +126,12 @@ def _leave_root() -> None:
         os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
-def _adopt_orphans() -> None:
-    """Makes this process the reaper of its descendants' orphans, so that none escapes."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _end_with_parent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-
-
 def _filter_calls() -> None:
     from seccompy import syscall_nr
 
     program = call_filter()
     header = _Program(len(program) // _INSTRUCTION_BYTES, program)
-    with suppress(PermissionError):  # the system may have set it: otherwise it refuses the filter
+    with suppress(PermissionError):  # the system may have set it; if not, it refuses the filter
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if _libc().syscall(syscall_nr("seccomp"), _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(header)):
         raise OSError(ctypes.get_errno(), "seccomp")
@@ -165,13 +159,10 @@ def call_filter() -> bytes:
 
 
 LAYERS: Final[Mapping[str, Callable[[], None]]] = {
-    "closed memory": close_memory,
-    "the adoption of orphans": _adopt_orphans,
+    "prctl": supervise,
     "another user": _leave_root,
-    "an end with its server": _end_with_parent,
     "seccomp": _filter_calls,
 }
-"""What a kernel may refuse. The first two are the server's, the others the child's."""
 
 
 @cache

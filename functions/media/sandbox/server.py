@@ -27,7 +27,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from sandbox.confinement import Bounds, apply, confine, probe
+from sandbox.confinement import Bounds, confine, probe, supervise
 from sandbox.report import UNAVAILABLE, Report
 from social.refusals import Code, Rejected
 
@@ -39,8 +39,8 @@ def main() -> None:
     """Serves until the function's end of the socket is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     missing = probe()
-    apply("closed memory", missing)
-    apply("the adoption of orphans", missing)
+    if "prctl" not in missing:
+        supervise()
     channel.send(json.dumps(missing).encode())
     preloaded = sys.argv[2:]
     while True:

@@ -139,7 +139,7 @@ PIECES = (
 TEXTS = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(TEXTS)
 @example("#\u03b1\u0345\u0301")
 @example("#\u05f3\u200c\u0620")
@@ -152,7 +152,7 @@ def test_a_tag_found_is_found_again_and_normalising_it_changes_nothing(text: str
         assert found_in(f"so: #{tag}!") == (tag,)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS)
 def test_spellings_of_a_tag_are_equivalent(text: str) -> None:
     found = found_in(text)

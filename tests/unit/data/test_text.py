@@ -32,7 +32,7 @@ HANGUL = st.text(alphabet=st.characters(min_codepoint=0x1100, max_codepoint=0x11
 ANY_TEXT = st.one_of(st.text(max_size=60), HANGUL, st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(ANY_TEXT, st.integers(min_value=2, max_value=40))
 def test_shortening_never_cuts_a_grapheme(text: str, limit: int) -> None:
     text = one_line(text)
@@ -83,7 +83,6 @@ def test_invisible_and_bidirectional_characters_are_removed_unless_spelling_need
     assert one_line(text) == shown
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_one_line_is_idempotent_and_returns_a_single_line(text: str) -> None:
     once = one_line(text)
@@ -93,7 +92,6 @@ def test_one_line_is_idempotent_and_returns_a_single_line(text: str) -> None:
     once.encode()  # no lone surrogate is left
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("aéก\u0301\u0489\u20dd\u0e47\ufe0f\u200d"), max_size=60))
 def test_no_letter_has_more_marks_than_any_script_uses(text: str) -> None:
     """A grapheme of the other library, whatever its marks; joiners are invisible."""

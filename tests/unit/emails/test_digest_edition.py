@@ -18,7 +18,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import digest.edition
@@ -181,7 +181,6 @@ RANKED = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(RANKED, st.integers(0, 9)), max_size=60), st.integers(1, 12), st.integers(1, 7))
 def test_an_edition_of_any_week_keeps_the_best_posts_and_never_holds_many_more(
     drawn: list[tuple[Ranked, int]], kept: int, page: int

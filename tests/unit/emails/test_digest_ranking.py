@@ -27,7 +27,7 @@ readers = st.builds(
     blocked=some_people,
     already_sent=st.frozensets(st.integers(0, 40).map("p{}".format), max_size=10),
 )
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=150)
 
 
 @many

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.address import BadAddress, checked_address
@@ -66,7 +66,6 @@ def test_a_bad_address_is_refused_with_a_reason_that_does_not_repeat_it(address:
         assert address not in str(refused.value)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_no_checked_address_can_carry_a_header(text: str) -> None:
     try:
@@ -117,7 +116,6 @@ def test_the_digests_sender_alone_may_be_empty() -> None:
     assert all(admits(parameter, template()["Parameters"][parameter]["Default"]) for parameter in SENDERS)
 
 
-@settings(deadline=None)
 @given(
     st.one_of(
         st.from_regex(re.compile(r"[a-zA-Z.+]{1,8}@[a-zA-Z0-9.-]{1,12}\.[a-zA-Z]{2,3}"), fullmatch=True),

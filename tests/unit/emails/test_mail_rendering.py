@@ -99,7 +99,7 @@ def test_both_parts_of_the_digest_have_each_post_with_its_link() -> None:
     assert digest(STORY).subject == "Bea this week on Nexus"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SOME_TEXT, SOME_TEXT, SOME_TEXT)
 def test_users_text_in_a_mail_adds_no_tag_link_or_line(name: str, author: str, text: str) -> None:
     story = replace(STORY, author=person_name(author), text=text)

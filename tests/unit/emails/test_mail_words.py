@@ -135,7 +135,7 @@ def test_a_name_with_dots_is_shown_so_that_it_cannot_be_a_link(name: str, shown:
     assert live_links(person_name(name)) == []
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(SOME_TEXT, st.text(alphabet="ab.co/:@mwWе。．1", max_size=40)))
 def test_no_program_finds_a_link_in_a_name_that_is_shown(name: str) -> None:
     shown = person_name(name)
@@ -154,7 +154,7 @@ def test_no_link_works_in_a_strangers_post(link: str, around: str) -> None:
         assert (word in shown) is (word in around), "the rest of the post is there"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(SOME_TEXT, st.text(alphabet="ab.co/:@mw 。．1", max_size=60), LINKISH))
 def test_no_program_finds_a_link_in_a_strangers_excerpt(text: str) -> None:
     shown = excerpt(text, link="[link]")
@@ -184,7 +184,6 @@ def test_a_link_in_a_friends_post_is_kept_and_shortened() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda text: excerpt(text, link="[link]"), excerpt_of_friend, person_name])
-@settings(deadline=None)
 @given(text=st.one_of(SOME_TEXT, st.text(alphabet="abcW#", min_size=20, max_size=300)))
 def test_no_word_is_longer_than_a_column(make: object, text: str) -> None:
     shown = make(text)  # type: ignore[operator]
@@ -193,7 +192,6 @@ def test_no_word_is_longer_than_a_column(make: object, text: str) -> None:
         assert len(latin) <= WORD_LIMIT, word
 
 
-@settings(deadline=None)
 @given(SOME_TEXT)
 def test_breaks_in_a_word_are_invisible(text: str) -> None:
     shown = one_line(text)

@@ -15,7 +15,7 @@ from nexus.aws.memory import Sesv2
 from nexus.runs.transitions import MAX_CONTINUED
 from nexus.tasks import Task
 from nexus.testing import Tasks, in_memory
-from nexus.worker.execution import LONGEST_HIDING
+from nexus.worker.messages import LONGEST_HIDING
 from social import application
 from social.catalogue import KEPT_AFTER_ERASURE, send_content_digest_email, send_welcome_email
 from tests.support import network

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
@@ -449,11 +449,7 @@ BEHAVIOURS = st.lists(
 
 
 @pytest.mark.simulation
-@settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=6)
 @given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_each_reader_gets_at_most_one_mail_and_none_is_lost_under_any_ses_errors(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random

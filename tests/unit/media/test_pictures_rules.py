@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import cos, isclose, pi
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -352,7 +352,7 @@ GOOD = (
 SMALL = Limits(bytes=100_000, pixels=1_000_000, frames=50, frame_pixels=3_000_000, scans=20, scan_pixels=1_000_000)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     good=st.sampled_from(GOOD),
     damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12),

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import av
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sandbox
@@ -301,7 +301,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_clip(folder / f"seed{kind.suffix}", kind, size=(32, 32), frames=8) for kind in KINDS]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, len(KINDS) - 1),
     damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=30),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus import clock
@@ -210,7 +210,7 @@ BODY = (
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(bodies=st.lists(BODY, min_size=1, max_size=6))
 def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
     processed: list[Any], bodies: list[str]
@@ -229,7 +229,7 @@ def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
             assert item.get("status", "-") in ("-", "SUCCESS", "FAILURE", "REVOKED", "RETRY")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(event=JSON | st.dictionaries(st.sampled_from(["Records", "task", "args", "id", "v", "Event"]), JSON, max_size=4))
 def test_any_event_is_answered_or_raises_a_named_error(processed: list[Any], event: Any) -> None:
     with memory_backend(), contextlib.suppress(InvalidMessage, UnknownTask):  # and nothing else comes out

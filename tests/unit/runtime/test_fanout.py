@@ -704,7 +704,7 @@ def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -
 
 
 @pytest.mark.parametrize("phases", [1, 2, 3])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int, data: st.DataObject) -> None:
     """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""

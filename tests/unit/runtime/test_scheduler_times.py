@@ -116,7 +116,7 @@ def test_an_expression_that_scheduler_does_not_accept_is_refused(expression: str
 ZONES = ("Europe/Berlin", "Australia/Lord_Howe", "America/New_York", "America/Santiago", "Asia/Kolkata")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(ZONES),
     st.sampled_from(["cron(*/20 * * * ? *)", "cron(15 0-3 * * ? *)", "rate(25 minutes)"]),

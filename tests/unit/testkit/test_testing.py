@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus import clock
@@ -186,7 +186,6 @@ def test_a_countdown_runs_when_it_is_due_and_not_before(nexus_tasks: Tasks) -> N
     assert last - first == 3 * 86_400 - 600
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e9), st.lists(st.integers(1, 1000), min_size=1, max_size=5))
 def test_a_task_due_at_the_end_of_a_span_runs_however_the_span_is_cut(start: float, minutes: list[int]) -> None:
     with in_memory(at=clock.date(start)) as tasks:
