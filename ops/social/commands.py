@@ -132,7 +132,7 @@ def backfill(
     from social import backfill as filling
 
     if kind not in KINDS:
-        raise usage(f"There is no back-fill of {kind!r}", do=common.closest(kind, KINDS))
+        raise usage(f"There is no backfill of {kind!r}", do=common.closest(kind, KINDS))
     deployment = network.connect()
     source_form = form or backfilling.form_of(file)
     if not check:

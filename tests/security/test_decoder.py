@@ -1,7 +1,7 @@
 """An attacker who controls a decoder: their code runs in the confined child, and reaches nothing.
 
-Each attack is tried three times: with nothing given up, where it must succeed, or it would prove nothing; without the
-layers that a kernel may lack; and with all of them.
+Each attack is tried with nothing given up, where it must succeed, or it would prove nothing; with all layers; without
+those that a kernel may lack; and without those that need prctl, which Lambda refuses.
 """
 
 import json
@@ -23,6 +23,7 @@ MODULES = os.pathsep.join(str(Path(str(package.__file__)).parents[1]) for packag
 SCRIPT = """
 import ctypes, errno, json, mmap, os, signal, socket, subprocess, sys
 from pathlib import Path
+import seccompy
 from sandbox import confinement
 
 layers, place = sys.argv[1:]
@@ -83,10 +84,15 @@ confinement.call_filter()
 Path(place).parent.chmod(0o777)
 if os.geteuid() == 0:
     confinement._leave_root()  # the worst case: the child has the function's own user
-if layers == "nothing":
+if layers in ("nothing", "no prctl"):
     libc.prctl(4, 1, 0, 0, 0)  # a change of user has closed the memory
 else:
     confinement.close_memory()
+if layers == "no prctl":
+    refusing = seccompy.Filter(default=seccompy.Action.ALLOW)
+    refusing.errno("prctl", errno.EPERM)
+    refusing.load()
+    missing = confinement.probe()
 
 def outcome(attack):
     reader, writer = os.pipe()
@@ -174,10 +180,20 @@ def limited() -> Outcomes:
     return outcomes("limits")
 
 
+@pytest.fixture(scope="module")
+def without_prctl() -> Outcomes:
+    return outcomes("no prctl")
+
+
 @pytest.mark.parametrize("attack", [*WITHOUT_THE_KERNELS_HELP, *WITH_THE_FILTER])
 def test_a_confined_decoder_gets_nowhere(attack: str, free: Outcomes, confined: Outcomes) -> None:
     assert free[attack] == "done", "an attack that also fails unconfined proves nothing"
     assert confined[attack] in {"EPERM", "EMFILE", "EACCES"}
+
+
+@pytest.mark.parametrize("attack", [*WITHOUT_THE_KERNELS_HELP, *WITH_THE_FILTER])
+def test_the_filter_alone_stops_what_closed_memory_would(attack: str, without_prctl: Outcomes) -> None:
+    assert without_prctl[attack] in {"EPERM", "EMFILE", "EACCES"}
 
 
 @pytest.mark.parametrize("attack", WITHOUT_THE_KERNELS_HELP)

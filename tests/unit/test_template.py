@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -23,6 +24,7 @@ from tests.support.template import ACCOUNT, PATH, REGION, STACK, resolved, resou
 ROOT = Path(__file__).parents[2]
 NAMES = Settings(stack=STACK, account_id=ACCOUNT)
 FOURTEEN_DAYS = 14 * 86_400
+TEMPLATES = [PATH, *sorted((ROOT / "examples").glob("*/template.yaml"))]
 
 
 def named(kind: str, key: str) -> dict[str, dict[str, Any]]:
@@ -90,6 +92,13 @@ def test_an_examples_queue_has_the_limits_that_the_worker_knows(example: str) ->
     own = [queue for queue in queues if "RedrivePolicy" in queue]
     assert {queue["RedrivePolicy"]["maxReceiveCount"] for queue in own} == {MAX_RECEIVES}
     assert {queue.get("MessageRetentionPeriod", RETENTION) for queue in own} == {RETENTION}  # SQS's default
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.parent.name))
+def test_a_new_layer_publishes_a_version_of_every_function(path: Path) -> None:
+    """Otherwise `live` stays on the old layer: SAM names a version by the function's own code and properties."""
+    layers = [r for r in load(path.read_text())["Resources"].values() if r["Type"] == "AWS::Serverless::LayerVersion"]
+    assert [layer["Properties"].get("PublishLambdaVersion") for layer in layers] == [True]
 
 
 def test_each_function_has_its_own_role(functions: dict[str, Any]) -> None:
@@ -311,6 +320,22 @@ def test_an_expired_object_of_a_versioned_bucket_is_deleted_a_day_later(bucket: 
         assert rule.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1}, rule["Id"]
 
 
+@pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
+def test_no_two_rules_of_a_bucket_do_the_same_under_overlapping_prefixes(bucket: str) -> None:
+    """S3 refuses such rules unless they are written with a filter, for which CloudFormation has no property."""
+    properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
+    rules = properties["LifecycleConfiguration"]["Rules"]
+    for one, other in permutations(rules, 2):
+        if one.get("Prefix", "").startswith(other.get("Prefix", "")):
+            assert not actions(one) & actions(other), f"{one['Id']} and {other['Id']}"
+
+
+def actions(rule: dict[str, Any]) -> set[str]:
+    """What a lifecycle rule does, as S3 compares it."""
+    expires = {"ExpirationInDays", "ExpiredObjectDeleteMarker"}
+    return {"Expiration" if name in expires else name for name in set(rule) - {"Id", "Status", "Prefix"}}
+
+
 def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue(functions: dict[str, Any]) -> None:
     failed = functions["media"]["EventInvokeConfig"]
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name("media"))
@@ -321,6 +346,13 @@ def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue
     assert {"Name": "prefix", "Value": "uploads/"} in notification["Filter"]["S3Key"]["Rules"]
     (permission,) = resources("AWS::Lambda::Permission").values()
     assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
+
+
+def test_an_upload_that_is_retried_sets_off_no_alarm(functions: dict[str, Any]) -> None:
+    """Anyone with an upload form can cause one. As Lambda itself does not retry, it counts each as a dropped event."""
+    assert functions["media"]["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    alarms = resources("AWS::CloudWatch::Alarm").values()
+    assert "AsyncEventsDropped" not in {body["Properties"]["MetricName"] for body in alarms}
 
 
 def test_the_dashboards_metrics_are_those_that_something_emits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,11 @@ class RunRecord:
     def fanned_out(self) -> bool:
         return self.total > 0
 
+    def leased_until(self, now: float) -> float | None:
+        """When the lease of the attempt at work ends; None if there is no such attempt."""
+        until = self.lease_until
+        return until if self.status == "STARTED" and until is not None and until > now else None
+
     @classmethod
     def of(cls, item: Item) -> "RunRecord":
         """Parses the record in an item."""

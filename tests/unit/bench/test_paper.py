@@ -35,7 +35,6 @@ def measured(job: str, users: int, **given: object) -> Measured:
         puts=10,
         cpu=1e-5 * users,
         peak_mb=50.0,
-        dollars=0.0,
         read_from={"users": 0.5 * users},
         posts=2 * users,
         parts=ROWS,

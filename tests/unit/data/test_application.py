@@ -19,6 +19,7 @@ from social import application
 from social.data import blocks, comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
 from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
+from social.data.sessions import Token
 from tests.support import sandboxes
 
 NOW = 1_800_000_000
@@ -116,6 +117,15 @@ def test_rotating_a_token_works_once(database: None) -> None:
     assert not application.rotate_token("a", "one", "three", at=NOW + DAY)
     assert sessions.tokens_of("a") == ["two"]
     assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
+
+
+def test_a_token_without_a_session_can_be_rotated(database: None) -> None:
+    """The tables in memory refuse an empty key, as DynamoDB does."""
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    sessions.put_tokens([Token("a", "one", issued_at=NOW, expires_at=NOW + 2 * DAY)])
+    assert application.rotate_token("a", "one", "two", at=NOW + DAY)
+    assert sessions.tokens_of("a") == ["two"]
+    assert item(users.TABLE, user_id="a")["last_active_day"] == {"S": days.day_of(NOW + DAY)}
 
 
 def test_a_feed_skips_a_row_that_cannot_be_read(database: None) -> None:

@@ -42,4 +42,4 @@ def test_seeding_reports_progress_and_is_idempotent(database: None) -> None:
     assert reported[-1][0] == reported[-1][1] == report.total
     again = seed(20, 3, now=NOW)
     assert again.rows == report.rows
-    assert sum(len(page.users) for page in users.sweep()) == 20
+    assert sum(len(page.items) for page in users.TABLE.scan()) == 20

@@ -18,7 +18,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, models, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Case, Count, F, Q, Value, When
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
@@ -54,6 +54,7 @@ from tests.support.django_project.models import (
 )
 
 CATALOGUES = f"social.catalogue,{conf.CATALOGUE}"
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 
 
@@ -709,7 +710,7 @@ def test_rows_that_change_during_a_backfill_are_mirrored_as_they_are_afterwards(
     monkeypatch.setattr(type(mirror), "put", meanwhile)
     backfill()
     unseen.drain()
-    Outbox.objects.all().delete()  # what the signals would repair, the back-fill has repaired itself
+    Outbox.objects.all().delete()  # what the signals would repair, the backfill has repaired itself
     assert differing() == []
 
 
@@ -719,6 +720,20 @@ def test_invalid_rows_are_counted_and_left_out_of_a_backfill(unseen: Tasks) -> N
         backfill("users")
     assert users.get("2") is None
     assert users.get("25") is not None
+
+
+@pytest.mark.parametrize("year", [1969, 2100])
+def test_a_follow_with_an_implausible_time_is_counted_as_invalid(
+    unseen: Tasks, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    mirror = mirrors.conf.mirrors()["follows"]
+    when = Case(
+        When(pk=Follow.objects.earliest("pk").pk, then=Value(datetime(year, 1, 1, tzinfo=UTC))), default=Value(MADE)
+    )
+    monkeypatch.setitem(mirror.fields, "created_at", when)
+    with pytest.raises(CommandError, match="1 rows are invalid"):
+        backfill("follows")
+    assert sum(len(page.items) for page in follows.TABLE.scan()) == 24
 
 
 def test_a_backfill_since_a_time_mirrors_changes_without_signals(unseen: Tasks) -> None:

@@ -1,4 +1,4 @@
-"""What the worker does around a Django task: one set-up, its connections, its time limit, tasks on an event loop."""
+"""What the worker does around a Django task: one setup, its connections, its time limit, tasks on an event loop."""
 
 import os
 import subprocess

@@ -3,6 +3,7 @@
 Whatever happens, nobody gets two mails of one week, and nobody is lost whose mail SES has certainly not taken.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -268,6 +269,8 @@ def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends
 
 
 def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        users.TABLE.put({"user_id": f"broken{number}", "email": "broken@example.com", "created_at": 1})
     readers = town(13)
     looks = Counter[str]()
 
@@ -278,7 +281,7 @@ def test_a_continued_segment_counts_every_reader_once(ses: Ses, monkeypatch: pyt
     monkeypatch.setattr(worker.Run, "short_of_time", property(short))
     report = run()
     assert ses.recipients == readers
-    assert (report.considered, report.sent) == (13, 13)
+    assert (report.considered, report.sent, report.failed) == (16, 13, {"unreadable user": 3})
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
@@ -311,6 +314,23 @@ def test_a_throttled_hour_ends_the_attempt_and_the_next_one_continues(ses: Ses) 
     ses.answers = lambda request, number: None
     assert run().sent == 5
     assert ses.recipients == readers
+
+
+def test_an_attempt_whose_time_ends_while_ses_accepts_nothing_is_retried_with_a_wait(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reader alone does not reach the number of refusals that ends an attempt early."""
+    town(1)
+    looks = itertools.count(1)
+    monkeypatch.setattr(worker.Run, "short_of_time", property(lambda run: next(looks) == 11))
+
+    def throttle(request: dict[str, Any], number: int) -> None:
+        raise refusal("TooManyRequestsException", "Maximum sending rate exceeded.")
+
+    ses.answers = throttle
+    with pytest.raises(Retry, match="Maximum sending rate"):
+        run()
+    assert 0 < ses.asked < digest_task.REFUSED_IN_A_ROW
 
 
 def test_when_the_days_quota_is_used_up_the_rest_goes_out_later(ses: Ses) -> None:
@@ -347,14 +367,21 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
     assert (report.sent, report.unknown) == (12 - digest_task.LOST_IN_A_ROW, digest_task.LOST_IN_A_ROW)
 
 
-def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> None:
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example", "sender is not verified"),
+        ("Sending paused for this account. For more information, ...", "Sending paused for this account"),
+    ],
+)
+def test_what_stops_all_mail_stops_at_once_and_no_reader_is_lost(ses: Ses, message: str, reason: str) -> None:
     readers = town(12)
 
     def refuse(request: dict[str, Any], number: int) -> None:
-        raise refusal("MessageRejected", "Email address is not verified. ... region EU-WEST-1: no-reply@nexus.example")
+        raise refusal("MessageRejected", message)
 
     ses.answers = refuse
-    with pytest.raises(Reject, match="sender is not verified"):
+    with pytest.raises(Reject, match=reason):
         run()
     assert ses.asked <= digest_task.THREADS
     ses.answers = lambda request, number: None

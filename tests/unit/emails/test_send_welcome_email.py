@@ -205,9 +205,13 @@ NOT_VERIFIED = "Email address is not verified. The following identities failed t
         (refusal("MailFromDomainNotVerifiedException"), "the MAIL FROM domain is not verified"),
         (refusal("AccountSuspendedException"), "suspended"),
         (refusal("SendingPausedException"), "paused"),
+        (refusal("MessageRejected", "Sending paused for this account. For more information, ..."), "^Sending paused"),
         (refusal("NotFoundException"), "configuration set does not exist"),
         (refusal("AccessDeniedException", status=403), "no permission"),
-        (refusal("BadRequestException", "Missing final '@domain'"), "SES refused it: BadRequestException"),
+        (
+            refusal("BadRequestException", "Local address contains control or whitespace: ada@example.com"),
+            "SES refused it: BadRequestException: Local address contains control or whitespace: the address",
+        ),
         (NoCredentialsError(), "no credentials"),
     ],
 )
@@ -243,6 +247,24 @@ def test_paused_sending_is_known_before_anything_is_sent(ses: Ses) -> None:
     with pytest.raises(Reject, match="paused"):
         send("ada")
     assert ses.asked == 0
+
+
+def test_a_sandbox_that_cannot_learn_the_rate_does_not_guess_one(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SES answers GetAccount once a second. A sandbox that assumed a low rate would book most of the common one."""
+    for user_id in ("ada", "bea"):
+        person(user_id)
+
+    def busy() -> dict[str, Any]:
+        raise refusal("TooManyRequestsException", status=429)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ses, "get_account", busy)
+        with pytest.raises(Retry, match="GetAccount: TooManyRequestsException"):
+            send("ada")
+    assert send("ada").outcome == "sent"
+    monkeypatch.setattr(delivery, "_rate_until", 0.0)
+    monkeypatch.setattr(ses, "get_account", busy)
+    assert send("bea").outcome == "sent", "at the rate that is known"
 
 
 def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -161,6 +162,25 @@ def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Cal
     assert (content.active_users, content.new_users, content.total_users) == (1, 0, 2)
 
 
+def test_a_post_made_private_while_the_day_is_counted_is_not_in_the_report(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for post_id in ("kept", "hidden"):
+        application.new_post("a", f"The text of {post_id}", post_id=post_id, at=start_of(DAY))
+    total = day_sums.total
+
+    def meanwhile(work: str, parts: int, **options: Any) -> day_sums.DaySums:
+        application.set_visibility("hidden", "private")
+        return total(work, parts, **options)
+
+    monkeypatch.setattr(day_sums, "total", meanwhile)
+    report = run_task(job.generate_content_analytics)
+    assert report.report_key is not None
+    page = objects.get("archive", report.report_key).decode()
+    assert "The text of kept" in page
+    assert "The text of hidden" not in page
+
+
 def orphaned(network: Network) -> Network:
     """The network without every other user, whose posts and follows stay."""
     gone = network.users[::2]
@@ -179,7 +199,8 @@ def test_totals_include_everything_that_exists(filled: Filled, *, counted_before
         Queue.unreliable(5).run(job.generate_content_analytics)
     content = analytics.content_day(DAY)
     assert content == expected(network, DAY)
-    assert content.total_follows > sum(user.following_count for page in users.sweep() for user in page.users)
+    rows = [users.read(item) for page in users.TABLE.scan() for item in page.items]
+    assert content.total_follows > sum(user.following_count for user in rows)
 
 
 def test_totals_of_the_night_before_will_do_and_older_ones_are_counted_again(

@@ -31,11 +31,8 @@ def expected(network: Network) -> dict[str, tuple[int, int, int]]:
 
 
 def stored() -> dict[str, tuple[int, int, int]]:
-    return {
-        user.user_id: (user.followers_count, user.following_count, user.posts_count)
-        for page in users.sweep()
-        for user in page.users
-    }
+    rows = [users.read(item) for page in users.TABLE.scan() for item in page.items]
+    return {user.user_id: (user.followers_count, user.following_count, user.posts_count) for user in rows}
 
 
 def wrong(network: Network) -> int:

@@ -13,7 +13,8 @@ from PIL import Image
 from colours.light import HLG, PQ
 from pictures.formats import sniff
 from pictures.headers import Limits
-from pictures.rendering import LIMITS, inspect, render
+from pictures.reading import admit
+from pictures.rendering import LIMITS, render
 from samples import files
 from social.refusals import Rejected
 from tests.support.clips import Kind, make_clip
@@ -329,6 +330,6 @@ def test_a_picture_that_understates_its_size_is_counted_as_it_is(kind: str) -> N
     liar = with_stated_size(still(kind, plain(RED, 512, 512)), 64, 64)
 
     with pytest.raises(Rejected) as refused:
-        inspect(liar, Limits(pixels=512 * 500))
+        admit(liar, Limits(pixels=512 * 500))
 
     assert refused.value.code == "too_many_pixels"

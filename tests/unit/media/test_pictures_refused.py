@@ -18,10 +18,12 @@ import social
 from pictures import reading, sniff
 from pictures.formats import Format
 from pictures.headers import DEEP, Header, Limits, check
-from pictures.rendering import LIMITS, inspect, render
+from pictures.reading import admit, open_picture
+from pictures.rendering import LIMITS, render
 from pictures.supervisor import MEMORY
 from samples import files
 from social.refusals import Code, Rejected
+from tests.support.isobmff import Item, av1, heif, ispe
 from tests.support.stills import (
     ANIMATIONS,
     COLOURS,
@@ -200,6 +202,36 @@ def test_the_pixel_limit_holds_for_every_format(kind: str) -> None:
     assert refusal(source, Limits(pixels=stored - 1)).code == "too_many_pixels"
 
 
+def claiming_avif(data: bytes, **how: Any) -> bytes:
+    """An AVIF that states a small size, in `ispe` and in its configuration."""
+    small, _ = av1(plain(RED).tobytes(), 64, 48)
+    return heif([Item(b"av01", data, [ispe(64, 48), small])], b"avif", **how)
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_the_size_of_an_avif_is_what_its_pieces_say_put_together() -> None:
+    (_, small), (_, large) = (av1(plain(RED, *size).tobytes(), *size) for size in ((64, 48), (640, 480)))
+    data = large[:1] + small[1:] + large[1:]  # what follows the first piece belongs to no picture
+    file = claiming_avif(data, extents=2)
+    start, half = file.index(data), len(data) // 2
+    apart = file.replace(pack(">II", start, half), pack(">II", start, 1)).replace(
+        pack(">II", start + half, len(data) - half),
+        pack(">II", start + len(small), len(large) - 1),
+    )
+
+    assert refusal(apart, Limits(pixels=640 * 480 - 1)).code == "too_many_pixels"
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_av1_whose_size_is_not_at_its_beginning_is_refused() -> None:
+    _, large = av1(plain(RED, 640, 480).tobytes(), 640, 480)
+    padding = b"\x7a\x7d" + bytes(125)
+
+    refused = refusal(claiming_avif(padding + large))
+
+    assert (refused.code, refused.detail) == ("damaged", "AV1 that does not begin with its sequence header")
+
+
 @pytest.mark.parametrize("kind", STILLS)
 def test_a_picture_exactly_at_the_limits_is_accepted(kind: str) -> None:
     source = still(kind, plain(RED, 64, 64))
@@ -270,7 +302,8 @@ def test_the_frame_limits_hold_for_every_animation(kind: str) -> None:
 
     assert refusal(source, Limits(frames=3)).code == "too_many_frames"
     assert refusal(source, Limits(frame_pixels=4 * 64 * 48 - 1)).code == "too_many_frames"
-    assert inspect(source, Limits(frames=4, frame_pixels=4 * 64 * 48)).frames == 4
+    most = Limits(frames=4, frame_pixels=4 * 64 * 48)
+    assert open_picture(admit(source, most), most)[0].frames == 4
 
 
 @pytest.mark.usefixtures("no_opening")
@@ -293,10 +326,10 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
 
 
 def test_the_scans_that_encoders_write_are_accepted() -> None:
-    header = inspect(still("progressive JPEG", gradient(600, 400)))
+    scans = [admit(still(kind, gradient(600, 400)), LIMITS).header.scans for kind in ("JPEG", "progressive JPEG")]
 
-    assert 5 < header.scans <= 10
-    assert inspect(still("JPEG", gradient(600, 400))).scans == 1
+    assert scans[0] == 1
+    assert 5 < scans[1] <= 10
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,21 @@ def test_access_denied_is_retried_before_the_upload_counts_as_gone(last: bool, m
             process(args, last_attempt=last)
 
 
+def test_a_refused_upload_that_may_not_be_moved_is_moved_by_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any, **__: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "CopyObject")
+
+    args = upload(b"no picture")
+    with monkeypatch.context() as patch:
+        patch.setattr(client("s3"), "copy_object", forbidden)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            process(args)
+    assert keys("uploads") == [KEY]
+
+    assert process(args).status == "rejected"
+    assert keys("uploads") == [f"quarantine/{KEY}"]
+
+
 def test_another_upload_of_the_same_name_that_is_gone_has_its_own_reason() -> None:
     process(upload(b"no picture", order="0A"))
     args = upload(picture(), order="0B")

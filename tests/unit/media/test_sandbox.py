@@ -84,6 +84,15 @@ def test_a_child_that_cannot_start_or_has_no_disk_fails_with_the_reason(before: 
         child(body or "pass", before=before)
 
 
+def test_a_refusal_is_short_however_much_of_the_file_it_quotes(child: Run) -> None:
+    with pytest.raises(Rejected) as refused:
+        child(
+            "raise Rejected(Code.DAMAGED, 'it refers to ' + 'x' * 100_000)",
+            before="from social.refusals import Code, Rejected",
+        )
+    assert len(refused.value.detail) == supervisor._DETAIL_LIMIT
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
 def test_a_child_that_the_system_stops_is_out_of_time(number: signal.Signals, child: Run) -> None:
     with pytest.raises(OutOfTime):
@@ -305,6 +314,40 @@ def test_a_confinement_layer_that_the_kernel_lacks_is_logged(
     (line,) = [record.getMessage() for record in caplog.records]
     assert "seccomp" in line
     assert "not implemented" in line
+
+
+REFUSING = """
+import errno, logging, sys
+from pathlib import Path
+from seccompy import Action, Filter
+import pictures
+
+refusing = Filter(default=Action.ALLOW)
+for name in sys.argv[2:]:
+    refusing.errno(name, errno.EPERM)
+refusing.load()
+logging.basicConfig(format="%(message)s")
+folder = Path(sys.argv[1])
+print(*sorted(pictures.render(folder / "source", folder, seconds=600).renditions))
+"""
+
+
+@pytest.mark.parametrize("calls", [["prctl"], ["prctl", "seccomp"]], ids=" and ".join)
+def test_a_system_that_refuses_prctl_as_lambda_does_fails_no_upload(calls: list[str], tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(90, 60)))
+
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING, str(tmp_path), *calls],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+
+    assert done.stdout.split() == sorted(recipe.name for recipe in RECIPES)
+    logged = [line.partition(": Operation not permitted")[0] for line in done.stderr.splitlines()]
+    assert logged == [f"decoders run without {call}" for call in calls]
 
 
 # Pictures

@@ -64,7 +64,7 @@ class Log:
 
 DEPLOYED = "2026/11/28/[8]1f2e"
 BEFORE = "2026/11/28/[7]9a8b"
-"""Streams of the version that was deployed, and of the one before it, which is live after a roll-back."""
+"""Streams of the version that was deployed, and of the one before it, which is live after a rollback."""
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pyt
     assert figures.lately(["a", "b"])[1]["ping"].total == 6
 
 
-# --- after a roll-back ---
+# --- after a rollback ---
 
 
 def test_log_lines_of_another_version_do_not_count(log: Log) -> None:

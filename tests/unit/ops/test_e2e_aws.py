@@ -1,5 +1,6 @@
 """The end-to-end tests on a real account: what they check before they begin, and that nothing is left."""
 
+import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,7 +12,11 @@ from moto import mock_aws
 from dev import e2e_aws
 from dev.e2e_aws import Report
 from ops.checkout import ROOT
+from ops.cli.output import plain
+from ops.health import Finding
+from ops.validation import SENDER_CHECK, Check
 from tests.support import moto_cloud
+from tests.support.template import template
 
 STACK = "nexus-e2e-abcdef"
 OTHER = "nexus-prod"
@@ -110,6 +115,18 @@ def test_the_outcome_is_read_from_pytests_report(tmp_path: Path) -> None:
         '<testcase name="three"><error/></testcase></testsuite></testsuites>'
     )
     assert e2e_aws.outcome(path) == (3, ["two", "three"])
+
+
+def test_an_unverified_sender_is_no_fault_of_the_stack() -> None:
+    check = Check(SENDER_CHECK, (Finding("failed", "emails", "SES has not verified the sender a@b.example", "-"),))
+    other = Check("run records expire", (Finding("failed", "runs", "TTL is off", "-"), Finding("note", "x", "y", "-")))
+    assert e2e_aws.faults(json.dumps(plain({"checks": [check, other]}))) == ["runs: TTL is off"]
+
+
+def test_the_stack_has_the_templates_parameters_and_none_of_the_environments() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ne2e-aws:")[2].partition("\n\n")[0]
+    assert "--parameter-overrides Stage=dev $(OPTIONS)" in recipe  # OPTIONS may name others: SAM takes the last list
+    assert template()["Parameters"]["SenderAddress"]["Default"].endswith("@example.com"), "which nobody can verify"
 
 
 def test_the_tests_to_run_exist() -> None:

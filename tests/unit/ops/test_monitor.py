@@ -138,7 +138,7 @@ def test_at_80_columns_every_queue_has_its_figures_and_a_run_its_short_id_and_it
 
 
 @pytest.mark.parametrize(("state", "shows"), [({"on": False}, "paused"), ({"present": False}, "missing")])
-def test_a_paused_or_missing_queue_says_so_in_place_of_its_rate(state: dict[str, bool], shows: str) -> None:
+def test_a_paused_or_missing_queue_says_so_in_place_of_its_rate(state: dict[str, Any], shows: str) -> None:
     shown = Screen(where())
     shown.show(monitor.View(NOW, (queue(**state),), (), (), (), ()), [])
     (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]

@@ -1,4 +1,4 @@
-"""A run's time line, from its record, its log lines, its parts and what follows it."""
+"""A run's timeline, from its record, its log lines, its parts and what follows it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

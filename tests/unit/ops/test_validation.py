@@ -473,8 +473,21 @@ VERIFIED = {"VerifiedForSendingStatus": True}
     ("stack", "identity", "account", "found"),
     [
         (STACK, VERIFIED, {}, []),
-        (STACK, missing, {}, ["failed emails: SES has not verified the sender no-reply@real.example"]),
-        (LOCAL, {}, {}, ["unchecked emails: SES has not verified the sender no-reply@real.example"]),
+        (
+            STACK,
+            missing,
+            {},
+            [f"failed emails: SES has not verified the sender {name}@real.example" for name in ("no-reply", "digest")],
+        ),
+        (
+            LOCAL,
+            {},
+            {},
+            [
+                f"unchecked emails: SES has not verified the sender {name}@real.example"
+                for name in ("no-reply", "digest")
+            ],
+        ),
         (STACK, VERIFIED, {"ProductionAccessEnabled": False}, []),
         (
             PROD,
@@ -488,6 +501,30 @@ VERIFIED = {"VerifiedForSendingStatus": True}
 def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]) -> None:
     aws(get_email_identity=identity, get_account=account)
     assert texts(validation._sender(stack)) == found
+
+
+@pytest.mark.parametrize(
+    ("verified", "sender", "digest", "refused"),
+    [
+        ("real.example", "no-reply@real.example", "", []),
+        ("real.example", "no-reply@mail.eu.real.example", "", []),
+        ("mail.real.example", "no-reply@real.example", "", ["no-reply@real.example", "digest@real.example"]),
+        ("no-reply@real.example", "no-reply@real.example", "", ["digest@real.example"]),
+        ("no-reply@real.example", "no-reply@real.example", "no-reply@real.example", []),
+        ("real.example", "no-reply@real.example", "week@other.example", ["week@other.example"]),
+        ("example", "no-reply@real.example", "digest@real.example", ["no-reply@real.example", "digest@real.example"]),
+    ],
+)
+def test_a_sender_needs_one_identity_its_own_or_that_of_a_domain_above(
+    aws: Aws, verified: str, sender: str, digest: str, refused: list[str]
+) -> None:
+    def identity(EmailIdentity: str) -> Any:  # noqa: N803 - boto3's name
+        return VERIFIED if EmailIdentity == verified else missing()
+
+    aws(get_email_identity=identity, get_account={})
+    stack = replace(STACK, parameters={"SenderAddress": sender, "DigestSenderAddress": digest})
+    found = [f"SES has not verified the sender {one}" for one in refused]
+    assert [one.what for one in validation._sender(stack)] == found
 
 
 # --- what the doctor finds ---

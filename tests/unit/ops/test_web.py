@@ -16,6 +16,7 @@ import yaml
 from botocore.exceptions import ClientError
 from starlette.testclient import TestClient
 
+from bench.web import loads
 from nexus import group, ping
 from nexus.aws.sdk import client
 from nexus.backend import backend
@@ -440,6 +441,14 @@ def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> N
     for text in (shown, after):
         assert [one for one in (*ids, late) if f'href="/runs/{one}"' in text] == ids[:10]
         assert "<th>queue" not in text
+
+
+def test_the_benchmark_loads_what_a_browser_loads(page: TestClient) -> None:
+    assert loads(page.get("/runs").text) == ["/parts/runs"]
+    assert loads(page.get("/runs?q=status:failure").text, "q=status:failure") == ["/parts/runs?q=status:failure"]
+    assert loads(page.get("/schedules").text) == ["/parts/schedules"]
+    assert loads(page.get("/parts/schedules").text)[0].startswith("/parts/firings/")
+    assert "/parts/health" in loads(page.get("/").text)
 
 
 def test_the_address_of_the_runs_has_the_columns(page: TestClient) -> None:

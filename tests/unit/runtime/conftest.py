@@ -14,7 +14,7 @@ from nexus.eager import INVOCATION_SECONDS, Context
 from nexus.errors import Reject, Retry
 from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks, memory_backend
-from nexus.worker import Continuation, Run, execution
+from nexus.worker import Continuation, Run, bookings, execution
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, MakeReport, ReportPart
@@ -36,7 +36,7 @@ def tasks() -> Iterator[SentTasks]:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
     """The time, MORNING at first, in a sandbox that has run nothing yet."""
-    monkeypatch.setattr(execution, "_purses", {})
+    monkeypatch.setattr(bookings, "_purses", {})
     monkeypatch.setattr(execution, "_limiters", {})
     frozen = FrozenClock(MORNING)
     with clock.use(frozen):

@@ -1,4 +1,4 @@
-"""A producer is never blocked: sends end in time, a coroutine's loop continues, a start-up check finds the faults."""
+"""A producer is never blocked: sends end in time, a coroutine's loop continues, a startup check finds the faults."""
 
 import asyncio
 import os
@@ -355,7 +355,7 @@ def test_a_coroutine_reads_and_revokes_through_a_handle(tasks: SentTasks) -> Non
     asyncio.run(revoke())
 
 
-# --- the start-up check ---
+# --- the startup check ---
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from nexus.clock import FrozenClock
 from nexus.eager import Context
 from nexus.errors import BudgetSpent, Reject, Revoked
 from nexus.registry import Implementation, registry
-from nexus.runs import budget
+from nexus.runs import budget, transitions
 from nexus.runs.budget import Account, Purse
 from nexus.tasks import Budget
 from nexus.testing import SentTasks
-from nexus.worker import execution
+from nexus.worker import bookings, messages
 from nexus.worker.entry import serve
 from nexus.worker.spending import MEMORY
 from tests.support import own_catalogue as catalogue
@@ -176,28 +176,54 @@ def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_on
     assert handle.status == "PENDING"
 
 
+def refuse(args: Any, run: Any) -> Any:
+    raise Reject("not yet")
+
+
 def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     """The message that a schedule sends does not carry the reason by which a failed run is known to be sent again."""
 
-    def refuse(args: Any, run: Any) -> Any:
-        raise Reject("not yet")
-
     limited(monkeypatch, Budget(runs=1), refuse)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
     assert handle.status == "FAILURE"
-    ((_, letter),) = tasks.transport.dead
-    record = {"messageId": "m", "receiptHandle": "m", "body": letter.body, "eventSource": "aws:sqs"}
-    record["messageAttributes"] = {"ErrorType": {"stringValue": "Reject"}}  # type: ignore[assignment]
 
-    serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+    move_back(tasks)
 
     assert handle.status == "PENDING"
     limited(monkeypatch, Budget(runs=1))
     tasks.run()
     assert handle.status == "SUCCESS"
+
+
+def move_back(tasks: SentTasks) -> Any:
+    """Delivers a dead letter as SQS does that moves it back."""
+    ((_, letter),) = tasks.transport.dead
+    return invoke([letter.body], messageAttributes={"ErrorType": {"stringValue": "Reject"}})
+
+
+@pytest.mark.parametrize(("passed", "left"), [(0.0, [{"itemIdentifier": "m0"}]), (901.0, [])], ids=["live", "dead"])
+def test_a_dead_letter_that_sqs_moved_back_waits_for_a_lease_only_while_it_runs(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, passed: float, left: list[Any]
+) -> None:
+    """With the budget spent, nothing claims the run of a dead sandbox: waiting for its lease would use up the receives.
+
+    A run whose lease has expired is claimed without the letter's mark.
+    """
+    limited(monkeypatch, Budget(runs=1), refuse)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+    deliver(tasks)
+    held: dict[str, Any] = {"status": "STARTED", "claim": "a sandbox", "lease_until": clock.now() + 900.0}
+    backend().store.apply(Write(handle.id, held, remove=transitions.LEFT_BY_FAILURE))
+    now.sleep(passed)
+
+    assert move_back(tasks) == {"batchItemFailures": left}
+
+    limited(monkeypatch, Budget(runs=1))
+    tasks.run()
+    assert handle.status == ("STARTED" if left else "SUCCESS")
 
 
 def test_a_message_comes_back_in_steps_if_no_schedule_can_be_made(
@@ -211,7 +237,7 @@ def test_a_message_comes_back_in_steps_if_no_schedule_can_be_made(
     monkeypatch.setattr(tasks.transport.__class__, "send_at", denied)
 
     assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
-    assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
+    assert tasks.transport.hidden == {"m0": MORNING + messages.LONGEST_HIDING}
 
 
 def test_a_direct_call_beyond_the_budget_gets_an_error(
@@ -302,7 +328,7 @@ def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
     beside(monkeypatch, Budget(runs=5)).delay(**catalogue.NOTE)
     deliver(tasks)
     for name in ("send_note", "other_note"):
-        execution._purses[budget.key(name)].take(1)  # brings what is known
+        bookings._purses[budget.key(name)].take(1)  # brings what is known
 
     mine, others = (Account.of(tasks.store.items[budget.key(name)]) for name in ("send_note", "other_note"))
     assert (mine.done, others.done) == (1, 1)
@@ -352,7 +378,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_al
     limited(monkeypatch, Budget(runs=5), work)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
-    execution._purses[budget.key("send_note")].take(1)
+    bookings._purses[budget.key("send_note")].take(1)
 
     spent = handle.record().spent
     assert handle.status == "REVOKED"

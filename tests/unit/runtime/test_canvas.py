@@ -742,7 +742,7 @@ def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
         tasks.transport.sent.append(message)
         tasks.run()
 
-    assert max(asked) == 200
+    assert max(asked) == 202, "the group, its members' steps and the last link"
     assert len(asked) < 20
     assert {(member.status, unchecked(member.error).type) for member in together.results} == {
         ("FAILURE", "UpstreamFailed")
@@ -758,6 +758,22 @@ def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentT
     assert {member.status for member in handle.results} == {"FAILURE"}
     with pytest.raises(TaskFailed, match=r"UpstreamFailed: say .* a cannot be said"):
         handle.results[1].get()
+
+
+def test_nothing_of_a_group_that_was_not_sent_runs_until_it_is(tasks: SentTasks, speaker: Speaker) -> None:
+    """A link that ran before its group began could not be counted when the group begins after all."""
+    speaker.bad = {"a"}
+    handle = chain(s("a"), group(after("b") | after("c").set(always=True), after("d"))).delay()
+
+    tasks.run()
+
+    assert speaker.said == []
+    assert {member.status for member in handle.results} == {"FAILURE"}
+    speaker.bad = set()
+    redrive(tasks)
+    tasks.run()
+    assert speaker.said == ["a", "b", "d", "c"]
+    assert [said["text"] for said in handle.get(0)] == ["c<b<a", "d<a"]
 
 
 def test_revoking_a_group_stops_the_first_runs_of_its_members(tasks: SentTasks, speaker: Speaker) -> None:
@@ -1082,6 +1098,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         InvalidMessage,
         "say: words takes the result of mutter, but the step before it runs say",
     ),
+    "one result of a group": (
+        lambda: chain(group(s("a"), s("b")), then(say, before=result_of(say))).delay(),
+        InvalidMessage,
+        r"say: before: the step before it is a group: write results_of\(say\)",
+    ),
+    "the results of a task": (
+        lambda: chain(s("a"), then(say, words=results_of(say))).delay(),
+        InvalidMessage,
+        r"say: words: the step before it is a single task: write result_of\(say\)",
+    ),
     "a failure in a chain": (
         lambda: chain(s("a"), then(say, failure=the_failure())).delay(),
         InvalidMessage,
@@ -1150,7 +1176,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "priority of a task": (
         lambda: unchecked(say).apply_async({}, priority=3),
         TypeError,
-        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta",
+        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta, .*, task_id, track",
+    ),
+    "a task's own Celery name": (
+        lambda: unchecked(say).delay_on_commit(word="a"),
+        AttributeError,
+        r"'Task' object has no attribute 'delay_on_commit': write transaction.on_commit",
     ),
     "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give countdown or eta"),
     "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),

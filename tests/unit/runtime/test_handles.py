@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -50,7 +51,7 @@ def test_a_wait_continues_after_a_poll_that_aws_did_not_answer(
 
 def test_handles_of_the_same_run_are_equal(tasks: SentTasks) -> None:
     handle = sent()
-    same: AsyncResult[Any] = AsyncResult(handle.id)
+    same: AsyncResult[Any] = AsyncResult(uuid.UUID(handle.id))  # what task_id accepts, and databases store
 
     assert str(handle) == handle.task_id == handle.id
     assert handle == same

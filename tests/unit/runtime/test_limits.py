@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -145,6 +145,41 @@ def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attemp
     assert (handle.status, handle.attempts) == ("RETRY", 0)
     invoke(bodies(tasks))
     assert (handle.status, handle.attempts) == ("SUCCESS", 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "claim", "ends"),
+    [
+        (10.0, 17.9, ("SUCCESS", 1)),
+        (10.0, 18.1, ("RETRY", 0)),
+        (60.0, 13.9, ("SUCCESS", 1)),
+        (60.0, 14.1, ("RETRY", 0)),
+    ],
+    ids=["its limit is left", "less than its limit", "half of the invocation is left", "less than half"],
+)
+def test_a_claim_that_took_long_does_not_cut_the_run_short(  # noqa: PLR0917 - three fixtures
+    tasks: SentTasks,
+    monkeypatch: pytest.MonkeyPatch,
+    now: FrozenClock,
+    limit: float,
+    claim: float,
+    ends: tuple[str, int],
+) -> None:
+    """While a table warms up, DynamoDB throttles a claim until little is left of an invocation of 30 s."""
+    does(monkeypatch, lambda args, run: SENT, time_limit=limit)
+    handle = catalogue.send_note.delay(**NOTE)
+    apply_all = tasks.store.apply_all
+
+    def throttled(writes: Sequence[Write]) -> list[Outcome]:
+        now.sleep(claim)
+        monkeypatch.setattr(tasks.store, "apply_all", apply_all)
+        return apply_all(writes)
+
+    monkeypatch.setattr(tasks.store, "apply_all", throttled)
+
+    invoke(bodies(tasks), seconds=30.0)
+
+    assert (handle.status, handle.attempts) == ends
 
 
 def test_a_run_continues_from_its_cursor_without_using_attempts_up_to_a_limit(

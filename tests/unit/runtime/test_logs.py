@@ -48,7 +48,7 @@ LINES = {
 def test_an_attempt_whose_run_another_sandbox_has_says_that_it_was_overtaken(
     fails: bool, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`nexus logs` and the time line in `nexus web` show it by these lines."""
+    """`nexus logs` and the timeline in `nexus web` show it by these lines."""
     sent = body()
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:

@@ -23,7 +23,7 @@ from nexus.registry import registry
 from nexus.runs import locks, transitions
 from nexus.tasks import Budget, RateLimit, RetryPolicy, Unique
 from nexus.testing import SandboxDied, SentTasks
-from nexus.worker import Run, execution
+from nexus.worker import Run, messages
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted
@@ -216,7 +216,7 @@ def test_a_function_without_the_task_leaves_a_run_to_the_sandbox_that_runs_it(
 
     assert deliver(tasks) == ACKNOWLEDGED
     assert answers == [AGAIN]
-    assert tasks.transport.hidden == {"m0": MORNING + LEASE + execution.LEASE_GRACE}
+    assert tasks.transport.hidden == {"m0": MORNING + LEASE + messages.LEASE_GRACE}
     assert handle.status == "SUCCESS"
     assert tasks.dead_letters == []
 
@@ -284,7 +284,7 @@ def test_a_dead_letter_beyond_the_budget_keeps_its_mark_until_its_last_attempt_i
     tasks.transport.sent.clear()
 
     assert answers == [AGAIN]
-    assert tasks.transport.hidden == {"m0": MORNING + LEASE + execution.LEASE_GRACE}
+    assert tasks.transport.hidden == {"m0": MORNING + LEASE + messages.LEASE_GRACE}
     assert handle.status == "FAILURE"
     ((_, letter),) = tasks.dead_letters
     assert redrive(letter) == ACKNOWLEDGED

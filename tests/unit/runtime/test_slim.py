@@ -821,7 +821,7 @@ def test_missing_credentials_raise_botocores_error(variables: Set) -> None:
 def test_missing_credentials_are_looked_up_again(variables: Set, service: Any, method: str, parameters: Any) -> None:
     """A metadata service that is slow or throttled at a process's first request must not stop all later ones.
 
-    But a look-up may take seconds, so not every request makes one.
+    But a lookup may take seconds, so not every request makes one.
     """
     variables(AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     found = iter([None, Credentials("AK", "s", "t")])

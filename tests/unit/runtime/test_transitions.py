@@ -161,8 +161,8 @@ def test_a_failed_run_starts_over_only_if_its_message_was_sent_for_that(
         assert isinstance(decision, Acknowledge)
         return
     when = (equals("status", "FAILURE"), equals("ended_at", 7.0), equals("waits", None))
-    expected = Write(RUN, set={**STARTED, "attempts": 1}, remove=transitions.LEFT_BY_FAILURE, when=when)
-    assert decision == expected
+    again: dict[str, Value] = {**STARTED, "attempts": 1, "restarted": True}
+    assert decision == Write(RUN, set=again, remove=transitions.LEFT_BY_FAILURE, when=when)
 
 
 def test_a_live_lease_is_not_taken() -> None:

@@ -439,11 +439,13 @@ def test_a_fan_outs_segments_and_its_second_phase_may_be_large(
 
 def test_a_chain_too_large_for_its_record_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
     first = catalogue.send_note.s(**catalogue.NOTE)
-    later = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 150_000})
+    large = {"text": "y" * 150_000}
+    later = then(keep, value=result_of(catalogue.send_note), entries=large)
+    body = then(keep, value=results_of(catalogue.send_note), entries=large)
     failed = then(keep, value=the_failure(), entries={"text": "y" * 150_000})
 
     again = keep.s(entries={"text": "y" * 150_000})
-    for canvas in (first | later | again, chord([first], later) | again, first.set(link_error=failed) | later):
+    for canvas in (first | later | again, chord([first], body) | again, first.set(link_error=failed) | later):
         with pytest.raises(InvalidMessage, match=r"3\d\d,\d\d\d bytes, over 262,144"):
             canvas.delay()
 
