@@ -29,7 +29,7 @@ class Session(Terminal):
     """A session of `nexus dev`."""
 
     def __init__(self, code: Path, *options: str, queue: str = QUEUE) -> None:
-        variables = {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb"}
+        variables = {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb", "TMPDIR": str(code)}
         super().__init__([sys.executable, "-c", NEXUS, "dev", queue, *options], variables, code)
         self._seen = 0
 
