@@ -36,6 +36,7 @@ from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from ops.validation import Check
 from social.catalogue import QUEUES
+from tests.unit.ops.conftest import Tty
 
 ROOT = Path(__file__).parents[3]
 
@@ -372,19 +373,6 @@ def where(stage: str, *, named: bool = False) -> deployment.Deployment:
     )
 
 
-class _Terminal:
-    """A person at a terminal who types one line."""
-
-    def __init__(self, typed: str) -> None:
-        self.typed = typed
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self.typed + "\n"
-
-
 @pytest.mark.parametrize(
     ("stage", "typed", "goes_on"),
     [
@@ -400,7 +388,7 @@ class _Terminal:
 def test_a_destructive_change_is_confirmed_and_in_prod_by_typing_the_stacks_name(
     stage: str, typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    monkeypatch.setattr("sys.stdin", Tty(f"{typed}\n"))
     if goes_on:
         common.confirm(where(stage), "Really?", yes=False)
     else:
