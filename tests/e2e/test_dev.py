@@ -167,7 +167,7 @@ def test_a_breakpoint_stops_in_the_terminal(nexus_dev: Callable[..., Session], e
     assert session.end() == 0
 
 
-def test_an_upload_runs_here_too(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
+def test_an_upload_is_processed_by_the_session(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
     session = nexus_dev(queue="media")
     session.up_to(READY)
 

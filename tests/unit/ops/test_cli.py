@@ -230,7 +230,7 @@ def test_ctrl_c_before_the_command_has_begun_causes_no_traceback(monkeypatch: py
     assert nexus("status") == ExitCode.INTERRUPTED
 
 
-def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
+def test_a_bug_has_its_traceback_and_a_commands_own_exit_is_kept(
     network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in (ValueError("a bug"), SystemExit(7)):
@@ -476,7 +476,7 @@ def test_only_the_deployments_tasks_count_whatever_else_is_imported(
         catalogue.use("social.catalogue", tuple(QUEUES))
 
 
-def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
+def test_a_stacks_queues_are_those_of_its_outputs() -> None:
     base = "http://127.0.0.1:4566/000000000000"
     outputs = {
         "PostQueueUrl": f"{base}/letters-post",

@@ -370,7 +370,7 @@ def test_a_terminal_shows_how_many_letters_are_done(
     assert "1 dead letter sent again: default 1." in shown.out
 
 
-def test_many_are_moved_by_sqs_where_it_can(
+def test_many_letters_are_moved_by_sqs_if_it_can(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     give_up()
