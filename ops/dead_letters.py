@@ -18,7 +18,7 @@ from nexus.aws.sdk import client
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value
 from nexus.backend.transport import queue_url
-from nexus.envelope import Envelope, decode
+from nexus.envelope import Envelope, decode, unsent_message
 from nexus.errors import InvalidMessage
 from nexus.runs import payloads
 from nexus.runs.record import RunError
@@ -296,6 +296,8 @@ def _letter(queue: str, message: Any, rules: "_Rules") -> Letter:
     body, unsendable = message["Body"], ""
     if rule := attributes.get("RULE_ARN"):
         body, unsendable = rules.sends(body, rule.rpartition("/")[2])
+    elif "SCHEDULE_ARN" in attributes:
+        body = unsent_message(body) or body
     try:
         envelope = decode(body)
     except InvalidMessage:

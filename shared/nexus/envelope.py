@@ -128,26 +128,40 @@ def fired_id(name: str, at: str) -> str:
 def decode(body: str | bytes) -> Envelope:
     """Parses the envelope in a message's body. Raises InvalidMessage, naming the field and its fault.
 
-    A periodic task's message has `fired`, its name and time, in place of an id.
+    A periodic task's message has `fired`, its name and time, in place of an id. A dead letter of Scheduler has the
+    request that it could not make: SQS may have moved it back.
     """
     try:
         return Envelope.model_validate_json(body)
     except ValidationError as error:
         if (fired := _fired(body)) is not None:
             return Envelope.of(**fired)
+        if (unsent := unsent_message(body)) is not None:
+            return decode(unsent)
         raise _no_envelope(error) from None
 
 
+def unsent_message(body: str | bytes) -> str | None:
+    """The message in a dead letter of Scheduler; None for any other body."""
+    match _parsed(body):
+        case {"MessageBody": str(message), "QueueUrl": str()}:
+            return message
+    return None
+
+
 def _fired(body: str | bytes) -> dict[str, Any] | None:
-    try:
-        value: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    match value:
+    match value := _parsed(body):
         case {"fired": [str(name), str(at)]} if "id" not in value:
             fields = {field: item for field, item in value.items() if field != "fired"}
             return {**fields, "id": fired_id(name, at), "sent_at": at}
     return None
+
+
+def _parsed(body: str | bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _no_envelope(error: ValidationError) -> InvalidMessage:

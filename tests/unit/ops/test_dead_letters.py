@@ -335,6 +335,26 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     assert letter.args == {"notification": {"eventType": "Bounce"}}
 
 
+def test_a_message_that_scheduler_could_not_send_is_read_and_sent_again_as_it_was() -> None:
+    """Scheduler's dead letter contains the request to SQS, as text in its body."""
+    body = Envelope(id=derived_id("scheduled", 1), task="ping", args={"text": "hello"}).encode()
+    request = json.dumps({"MessageBody": body, "QueueUrl": "https://sqs.eu-west-1.amazonaws.com/1/nexus-test-default"})
+    attributes = {
+        "ERROR_CODE": "AWS.SimpleQueueService.NonExistentQueue",
+        "ERROR_MESSAGE": "The specified queue does not exist.",
+        "SCHEDULE_ARN": "arn:aws:scheduler:eu-west-1:1:schedule/nexus-test/x",
+        "TARGET_ARN": "arn:aws:scheduler:::aws-sdk:sqs:sendMessage",
+    }
+    backend().transport.dead_letter("default", DeadLetter(request, attributes, "ping"))
+
+    (letter,) = dead_letters.read("default", Filter())
+    assert (letter.id, letter.task, letter.args) == (derived_id("scheduled", 1), "ping", {"text": "hello"})
+    assert letter.message == "The specified queue does not exist."
+
+    assert dead_letters.retry("default", Filter()).done == 1
+    assert [message["Body"] for message in waiting(settings().queue_name("default"))] == [body]
+
+
 def test_result_and_show_print_the_exceptions_class_and_where_it_was_raised(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

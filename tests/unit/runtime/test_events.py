@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from nexus import clock
 from nexus.eager import Context
+from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage, Retry, UnknownTask
+from nexus.ids import derived_id
 from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, handler, handler_for
@@ -97,6 +99,12 @@ def test_the_same_event_twice_is_one_run_and_a_new_version_another() -> None:
     first, again = upload_envelopes([s3_record("k"), s3_record("k")], "process_upload")
     (newer,) = upload_envelopes([s3_record("k", sequencer="0B")], "process_upload")
     assert first.id == again.id != newer.id
+
+
+def test_scheduler_s_dead_letter_that_sqs_moved_back_is_the_message_that_it_could_not_send() -> None:
+    envelope = Envelope(id=derived_id("scheduled"), task="ping", args={"text": "hello"})
+    request = {"MessageBody": envelope.encode(), "QueueUrl": "https://sqs.eu-west-1.amazonaws.com/1/q"}
+    assert decode(json.dumps(request)) == envelope
 
 
 def test_every_record_of_an_event_is_run(tasks: SentTasks, processed: list[Any]) -> None:
