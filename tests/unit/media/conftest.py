@@ -59,3 +59,15 @@ def media() -> dict[str, Any]:
 def keys(bucket: str, prefix: str = "") -> list[str]:
     answer = boto3.client("s3").list_objects_v2(Bucket=settings().bucket(bucket), Prefix=prefix)
     return sorted(thing["Key"] for thing in answer.get("Contents", []))
+
+
+class Clock:
+    """A deadline that comes when the test says so, however fast the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
+
+    def expire(self, _: float) -> None:
+        """As `on_progress`: the time is up with the child's first word."""
+        self.now = 1e9
