@@ -34,11 +34,11 @@ OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A log line: `message` is its text, `fields` the fields of a structured line."""
+    """A log line of a queue's function: `message` is its text, `fields` the fields of a structured line."""
 
     id: str
     at: float
-    group: str
+    queue: str
     message: str
     level: str = ""
     stream: str = ""
@@ -147,16 +147,14 @@ def _line(event: Any, queue: str) -> Line:
     return Line(line_id, at, queue, text, stream=event.get("logStreamName", ""))
 
 
-def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
+def of_run(run_id: str, since: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
     """The lines that name a run, in order; with `follow`, until it ends. `patience` is as in `read`."""
     from nexus.client import AsyncResult
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
     record = handle.record()
     queues = [record.queue] if record.queue else list(catalogue.queues())
-    start = (
-        time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
-    )
+    start = (record.sent_at or record.started_at or time.time() - 86_400) - 60 if since is None else since
     end = None if record.ended_at is None else record.ended_at + 60
     seen: set[str] = set()
     while True:
@@ -173,9 +171,9 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
         time.sleep(POLL)
 
 
-def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
-    """A queue's log lines of the last `back` seconds; with `follow`, new ones as they arrive."""
-    start, seen = time.time() - back, dict[str, float]()
+def of_queue(queue: str, start: float, *, follow: bool) -> Iterator[Line]:
+    """A queue's log lines since `start`; with `follow`, new ones as they arrive."""
+    seen = dict[str, float]()
     while True:
         began = time.time()
         for line in read(queue, [], start):
@@ -236,7 +234,7 @@ def event_of(line: Line) -> Event | None:
         return None
     return Event(
         at=line.at,
-        queue=line.group,
+        queue=line.queue,
         task=intern(str(fields.get("task", ""))),  # there may be millions of events
         run_id=str(fields.get("run_id", "")),
         outcome=intern(outcome),

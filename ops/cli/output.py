@@ -272,6 +272,12 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def arguments(args: Mapping[str, Any] | None) -> str:
+    """A task's arguments on one line: `user_id=u-1 limit=10 tags=["a"]`."""
+    shown = ((name, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for name, v in (args or {}).items())
+    return " ".join(f"{name}={value}" for name, value in shown)
+
+
 def cut(text: str, width: int) -> str:
     """Cuts one line to `width` characters; in a pipe nothing is cut."""
     text = flat(text)

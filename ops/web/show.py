@@ -1,6 +1,5 @@
 """Formats values for a page: times, ages, sizes, small charts. All text is untrusted."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -60,8 +59,7 @@ def clock(at: float | datetime | None) -> str:
 
 def words(args: Mapping[str, Any] | None) -> str:
     """Arguments on one line, cut at LINE characters: a dead letter's may be a megabyte."""
-    shown = [f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in (args or {}).items()]
-    line = "  ".join(shown)
+    line = output.arguments(args)
     return line if len(line) <= LINE else f"{line[:LINE]}…"
 
 

@@ -44,7 +44,7 @@ COSTS_REST = 100.0
 """How many times as long as it took to read them the costs are kept: a week of many runs is many requests."""
 
 NEXT = 5
-DAYS = 7
+WEEK = 7 * 86_400.0
 PAGE = 50
 NEWEST_SHOWN = 300.0
 """Seconds for which the previous newest runs are shown while they are refreshed."""
@@ -289,12 +289,13 @@ class Site:
 
     # --- schedules, tasks ---
 
-    def schedules(self, days: float = 0.0) -> list[schedules.Scheduled]:
-        return schedules.listed(days)
+    def schedules(self, since: float | None = None) -> list[schedules.Scheduled]:
+        """The periodic tasks, with their firings since then."""
+        return schedules.listed(since)
 
     def firings(self, task: str) -> list[Firing]:
         """A schedule's firings of the last days, oldest first."""
-        fired = schedules.history(catalogue.tasks()[task], DAYS, self.log_patience)
+        fired = schedules.history(catalogue.tasks()[task], time.time() - WEEK, self.log_patience)
         records = read_records([AsyncResult(run_id) for run_id, _ in fired])
         return [
             Firing(run_id, at, record.status, runs.took(record))

@@ -274,29 +274,46 @@ def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filt
     """The queues that have dead letters, with their counts; and the filter, with each part of an id completed.
 
     Runs of the same minute share the first eight characters of their ids. Raises Problem unless each part matches one
-    letter. If all ids are parts, only the queues of their letters are returned.
+    letter, or a job. If all ids are parts of letters' ids, only the queues of these are returned.
     """
     from ops import dead_letters, finding
 
     counts = dead_letters.counts(queues)
     present = {name: count for name, count in counts.items() if count}
-    parts = frozenset(one for one in wanted.ids if not finding.is_whole(one))
+    parts = sorted(one for one in wanted.ids if not finding.is_whole(one))
     if not parts:
         return present, wanted
-    letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=parts))]
-    found = [_only([one for one in letters if one.has(part)], counts, part) for part in sorted(parts)]
-    if parts == wanted.ids:
-        present = {name: count for name, count in present.items() if name in {letter.queue for letter in found}}
-    return present, replace(wanted, ids=wanted.ids - parts | {letter.id for letter in found})
+    letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=frozenset(parts)))]
+    having = {part: [one for one in letters if one.has(part)] for part in parts}
+    found = {_only(having[part], counts, part).id if having[part] else _job(part, counts) for part in parts}
+    if all(having.values()) and len(parts) == len(wanted.ids):
+        present = {name: count for name, count in present.items() if name in {letter.queue for letter in letters}}
+    return present, replace(wanted, ids=wanted.ids.difference(parts) | found)
+
+
+def _job(part: str, counts: Mapping[str, int]) -> str:
+    """The id of the job or group that a part of an id means: its members have the dead letters. Raises Problem if none
+    matches.
+    """
+    from nexus.client import AsyncResult
+    from ops import finding
+
+    try:
+        record = AsyncResult[Any](finding.run_id(part)).record()
+    except Problem:
+        return _only((), counts, part).id
+    return record.id if record.waits else _only((), counts, part).id
 
 
 @command(app, "retry")
 def retry(meant: Meant, *, yes: common.Yes = False) -> int:
-    """Send dead letters to their queue again: by id, filter, queue or --all. Their runs start again."""
-    from ops import dead_letters
+    """Send dead letters to their queue again: by id, filter, queue or --all; by a job's id, those of its parts."""
+    from ops import dead_letters, retrying
 
     deployment = common.connect()
     present, wanted = _present(*meant.queues_and_filter())
+    if wanted.ids:
+        wanted = replace(wanted, ids=retrying.letters(wanted.ids))
     if not wanted.ids and present:
         question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
         common.confirm(deployment, question, yes=yes)

@@ -1,6 +1,5 @@
 """`nexus runs`: the run history; `nexus audit`: who changed what."""
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,14 +82,13 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
 
     took = showing.took(record)
     what = f"{record.error.type}: {record.error.message}" if record.error and record.status != "SUCCESS" else ""
-    args = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in (record.args or {}).items())
     return {
         "id": record.id,
         "task": record.task,
         "status": record.status,
         "sent": output.age(now - (record.sent_at or now)),
         "took": "" if took is None else f"{took:.3f}s",
-        "arguments": output.cut(args, 50),
+        "arguments": output.cut(output.arguments(record.args), 50),
         "error": output.cut(what, 60),
     }
 

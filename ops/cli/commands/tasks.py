@@ -306,8 +306,15 @@ def _print(record: "RunRecord") -> None:
     output.pairs(fields)
     if below:
         output.line(below)
-    if record.status == "FAILURE" and record.log and output.fancy():  # what never reached a function has neither
-        output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
+    if record.status != "FAILURE" or not output.fancy():
+        return
+    run_id = record.id
+    if record.waits:
+        output.note(f"`nexus runs parent:{run_id} status:failure` lists the runs of it that failed.")
+        output.note(f"`nexus dlq retry {run_id}` sends them again.")
+    elif record.log:  # what never reached a function has neither a dead letter nor a log
+        output.note(f"`nexus dlq show {run_id}` shows its dead letter, `nexus logs {run_id}` what it wrote.")
+        output.note(f"`nexus dlq retry {run_id}` sends it again.")
 
 
 def revoke(
@@ -335,7 +342,7 @@ def revoke(
     yes: common.Yes = False,
 ) -> int:
     """Stop runs from starting, and fan-outs from continuing. A run in progress is not killed, and not retried."""
-    from nexus.client import AsyncResult
+    from nexus.client import AsyncResult, read_records
     from ops import finding
     from ops.aws import in_parallel
     from ops.cli import records
@@ -345,21 +352,22 @@ def revoke(
         raise usage("Which runs?", do="Give ids; or --task, --queue, --status, --older-than.")
     deployment = common.connect()
     if run_ids:
-        ids = [finding.run_id(text) for text in run_ids]
+        found = read_records([AsyncResult[Any](finding.run_id(text)) for text in run_ids])
     else:
-        ids = _live(task, queue, status, older_than)
-        if not ids:
+        found = _live(task, queue, status, older_than)
+        if not found:
             output.note("No live run matches.")
+    ids = [run.id for run in found]
     if dry_run:
+        shown = [{"id": run.id, "task": run.task, "queue": run.queue, "status": run.status} for run in found]
         if options.json:
-            output.emit(ids)
+            output.emit(shown)
         else:
-            output.table([{"id": run_id} for run_id in ids])
-        output.note(f"{len(ids)} runs would be revoked.")
+            output.table(shown)
+        output.note(f"{_counted(found)} would be revoked.")
         return ExitCode.DONE
-    what = "this run" if len(ids) == 1 else f"these {len(ids)} runs"
-    if ids:
-        common.confirm(deployment, f"Revoke {what} in {deployment.stack}?", yes=yes)
+    if found:
+        common.confirm(deployment, f"Revoke {_counted(found)} in {deployment.stack}?", yes=yes)
 
     counted = itertools.count(1)
 
@@ -381,8 +389,15 @@ def revoke(
     return ExitCode.DONE if done or not run_ids else ExitCode.WRONG
 
 
-def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> list[str]:
-    """The ids of the live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
+def _counted(found: "Sequence[RunRecord]") -> str:
+    """How many runs, and of which tasks: 12 runs (8 ping, 4 send_welcome_email)."""
+    by_task = Counter(run.task or "unknown" for run in found).most_common()
+    tasks = ", ".join(f"{count:,} {task}" for task, count in by_task)
+    return f"{len(found):,} run{'s' * (len(found) != 1)} ({tasks})"
+
+
+def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> "list[RunRecord]":
+    """The live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
     from ops import finding
 
     wanted = None if status is None else status.upper()
@@ -392,7 +407,7 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     name = None if task is None else common.the_task(task).name
     before = time.time() - (0 if older_than is None else spans.seconds(older_than))
     found = finding.live_runs(queues, name, wanted)
-    return [run.id for run in found if run.since <= before]
+    return [run for run in found if (run.started_at or run.eta or run.sent_at or 0.0) <= before]
 
 
 def logs(
@@ -405,7 +420,9 @@ def logs(
     queue: Annotated[
         str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
     ] = None,
-    since: Annotated[str | None, typer.Option(help="How far back to look: 2h; an hour for --queue.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Look since: 2h, or a time (UTC); for --queue 1h if left out.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue until the run has ended, or Ctrl-C.")
     ] = False,
@@ -416,14 +433,12 @@ def logs(
 
     if (run_id is None) == (queue is None):
         raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
-    back = None if since is None else spans.seconds(since)
+    start = spans.since(since or "1h")
+    common.connect()
     if run_id is not None:
-        common.connect()
-        lines = reading.of_run(finding.run_id(run_id), back, follow=follow)
+        lines = reading.of_run(finding.run_id(run_id), None if since is None else start, follow=follow)
     else:
-        common.connect()
-        common.the_queue(str(queue))
-        lines = reading.of_queue(str(queue), back or 3600, follow=follow)
+        lines = reading.of_queue(common.the_queue(str(queue)), start, follow=follow)
     count = 0
     for line in lines:
         count += 1

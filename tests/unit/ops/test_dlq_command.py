@@ -12,12 +12,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from nexus.backend import backend
+from nexus.backend.store import Value, Write
 from nexus.backend.transport import DeadLetter
 from nexus.builtin import ping
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, SendFailed
-from nexus.ids import derived_id
+from nexus.ids import derived_id, new_id
+from nexus.runs import history, tallies
 from nexus.runs.record import RunError
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
@@ -295,6 +297,22 @@ def test_a_part_of_an_id_stands_for_its_one_letter(
     assert (f"Delete {one} in nexus-test for good?" in shown.err) == (action == "drop")
     assert [letter.id for letter in letters()] == [other]
     assert AsyncResult[Any](one).status == status
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(-8, None)])
+def test_a_jobs_id_stands_for_its_members_that_failed(part: slice, capsys: pytest.CaptureFixture[str]) -> None:
+    job, other = new_id(), give_up()
+    where: dict[str, Value] = {"history": next(iter(history.shards("FAILURE"))), "sent_at": time.time()}
+    values: dict[str, Value] = {"status": "FAILURE", "task": "j", "total": 2, "phase": 1, "waits": True}
+    backend().store.apply(Write(job, values | where))
+    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1})}))
+    member = give_up(tallies.member(job, 1, 1))
+    assert main(["dlq", "retry", job[part]]) == ExitCode.DONE
+    assert "1 dead letter sent again: default 1." in capsys.readouterr().out
+    assert AsyncResult[Any](member).status == "PENDING"
+    assert [letter.id for letter in letters()] == [other]
+
+    assert main(["dlq", "drop", job[part], "--yes"]) == ExitCode.WRONG
 
 
 def test_parts_and_whole_ids_go_together() -> None:

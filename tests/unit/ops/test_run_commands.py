@@ -180,7 +180,17 @@ def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> No
 
     backend().store.apply(Write(run_id, {"log": "group stream request"}))
     assert main(["result", run_id]) == ExitCode.WRONG
-    assert f"`nexus dlq show {run_id}`" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"`nexus dlq show {run_id}`" in shown
+    assert f"`nexus dlq retry {run_id}` sends it again" in shown
+
+    # A job has no dead letter: its parts have
+    backend().store.apply(Write(run_id, {"waits": True, "total": 3, "phase": 1}))
+    assert main(["result", run_id]) == ExitCode.WRONG
+    shown = capsys.readouterr().err
+    assert "nexus dlq show" not in shown
+    assert f"`nexus dlq retry {run_id}` sends them again" in shown
+    assert f"`nexus runs parent:{run_id} status:failure`" in shown
 
 
 @pytest.mark.usefixtures("a_person")
@@ -218,6 +228,22 @@ def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_a_revocation_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
     assert "No live run matches." in capsys.readouterr().err
+
+
+def test_a_dry_run_and_the_question_say_which_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = {sent().id, sent().id, sent("refresh_user_statistics", user_id="u-1").id}
+    assert main(["revoke", "--queue", "users", "--dry-run"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert [line.split()[1:] for line in shown.out.splitlines()[1:]].count(["ping", "users", "PENDING"]) == 2
+    assert "3 runs (2 ping, 1 refresh_user_statistics) would be revoked." in shown.err
+    assert main(["revoke", "--queue", "users", "--dry-run", "--json"]) == ExitCode.DONE
+    listed = json.loads(capsys.readouterr().out)
+    assert {run["id"] for run in listed} == ids
+    assert {"task": "refresh_user_statistics", "queue": "users", "status": "PENDING"}.items() <= next(
+        run for run in listed if run["task"] != "ping"
+    ).items()
+    assert main(["revoke", *ids]) == ExitCode.NOT_CONFIRMED
+    assert "Revoke 3 runs (2 ping, 1 refresh_user_statistics) in nexus-test?" in capsys.readouterr().err
 
 
 # --- inspect ---
@@ -576,3 +602,22 @@ def test_messages_in_flight_are_unclaimed_unless_a_run_has_started_or_waits_for_
     states = ("STARTED", "RETRY", "PENDING")
     found(monkeypatch, *(LiveRun(f"r-{status}", "ping", "users", status, 990.0) for status in states))
     assert diagnosis.unclaimed("users", in_flight) == unclaimed
+
+
+# --- since ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs"],
+        ["audit"],
+        ["events", "--no-follow"],
+        ["logs", "--queue", "users"],
+        ["inspect", "stats"],
+        ["schedule", "list"],
+    ],
+)
+@pytest.mark.parametrize("since", ["2h", "2026-11-22T10:00"])
+def test_since_is_a_time_or_how_long_ago_in_every_command(words: list[str], since: str) -> None:
+    assert main([*words, "--since", since]) == ExitCode.DONE
