@@ -85,6 +85,11 @@ class Letter:
         return has_part(self.id, part) or has_part(self.message_id, part)
 
     @property
+    def has_run(self) -> bool:
+        """Whether `id` is a run's, and not its message's."""
+        return self.id != self.message_id
+
+    @property
     def envelope(self) -> Envelope | None:
         """The envelope in the body; None if there is none."""
         try:
@@ -107,6 +112,16 @@ class Letter:
     def shown_args(self) -> Mapping[str, Any] | None:
         """The arguments, with secret values hidden."""
         return None if self.args is None else hidden(self.task, self.args)
+
+    @property
+    def shown_body(self) -> Any:
+        """The body, parsed if it is JSON, with secret arguments hidden."""
+        body: Any = self.body
+        with suppress(ValueError):
+            body = json.loads(self.body)
+        if isinstance(body, dict) and isinstance(body.get("args"), dict):
+            body = {**body, "args": hidden(self.task, body["args"])}
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +456,7 @@ def _each(
             outcome.examined += len(page)
             meant = []
             for letter in page:
-                known = (letter.id, "") if letter.id != letter.message_id else ("", letter.body)
+                known = (letter.id, "") if letter.has_run else ("", letter.body)
                 if wanted.holds(letter, now) and known not in met:
                     met.add(known)
                     meant.append(letter)
@@ -601,13 +616,7 @@ _UNKNOWN_ACTION = {
 
 
 def as_plain(letter: Letter) -> dict[str, Any]:
-    """A letter as --json shows it: its envelope parsed, or its body as text; secret values hidden."""
-    body: Any = letter.body
-    with suppress(ValueError):
-        body = json.loads(letter.body)
-    args = letter.shown_args
-    if isinstance(body, dict) and isinstance(body.get("args"), dict):
-        body = {**body, "args": hidden(letter.task, body["args"])}
+    """A letter as --json shows it."""
     return {
         "id": letter.id,
         "message_id": letter.message_id,
@@ -619,6 +628,6 @@ def as_plain(letter: Letter) -> dict[str, Any]:
         "failed_at": datetime.fromtimestamp(letter.failed_at, UTC),
         "sent_at": datetime.fromtimestamp(letter.sent_at, UTC),
         "log": letter.log or None,
-        "args": args,
-        "body": body,
+        "args": letter.shown_args,
+        "body": letter.shown_body,
     }

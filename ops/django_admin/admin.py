@@ -146,8 +146,7 @@ def _letters(asked: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "letter": letter,
                 "at": clock.date(letter.failed_at),
-                "args": _short(letter.shown_args),
-                "run": finding.is_whole(letter.id),
+                "args": _short(letter.shown_body if letter.args is None else letter.shown_args),
             }
             for letter in found[:PAGE]
         ],

@@ -1,5 +1,6 @@
 """Formats values for a page: times, ages, sizes, small charts. All text is untrusted."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,9 +10,11 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from nexus.values import compact
 from ops.budgets import in_words
 from ops.cli import output
 from ops.cost import PARTS, dollars
+from ops.dead_letters import Letter
 from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
@@ -59,14 +62,44 @@ def clock(at: float | datetime | None) -> str:
 
 def words(args: Mapping[str, Any] | None) -> str:
     """Arguments on one line, cut at LINE characters: a dead letter's may be a megabyte."""
-    line = output.arguments(args)
+    return _cut(output.arguments(args))
+
+
+def _cut(line: str) -> str:
     return line if len(line) <= LINE else f"{line[:LINE]}…"
 
 
+def contents(letter: Letter) -> str:
+    """A dead letter's arguments on one line, or its body if that has none."""
+    if letter.args is not None:
+        return words(letter.shown_args)
+    body = letter.shown_body
+    return _cut(body if isinstance(body, str) else compact(body))
+
+
+_DONE_AT: Final = (
+    (r"nexus (?:result|logs|dlq \w+) ([0-9a-f-]{8,36})\b.*", "/runs/{}"),
+    (r"nexus dlq .*", "/dead-letters"),
+    (r"nexus schedule \w+ (\w+).*", "/schedules#{}"),
+    (r"nexus budget .*", "/cost"),
+    (r"nexus (?:resume|concurrency) .*", "/"),
+    (r"nexus inspect stats.*", "/tasks"),
+)
+"""The pages that do the same as a command."""
+
+
 def commands(text: str) -> Markup:
-    """Text with `commands` highlighted."""
+    """Text with `commands` highlighted, each a link to the page that does the same, if one does."""
     parts = output.safe(text).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
+    return Markup("").join(_command(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+
+
+def _command(text: str) -> Markup:
+    code = Markup("<code>{}</code>").format(text)
+    for pattern, page in _DONE_AT:
+        if found := re.fullmatch(pattern, text):
+            return Markup('<a href="{}">{}</a>').format(page.format(*found.groups()), code)
+    return code
 
 
 def pretty(value: Any) -> str:
@@ -142,7 +175,7 @@ def templates() -> Environment:
         finalize=_visible,
     )
     made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
-    made.filters |= {"exact": exact, "commands": commands}
+    made.filters |= {"exact": exact, "commands": commands, "contents": contents}
     made.filters |= {"dollars": dollars, "made_of": made_of, "limits": in_words}
     made.globals |= {"spark": spark, "strip": strip}
     return made

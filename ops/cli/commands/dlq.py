@@ -200,7 +200,7 @@ def show(
     hidden: list[Problem] = []
     letter = _find(queues, wanted, letter_id, hidden.append)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
-    error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
+    error = AsyncResult(letter.id).error if letter.has_run else None
     if options.json:
         kept = error_as_plain(error) or {}
         output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
@@ -221,8 +221,8 @@ def show(
     )
     if error and error.traceback:
         output.line(error.traceback.rstrip())
-    plain = dead_letters.as_plain(letter)["body"]
-    output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    body = letter.shown_body
+    output.line(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))
     if letter.error == dead_letters.REDRIVEN:
         output.note(
             "`nexus validate` checks the function's settings and rights, "

@@ -713,6 +713,34 @@ def test_a_dead_letter_of_a_megabyte_is_a_line(page: TestClient) -> None:
     assert len(page.post("/do/edit-letters", data=form).text) < 10_000
 
 
+def test_a_letter_without_a_run_shows_its_message_and_leads_to_no_run(page: TestClient) -> None:
+    backend().transport.dead_letter("emails", DeadLetter('{"orphan": 1}', {}, "group"))
+    text = page.get("/parts/letters").text
+    assert '{"orphan":1}' in html.unescape(text)
+    assert "/runs/" not in text
+    assert "Edit" not in text
+    assert "/do/drop-letters" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        ("nexus logs 9752202a", "/runs/9752202a"),
+        ("nexus dlq list emails", "/dead-letters"),
+        ("nexus dlq show 01a203f2-0000-7000-8000-000000000001", "/runs/01a203f2-0000-7000-8000-000000000001"),
+        ("nexus schedule enable cleanup_old_posts", "/schedules#cleanup_old_posts"),
+        ("nexus resume users", "/"),
+        ("nexus budget send_notification --dollars N --runs N", "/cost"),
+    ],
+)
+def test_a_remedy_leads_to_the_page_that_has_it(command: str, where: str) -> None:
+    assert show.commands(f"First `{command}`.") == f'First <a href="{where}"><code>{command}</code></a>.'
+
+
+def test_a_remedy_that_no_page_has_is_a_command() -> None:
+    assert show.commands("`nexus repair` restores <it>.") == "<code>nexus repair</code> restores &lt;it&gt;."
+
+
 def test_a_result_of_megabytes_is_shown_in_part(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = run(user_id="u-1")
     for result, shown in (([0] * 9, True), (["x" * 200_000], False)):
