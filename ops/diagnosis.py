@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from nexus.settings import settings
-from ops import figures, logs
-from ops.aws import client
+from ops import cloudwatch, figures, logs
+from ops.cloudwatch import Metric
 
 BACK = 900.0
 """Seconds of log to look through."""
@@ -115,47 +114,26 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
     """Functions that only Lambda's metrics show dying: every invocation of their last busy minute was an error."""
-    if not queues:  # GetMetricData takes no empty list
-        return []
-    queries: list[Any] = [
-        {
-            "Id": f"{name.lower()}{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/Lambda",
-                    "MetricName": name,
-                    "Dimensions": [{"Name": "FunctionName", "Value": settings().function_name(queue)}],
-                },
-                "Period": 60,
-                "Stat": "Sum",
-            },
-        }
-        for n, queue in enumerate(queues)
+    wanted = {
+        (queue, name): Metric("AWS/Lambda", name, "Sum", {"FunctionName": settings().function_name(queue)})
+        for queue in queues
         for name in ("Invocations", "Errors")
-    ]
-    until = datetime.fromtimestamp(now, UTC)
-    response = client("cloudwatch").get_metric_data(
-        MetricDataQueries=queries,
-        StartTime=until - timedelta(seconds=BACK),
-        EndTime=until + timedelta(minutes=1),
-        ScanBy="TimestampAscending",
-    )
-    minutes = {
-        result["Id"]: {at.timestamp(): value for at, value in zip(result["Timestamps"], result["Values"], strict=True)}
-        for result in response["MetricDataResults"]
     }
+    until = datetime.fromtimestamp(now + 60.0, UTC)
+    counted = cloudwatch.read(wanted, timedelta(seconds=BACK + 60.0), until)
     found = []
-    for n, queue in enumerate(queues):
-        invocations, errors = minutes.get(f"invocations{n}", {}), minutes.get(f"errors{n}", {})
-        # A minute that began before the last change may belong to the previous version.
-        busy = [at for at in sorted(invocations) if invocations[at] and at >= changed_at.get(queue, 0.0)]
-        streak: list[float] = []
-        for at in reversed(busy):
-            if errors.get(at, 0.0) < invocations[at]:
+    for queue in queues:
+        errors = counted.get((queue, "Errors"), {})
+        streak: list[tuple[float, float]] = []
+        for at, invocations in counted.get((queue, "Invocations"), {}).items():
+            # A minute that began before the last change may belong to the previous version.
+            if not invocations or at.timestamp() < changed_at.get(queue, 0.0):
+                continue
+            if errors.get(at, 0.0) < invocations:
                 break
-            streak.append(at)
+            streak.append((at.timestamp(), errors[at]))
         if streak:
-            found.append(Dying(queue, streak[-1], round(sum(errors[at] for at in streak)), None))
+            found.append(Dying(queue, streak[-1][0], round(sum(count for _, count in streak)), None))
     return found
 
 

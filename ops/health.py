@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from nexus.settings import settings
-from ops import catalogue, diagnosis, figures, versions
+from ops import catalogue, cloudwatch, diagnosis, figures, versions
 from ops.aws import Threads, client, in_parallel
+from ops.cloudwatch import Metric
 from ops.deployment import Deployment
 from ops.finding import short
 from ops.problems import REPAIR
@@ -217,29 +218,14 @@ def live_version(queue: str) -> tuple[float, str]:
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
     """The age of each queue's oldest message, as CloudWatch last reported it within a quarter of an hour."""
-    if not queues:  # GetMetricData takes no empty list
-        return {}
-    now = datetime.now(UTC)
-    queries: list[Any] = [
-        {
-            "Id": f"q{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/SQS",
-                    "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
-                },
-                "Period": 60,
-                "Stat": "Maximum",
-            },
-        }
-        for n, queue in enumerate(queues)
-    ]
-    response = client("cloudwatch").get_metric_data(
-        MetricDataQueries=queries, StartTime=now - timedelta(minutes=15), EndTime=now, ScanBy="TimestampDescending"
-    )
-    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
-    return {queue: values[f"q{n}"][0] for n, queue in enumerate(queues) if f"q{n}" in values}
+    wanted = {
+        queue: Metric(
+            "AWS/SQS", "ApproximateAgeOfOldestMessage", "Maximum", {"QueueName": settings().queue_name(queue)}
+        )
+        for queue in queues
+    }
+    found = cloudwatch.read(wanted, timedelta(minutes=15))
+    return {queue: next(iter(values.values())) for queue, values in found.items()}
 
 
 def rule_states() -> list[RuleState]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops import diagnosis, figures, health, logs
+from ops import cloudwatch, diagnosis, figures, health, logs
 from ops.problems import Problem
 
 NOW = 1_795_000_000.0
@@ -161,30 +161,27 @@ def test_two_failures_or_one_success_among_them_are_what_retries_are_for(log: Lo
 class CloudWatch:
     """Lambda's metrics of two functions: invocations and errors by minutes before now."""
 
-    def __init__(self, minutes: dict[str, dict[float, float]]) -> None:
+    def __init__(self, minutes: dict[tuple[str, str], dict[float, float]]) -> None:
         self.minutes = minutes
 
-    def get_metric_data(self, **_: Any) -> dict[str, Any]:
-        results = []
-        for name, values in self.minutes.items():
-            times = [datetime.fromtimestamp(NOW - 60 * ago, UTC) for ago in sorted(values, reverse=True)]
-            results.append(
-                {"Id": name, "Timestamps": times, "Values": [values[ago] for ago in sorted(values, reverse=True)]}
-            )
-        return {"MetricDataResults": results}
+    def read(self, *_: Any) -> dict[tuple[str, str], dict[datetime, float]]:
+        return {
+            name: {datetime.fromtimestamp(NOW - 60 * ago, UTC): values[ago] for ago in sorted(values)}
+            for name, values in self.minutes.items()
+        }
 
 
 def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
     monkeypatch: pytest.MonkeyPatch, environment: None
 ) -> None:
-    minutes: dict[str, dict[float, float]] = {
+    minutes: dict[tuple[str, str], dict[float, float]] = {
         # The first queue's function has failed for three minutes, the second's has recovered.
-        "invocations0": {9: 4, 3: 2, 1: 5},
-        "errors0": {9: 1, 3: 2, 1: 5},
-        "invocations1": {3: 2, 1: 2},
-        "errors1": {3: 2, 1: 0},
+        ("users", "Invocations"): {9: 4, 3: 2, 1: 5},
+        ("users", "Errors"): {9: 1, 3: 2, 1: 5},
+        ("media", "Invocations"): {3: 2, 1: 2},
+        ("media", "Errors"): {3: 2, 1: 0},
     }
-    monkeypatch.setattr(diagnosis, "client", lambda _: CloudWatch(minutes))
+    monkeypatch.setattr(cloudwatch, "read", CloudWatch(minutes).read)
     (found,) = diagnosis.silent_deaths(["users", "media"], NOW, {})
     assert (found.queue, found.since, found.times, found.error) == ("users", NOW - 180, 7, None)
     # And what happened before the last change does not count
