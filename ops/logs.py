@@ -244,19 +244,34 @@ def event_of(line: Line) -> Event | None:
     )
 
 
-def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
-    """The attempts that ended since `start`, and then new ones as they end, each once."""
-    seen: dict[tuple[str, int, str, float], None] = {}
-    while True:
+class Ended:
+    """The attempts that ended since `start` (seconds since 1970): each read gives those that none has given before."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._seen: dict[tuple[str, int, str, float], None] = {}
+
+    def read(self, queues: Sequence[str], task: str | None = None, *, since: float = 0.0) -> list[Event]:
+        """The new ones, in order; of those that ended before `since`, none. After an error, the next read has all."""
         began = time.time()
+        start = max(self._start, since)
+        found = []
         for event in events(queues, start, task):
             key = (event.run_id, event.attempt, event.outcome, event.at)
-            if key not in seen:
-                seen[key] = None
-                yield event
+            if key not in self._seen:
+                self._seen[key] = None
+                found.append(event)
+        self._start = max(start, began - OVERLAP)
+        for key in [key for key in self._seen if key[3] < self._start - OVERLAP]:
+            del self._seen[key]
+        return found
+
+
+def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
+    """The attempts that ended since `start`, and then new ones as they end, each once."""
+    ended = Ended(start)
+    while True:
+        yield from ended.read(queues, task)
         if not follow:
             return
-        start = max(start, began - OVERLAP)
-        for key in [key for key in seen if key[3] < start - OVERLAP]:
-            del seen[key]
         time.sleep(max(POLL, PHRASES * len(queues) / A_SECOND))

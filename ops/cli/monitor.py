@@ -65,8 +65,7 @@ class Monitor:
     """Polls the deployment and keeps the window's events between polls."""
 
     _events: deque[logs.Event] = field(default_factory=deque)
-    _seen: set[tuple[str, int, str]] = field(default_factory=set)
-    _read_until: float = 0.0
+    _ended: logs.Ended = field(default_factory=lambda: logs.Ended(0.0))
     _checked: dict[str, tuple[float, diagnosis.Dying | None]] = field(default_factory=dict)
 
     @property
@@ -126,16 +125,9 @@ class Monitor:
         )
 
     def _read(self, names: list[str], now: float) -> None:
-        start = max(now - WINDOW, self._read_until - logs.OVERLAP)
-        for event in logs.events(names, start):
-            key = (event.run_id, event.attempt, event.outcome)
-            if key not in self._seen:
-                self._seen.add(key)
-                self._events.append(event)
-        self._read_until = now
+        self._events.extend(self._ended.read(names, since=now - WINDOW))
         while self._events and self._events[0].at < now - WINDOW:
-            old = self._events.popleft()
-            self._seen.discard((old.run_id, old.attempt, old.outcome))
+            self._events.popleft()
 
     def _queue(
         self,
