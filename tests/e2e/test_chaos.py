@@ -58,7 +58,7 @@ class Nexus:
     def findings(self, command: tuple[str, ...]) -> list[dict[str, str]]:
         """The faults that status or validate finds, without mere remarks."""
         _, answer = self(*command)
-        checks = answer.get("checks", answer.get("examined", ()))
+        checks = answer.get("checks", ())
         found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
         return [one for one in found if one["severity"] not in ("unchecked", "note")]
 

@@ -217,7 +217,7 @@ def test_eight_characters_of_an_id_do(nexus: Nexus) -> None:
 def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by_hand(
     nexus: Nexus, stack: Settings
 ) -> None:
-    eventually(lambda: nexus("validate", "--no-drift", "--json").json["passed"])
+    eventually(lambda: nexus("validate", "--no-drift", "--json").json["well"])
     # Given a user who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})

@@ -285,7 +285,7 @@ def test_validate_fails_where_status_and_doctor_do(
     assert nexus("validate") == code
     assert "UsersQueue: it was changed by hand" in capsys.readouterr().out
     assert nexus("validate", "--json") == code
-    assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
+    assert json.loads(capsys.readouterr().out)["well"] == (code == ExitCode.DONE)
 
 
 def test_a_finding_that_sets_exit_code_1_is_not_called_a_note(capsys: pytest.CaptureFixture[str]) -> None:
