@@ -15,7 +15,7 @@ from ops import catalogue, cloudwatch, diagnosis, figures, versions
 from ops.aws import Threads, client, in_parallel
 from ops.cloudwatch import Metric
 from ops.deployment import Deployment
-from ops.finding import short
+from ops.lookup import short
 from ops.problems import REPAIR
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from ops import (
     dead_letters,
     deployment,
     figures,
-    finding,
     functions,
     health,
     history,
     logs,
+    lookup,
     runs,
     schedules,
     timeline,
@@ -224,7 +224,7 @@ class Site:
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history for a typed query. Raises Problem if it is invalid."""
-        return history.find(finding.whole(history.parse(text)), limit, after)
+        return history.find(lookup.whole(history.parse(text)), limit, after)
 
     def newest(self) -> history.Found:
         """The first page of all runs, which queries every partition of the history."""
@@ -236,14 +236,14 @@ class Site:
 
     def run(self, run_id: str) -> RunRecord:
         """A run's record, by its id or a part of it. Raises Problem if there is no such run."""
-        record = AsyncResult[Any](finding.run_id(run_id)).record()
+        record = AsyncResult[Any](lookup.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
         """A run's log, by its id or a part of it, as far as it can be read within `log_patience`. Raises Problem."""
-        return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
+        return list(logs.of_run(lookup.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """A run's time line. Raises Problem if there is no such run."""

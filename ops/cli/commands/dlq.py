@@ -239,10 +239,10 @@ def _find(
     queues: list[str], wanted: "Filter", letter_id: str, on_hidden: "Callable[[Problem], None] | None" = None
 ) -> "Letter":
     """The letter with that id or part of an id. Raises Problem if there is none, or more than one."""
-    from ops import dead_letters, finding
+    from ops import dead_letters, lookup
 
     found: list[Letter] = []
-    whole = finding.is_whole(letter_id)
+    whole = lookup.is_whole(letter_id)
     counts = dead_letters.counts(queues)
     for name, count in counts.items():
         if count:
@@ -255,16 +255,16 @@ def _find(
 
 def _only(found: "Sequence[Letter]", counts: Mapping[str, int], letter_id: str) -> "Letter":
     """The one letter that was found for an id or a part of one. Raises Problem if there is none, or more than one."""
-    from ops import finding
+    from ops import lookup
 
     if not found:
         do = "`nexus dlq list` shows all."
-        if finding.is_whole(letter_id):
+        if lookup.is_whole(letter_id):
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(counts)}", _unread(counts), do)
     if len({letter.id for letter in found}) > 1:
-        shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: finding.CANDIDATES])
-        rest = "" if len(found) <= finding.CANDIDATES else "; ..."
+        shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: lookup.CANDIDATES])
+        rest = "" if len(found) <= lookup.CANDIDATES else "; ..."
         do = "Give more of the id, or its last eight characters."
         raise usage(f"{letter_id} matches {len(found)} dead letters", f"{shown}{rest}", do)
     return found[0]
@@ -276,11 +276,11 @@ def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filt
     Runs of the same minute share the first eight characters of their ids. Raises Problem unless each part matches one
     letter, or a job. If all ids are parts of letters' ids, only the queues of these are returned.
     """
-    from ops import dead_letters, finding
+    from ops import dead_letters, lookup
 
     counts = dead_letters.counts(queues)
     present = {name: count for name, count in counts.items() if count}
-    parts = sorted(one for one in wanted.ids if not finding.is_whole(one))
+    parts = sorted(one for one in wanted.ids if not lookup.is_whole(one))
     if not parts:
         return present, wanted
     letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=frozenset(parts)))]
@@ -296,10 +296,10 @@ def _job(part: str, counts: Mapping[str, int]) -> str:
     matches.
     """
     from nexus.client import AsyncResult
-    from ops import finding
+    from ops import lookup
 
     try:
-        record = AsyncResult[Any](finding.run_id(part)).record()
+        record = AsyncResult[Any](lookup.run_id(part)).record()
     except Problem:
         return _only((), counts, part).id
     return record.id if record.waits else _only((), counts, part).id

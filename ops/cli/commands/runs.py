@@ -43,7 +43,7 @@ def runs(
     after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Search the run history, newest first; --json also prints the value for --after, as `next`."""
-    from ops import finding, history
+    from ops import history, lookup
     from ops import runs as showing
 
     typed = history.parse_words(typed_filters or ())
@@ -52,7 +52,7 @@ def runs(
     pairs = dict(_pair(text) for text in arg or ())
     filters = history.query(given, pairs)
     common.connect()
-    wanted = finding.whole(history.both(typed, filters))
+    wanted = lookup.whole(history.both(typed, filters))
     if wanted.queue is not None:
         common.the_queue(wanted.queue)
     found = history.find(wanted, limit, after)

@@ -94,7 +94,7 @@ def send(
 ) -> int:
     """Send a task, as .delay() does."""
     from nexus.errors import ConfigurationError
-    from ops import finding
+    from ops import lookup
 
     timing: dict[str, Any] = {
         "countdown": None if countdown is None else spans.seconds(countdown),
@@ -104,7 +104,7 @@ def send(
     if countdown is not None and eta is not None:
         raise usage("--countdown and --eta cannot be combined", do="Give one.")
     if task_id is not None:
-        finding.check_whole(task_id)
+        lookup.check_whole(task_id)
     common.connect()
     wanted = common.the_task(task)
     given = _arguments(wanted, arguments or [], args)
@@ -186,11 +186,11 @@ def result(
 ) -> int:
     """Show runs: status, attempts, result or error, and what they wait for; exit code 1 if one has failed."""
     from nexus.client import AsyncResult, read_records
-    from ops import finding
+    from ops import lookup
 
     _check_timeout(timeout, "--follow", waits=follow)
     common.connect()
-    handles: list[AsyncResult[Any]] = [AsyncResult(finding.run_id(text)) for text in run_ids]
+    handles: list[AsyncResult[Any]] = [AsyncResult(lookup.run_id(text)) for text in run_ids]
     return _follow(handles, timeout) if follow else _show(read_records(handles))
 
 
@@ -343,7 +343,7 @@ def revoke(
 ) -> int:
     """Stop runs from starting, and fan-outs from continuing. A run in progress is not killed, and not retried."""
     from nexus.client import AsyncResult, read_records
-    from ops import finding
+    from ops import lookup
     from ops.aws import in_parallel
     from ops.cli import records
 
@@ -352,7 +352,7 @@ def revoke(
         raise usage("Which runs?", do="Give ids; or --task, --queue, --status, --older-than.")
     deployment = common.connect()
     if run_ids:
-        found = read_records([AsyncResult[Any](finding.run_id(text)) for text in run_ids])
+        found = read_records([AsyncResult[Any](lookup.run_id(text)) for text in run_ids])
     else:
         found = _live(task, queue, status, older_than)
         if not found:
@@ -398,7 +398,7 @@ def _counted(found: "Sequence[RunRecord]") -> str:
 
 def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> "list[RunRecord]":
     """The live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
-    from ops import finding
+    from ops import lookup
 
     wanted = None if status is None else status.upper()
     if wanted not in (None, "PENDING", "RETRY", "STARTED"):
@@ -406,7 +406,7 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     queues = common.the_queues(queue)
     name = None if task is None else common.the_task(task).name
     before = time.time() - (0 if older_than is None else spans.seconds(older_than))
-    found = finding.live_runs(queues, name, wanted)
+    found = lookup.live_runs(queues, name, wanted)
     return [run for run in found if (run.started_at or run.eta or run.sent_at or 0.0) <= before]
 
 
@@ -428,15 +428,15 @@ def logs(
     ] = False,
 ) -> int:
     """Show what a run wrote to its log, by its id; or what a queue's function wrote."""
-    from ops import finding
     from ops import logs as reading
+    from ops import lookup
 
     if (run_id is None) == (queue is None):
         raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
     start = spans.since(since or "1h")
     common.connect()
     if run_id is not None:
-        lines = reading.of_run(finding.run_id(run_id), None if since is None else start, follow=follow)
+        lines = reading.of_run(lookup.run_id(run_id), None if since is None else start, follow=follow)
     else:
         lines = reading.of_queue(common.the_queue(str(queue)), start, follow=follow)
     count = 0

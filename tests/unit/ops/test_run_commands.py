@@ -25,7 +25,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, deployment, diagnosis, live, logs, lookup, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
@@ -318,7 +318,7 @@ def test_runs_are_offered_that_are_live_or_ended_lately(monkeypatch: pytest.Monk
     event = logs.Event(1.0, "users", "ping", "r-1", "success", 1, 0.1)
     monkeypatch.setattr(logs, "events", lambda *_: [event])
     found(monkeypatch, LiveRun("r-2", "ping", "users", "STARTED", 990.0))
-    assert [(one.id, one.status) for one in finding.recent()] == [("r-2", "STARTED"), ("r-1", "success")]
+    assert [(one.id, one.status) for one in lookup.recent()] == [("r-2", "STARTED"), ("r-1", "success")]
 
 
 # --- runs that are live ---

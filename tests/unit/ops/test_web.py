@@ -340,7 +340,7 @@ def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_
     page = site(of=served)
     assert "it is &lt;script" in page.get("/parts/health").text
     monkeypatch.setattr(deployment, "connect", expired)
-    monkeypatch.setattr("ops.finding.run_id", expired)
+    monkeypatch.setattr("ops.lookup.run_id", expired)
     # While the deployment was described less than a minute ago, it is not asked again
     assert "it is &lt;script" in page.get("/parts/health").text
     outdated: tuple[Any, ...] = (served._deployment, served._health)
