@@ -85,25 +85,33 @@ def note(text: str) -> None:
     print(safe(text), file=sys.stderr, flush=True)
 
 
+type Bar = Callable[[int, int | None, str], None]
+"""What moves a progress bar: (done, total, the words before it). The total is None while it is not known."""
+
+
 @contextmanager
-def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr, if that is a terminal. Call it with (done, total, a few words)."""
+def bar(*, shown: bool) -> Iterator[Bar]:
+    """A progress bar on stderr for the time of the block, if that is a terminal."""
     if not shown or not fancy(sys.stderr):
         yield lambda _done, _total, _words: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(safe(what, lines=False), total=None)
-
-        def advance(done: int, total: int, progress_text: str) -> None:
-            progress.update(
-                task, completed=done, total=total, description=f"{safe(what, lines=False)}: {progress_text}"
-            )
-
-        yield advance
+        task = progress.add_task("", total=None)
+        yield lambda done, total, words: progress.update(
+            task, completed=done, total=total, description=safe(words, lines=False)
+        )
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:

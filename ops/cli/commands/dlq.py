@@ -318,17 +318,18 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
         question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
         common.confirm(deployment, question, yes=yes)
     outcomes: dict[str, Outcome] = {}
-    for name, count in present.items():
-        if wanted.everything and count > dead_letters.ONE_BY_ONE:
-            try:
-                moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name))
-            except KeyboardInterrupt:
-                output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
-                raise
-            if moved is not None:
-                outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
-                continue
-        outcomes[name] = dead_letters.retry(name, wanted, _counts("sent again", outcomes, name, count))
+    with output.bar(shown=not options.json) as bar:
+        for name, count in present.items():
+            if wanted.everything and count > dead_letters.ONE_BY_ONE:
+                try:
+                    moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name, bar))
+                except KeyboardInterrupt:
+                    output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
+                    raise
+                if moved is not None:
+                    outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
+                    continue
+            outcomes[name] = dead_letters.retry(name, wanted, _counts("sent again", outcomes, name, count, bar))
     return _print_outcome("sent again", outcomes, wanted, present)
 
 
@@ -350,12 +351,13 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     if not wanted.ids:
         wanted = replace(wanted, until=counted_at)
     outcomes: dict[str, Outcome] = {}
-    for name, count in present.items():
-        done = dead_letters.purge(name) if name in purged else None
-        if done is None:
-            outcomes[name] = dead_letters.drop(name, wanted, _counts("dropped", outcomes, name, count))
-        else:
-            outcomes[name] = dead_letters.Outcome(done=done, examined=count)
+    with output.bar(shown=not options.json) as bar:
+        for name, count in present.items():
+            done = dead_letters.purge(name) if name in purged else None
+            if done is None:
+                outcomes[name] = dead_letters.drop(name, wanted, _counts("dropped", outcomes, name, count, bar))
+            else:
+                outcomes[name] = dead_letters.Outcome(done=done, examined=count)
     code = _print_outcome("dropped", outcomes, wanted, present)
     examined = sum(one.examined for one in outcomes.values())
     if everything and not options.json and sum(one.done for one in outcomes.values()) < examined:
@@ -380,20 +382,23 @@ def _which(wanted: "Filter", count: int) -> str:
     return f"the dead letters {' and '.join(parts)} (of {count} in all)"
 
 
-def _shows(verb: str, before: "Mapping[str, Outcome]", name: str) -> "Callable[[int, int | None], None]":
+def _shows(
+    verb: str, before: "Mapping[str, Outcome]", name: str, bar: output.Bar
+) -> "Callable[[int, int | None], None]":
     """Shows how many letters of a queue have been handled, and notes it for an error or Ctrl-C in the middle."""
     earlier = "".join(f"{queue} {outcome.done:,}, " for queue, outcome in before.items())
 
     def show(done: int, total: int | None) -> None:
         audit.note_progress(f"{earlier}{name} {done:,} dead letters {verb}")
-        if output.fancy(sys.stderr) and not options.json:
-            print(f"\r{done} of {total or '?'} {verb} ", end="", file=sys.stderr, flush=True)
+        bar(done, total, f"{name}: {done:,} of {total or '?'} {verb}")
 
     return show
 
 
-def _counts(verb: str, before: "Mapping[str, Outcome]", name: str, of: int) -> "Callable[[Outcome], None]":
-    shows = _shows(verb, before, name)
+def _counts(
+    verb: str, before: "Mapping[str, Outcome]", name: str, of: int, bar: output.Bar
+) -> "Callable[[Outcome], None]":
+    shows = _shows(verb, before, name, bar)
     return lambda outcome: shows(outcome.done, of)
 
 
@@ -401,8 +406,6 @@ def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter
     """Reports an action: what it did, what it could not do, and which of the counted letters it has not seen."""
     from ops.dead_letters import SCAN_LIMIT
 
-    if output.fancy(sys.stderr) and not options.json and outcomes:
-        print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
     by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)

@@ -212,70 +212,23 @@ def _follow(handles: "Sequence[AsyncResult[Any]]", timeout: str | None) -> int:
 def _ended(handle: "AsyncResult[Any]", limit: float | None) -> "RunRecord":
     """A run's record once it has ended, or at the limit. Polls every 0.2 seconds at first, every two later."""
     pause = 0.2
-    bar = _Bar()
-    try:
+    shown = output.fancy(sys.stderr) and not options.json
+    with output.bar(shown=shown) as bar:
         while True:
             record = handle.record()
-            bar.show(handle, record)
+            if shown:
+                done, total = handle.progress if not record.ended else (0, 0)
+                bar(done, total or None, _progress(record, done, total))
             if record.ended or record.status == "UNKNOWN" or (limit is not None and time.monotonic() >= limit):
                 return record
             left = pause if limit is None else min(pause, max(0.0, limit - time.monotonic()))
             time.sleep(left)
             pause = min(pause * 1.3, 2.0)
-    finally:
-        bar.close()
 
 
-class _Bar:
-    """A progress bar on stderr, if that is a terminal and the run reports progress."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._fancy = output.fancy(sys.stderr) and not options.json
-
-    def show(self, handle: "AsyncResult[Any]", record: "RunRecord") -> None:
-        if not self._fancy:
-            return
-        from rich.markup import escape
-
-        done, total = handle.progress if not record.ended else (0, 0)
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=None)
-        note = record.progress[2] if record.progress else ""
-        description = f"{record.task or handle.id} {record.status}" + (f" {note}" if note else "")
-        self._bar.update(
-            self._task,
-            description=escape(output.safe(description, lines=False)),
-            completed=done,
-            total=total or None,
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        self._fancy = False
+def _progress(record: "RunRecord", done: int, total: int) -> str:
+    note = record.progress[2] if record.progress else ""
+    return " ".join(filter(None, (record.task or record.id, record.status, note, f"{done}/{total}" if total else "")))
 
 
 def _show(records: "Sequence[RunRecord]") -> int:

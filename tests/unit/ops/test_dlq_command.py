@@ -387,10 +387,10 @@ def test_a_question_names_its_subject(wanted: Filter, count: int, words: str) ->
 def test_a_person_sees_the_count_rise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     give_up()
     monkeypatch.setattr(output, "fancy", lambda *_: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
     shown = capsys.readouterr()
-    assert "1 of 1 sent again" in shown.err
-    assert shown.err.endswith("\r\033[K")
+    assert "default: 1 of 1 sent again" in shown.err
     assert "1 dead letter sent again: default 1." in shown.out
 
 

@@ -27,7 +27,6 @@ from nexus.runs.record import RunError
 from nexus.settings import settings
 from ops import audit, catalogue, control, deployment, diagnosis, live, logs, lookup, pinging, waiting
 from ops.cli import output
-from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
 from ops.main import main
 from ops.pinging import Pong
@@ -194,19 +193,24 @@ def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("a_person")
-def test_a_run_that_is_followed_has_a_bar_with_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_followed_has_a_bar_with_its_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id = started(sent())
     backend().store.apply(Write(run_id, {"progress": '[3, 10, "halfway [red]"]'}))
-    handle: AsyncResult[Any] = AsyncResult(run_id)
-    bar = tasks._Bar()
-    bar.show(handle, handle.record())
-    bar.close()
-    shown = capsys.readouterr().err
-    assert "ping STARTED" in shown
-    assert "3/10" in shown
-    # After its end it is never drawn again
-    bar.show(handle, handle.record())
-    assert capsys.readouterr().err == ""
+    sleep, shown = time.sleep, ""
+
+    def drawn(_: float) -> None:
+        """Waits until the bar has been drawn, by its own thread; then the run ends."""
+        nonlocal shown
+        while "3/10" not in shown:
+            shown += capsys.readouterr().err
+            sleep(0.01)
+        backend().store.apply(transitions.succeed(run_id, "t", '"done"', clock.moment()))
+
+    monkeypatch.setattr("time.sleep", drawn)
+    assert main(["result", run_id, "--follow"]) == ExitCode.DONE
+    assert "ping STARTED halfway [red]" in shown
 
 
 @pytest.mark.usefixtures("a_person")
