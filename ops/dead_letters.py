@@ -31,6 +31,7 @@ from ops.aws import Threads
 from ops.health import queue_counts
 from ops.history import has_part
 from ops.problems import ExitCode, Problem, explained
+from ops.spans import At
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -72,12 +73,12 @@ class Letter:
     message: str
     attempts: int
     log: str
-    failed_at: float
-    sent_at: float
+    failed_at: At
+    sent_at: At
     body: str = field(repr=False)
     message_id: str = ""
     receipt: str = field(default="", repr=False)
-    arrived_at: float = 0.0
+    arrived_at: At = 0.0
     unsendable: str = ""
 
     def has(self, part: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from nexus.settings import settings
 from ops import cloudwatch, figures, logs
 from ops.cloudwatch import Metric
+from ops.spans import At
 
 BACK = 900.0
 """Seconds of log to look through."""
@@ -36,7 +37,7 @@ class Dying:
     """
 
     queue: str
-    since: float
+    since: At
     times: int
     error: str | None
     in_a_run: bool = False
@@ -52,7 +53,7 @@ class Failing:
     queue: str
     task: str
     times: int
-    since: float
+    since: At
     reason: str
     run_id: str
 

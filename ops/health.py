@@ -17,6 +17,7 @@ from ops.cloudwatch import Metric
 from ops.deployment import Deployment
 from ops.lookup import short
 from ops.problems import REPAIR
+from ops.spans import At
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -65,7 +66,7 @@ class QueueState:
     reserved: int | None
     present: bool = True
     dead_present: bool = True
-    changed_at: float = 0.0
+    changed_at: At | None = None
     version: str = ""
 
     @property
@@ -295,7 +296,7 @@ def _queue_state(
         reserved=reserved,
         present=there is not None,
         dead_present=dead_there is not None,
-        changed_at=changed_at,
+        changed_at=changed_at or None,
         version=version,
     )
 
@@ -420,11 +421,12 @@ def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
     checks: list[Any] = [
-        partial(look, queue.name, now, queue.changed_at, queue.version)
+        partial(look, queue.name, now, queue.changed_at or 0.0, queue.version)
         for look in (diagnosis.dying, diagnosis.failing, diagnosis.falling_short)
         for queue in there
     ]
-    checks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
+    changed = {queue.name: queue.changed_at or 0.0 for queue in there}
+    checks.append(lambda: diagnosis.silent_deaths(list(changed), now, changed))
     *seen, silent = in_parallel(lambda examine: examine(), checks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
     silent = [one for one in silent if not diagnosis.of_another_version(one, queues[one.queue].version)]

@@ -17,7 +17,7 @@ from typing import Any
 from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client, in_parallel
-from ops.spans import of_day
+from ops.spans import At, of_day
 
 POLL = 1.0
 """Seconds between two polls of a run's or a queue's log."""
@@ -37,7 +37,7 @@ class Line:
     """A log line of a queue's function: `message` is its text, `fields` the fields of a structured line."""
 
     id: str
-    at: float
+    at: At
     queue: str
     message: str
     level: str = ""
@@ -72,7 +72,7 @@ class Event:
     `reason` is why it failed, or how a success fell short of its purpose.
     """
 
-    at: float
+    at: At
     queue: str
     task: str
     run_id: str

@@ -18,6 +18,7 @@ from ops import catalogue, cron_words, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import REPAIR, Problem
+from ops.spans import At
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Scheduled:
     meaning: str
     next_at: datetime | None
     runs: int | None = None
-    last_at: float | None = None
+    last_at: At | None = None
     last_id: str | None = None
     last_status: str | None = None
 

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 
 from ops.problems import usage
 
+type At = float
+"""A time in seconds since 1970. As a dataclass's field it is RFC 3339 in JSON, in UTC (`ops.cli.output.plain`)."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -33,7 +36,7 @@ def since(text: str) -> float:
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
-def at(seconds_since_1970: float | None) -> datetime | None:
+def at(seconds_since_1970: At | None) -> datetime | None:
     """A record's timestamp as a datetime."""
     return None if seconds_since_1970 is None else datetime.fromtimestamp(seconds_since_1970, UTC)
 

@@ -11,6 +11,7 @@ from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
 from ops.health import Counts, event_source, live_version, queue_counts
 from ops.problems import REPAIR
+from ops.spans import At
 
 if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
@@ -50,7 +51,7 @@ class QueueLine:
 class View:
     """One snapshot of the deployment."""
 
-    at: float
+    at: At
     queues: tuple[QueueLine, ...]
     running: tuple[live.LiveRun, ...]
     jobs: tuple[tuple[str, str, int, int], ...]

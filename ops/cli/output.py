@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ops.problems import Problem
+from ops.spans import At
 
 STYLES = {
     "SUCCESS": "green",
@@ -192,15 +193,11 @@ def emit_line(value: Any) -> None:
     print(json_text(value), flush=True)
 
 
-_TIMES = {"at", "since", "lease_until", "last_at", "claimed_at", "sent_at"}
-"""The fields of dataclasses that are seconds since 1970."""
-
-
 def plain(value: Any) -> Any:
     """Converts a value to JSON types: dataclasses become objects, times become RFC 3339 in UTC with milliseconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(moment(inner) if name in _TIMES else inner) for name, inner in values.items()}
+        values = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return {field.name: plain(moment(inner) if _is_time(field.type) else inner) for field, inner in values}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Enum):
@@ -212,6 +209,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value
+
+
+def _is_time(hint: Any) -> bool:
+    """Whether a field is annotated as a time, or as one or None."""
+    return hint is At or At in get_args(hint)
 
 
 def rounded(value: Any) -> Any:

@@ -37,6 +37,7 @@ from ops.cli.monitor import Monitor, View
 from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment
 from ops.problems import Problem
+from ops.spans import At
 
 COST_SAMPLE = 500
 COSTS_KEPT = 120.0
@@ -119,8 +120,8 @@ class Group:
     task: str
     error: str
     count: int
-    first_at: float
-    last_at: float
+    first_at: At
+    last_at: At
     example: str
     hours: tuple[int, ...]
 
@@ -130,7 +131,7 @@ class Firing:
     """A firing of a schedule."""
 
     id: str
-    at: float
+    at: At
     status: str
     took: float | None
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -1187,17 +1188,32 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
     assert page.get("/api/v1/schedules/nothing/firings").status_code == 404
 
 
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str, "number": (int, float), "integer": int, "boolean": bool, "array": list, "object": dict,
+    "null": type(None),
+}  # fmt: skip
+
+
 def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
-    """Fails unless a response has exactly the names of its schema, at every level."""
+    """Fails unless a response has the types of its schema, and exactly its names, at every level."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    for one in schema.get("anyOf", ()):
-        if value is not None and one.get("type") != "null":
-            fits(value, one, schemas, where)
-    if "properties" in schema and value is not None:
+    if any_of := schema.get("anyOf"):
+        kinds = [one for one in any_of if one.get("type") != "null"]
+        assert value is not None or len(kinds) < len(any_of), where
+        if value is not None and len(kinds) == 1:
+            fits(value, kinds[0], schemas, where)
+        return
+    if kind := schema.get("type"):
+        assert isinstance(value, KINDS[kind]), f"{where}: {value!r} is not a {kind}"
+    if schema.get("format") == "date-time":
+        assert datetime.fromisoformat(value).tzinfo is not None, f"{where}: {value}"
+    if "properties" in schema:
         assert set(value) == set(schema["properties"]), where
         for name, own in schema["properties"].items():
             fits(value[name], own, schemas, f"{where}.{name}")
+    for n, item in enumerate(value if "items" in schema else ()):
+        fits(item, schema["items"], schemas, f"{where}.{n}")
     if isinstance(schema.get("items"), dict):
         for one in value:
             fits(one, schema["items"], schemas, where)
