@@ -8,7 +8,8 @@ never a lost one; the run's record makes the duplicate harmless.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -177,6 +178,38 @@ class Outcome:
         self.done += 1
         name = letter.task or "(unreadable)"
         self.by_task[name] = self.by_task.get(name, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters of one task and error; `hours` counts those given up in each of the last 24 hours, and `example` is
+    the message of one of them."""
+
+    queue: str
+    task: str
+    error: str
+    count: int
+    first_at: At
+    last_at: At
+    example: str
+    hours: tuple[int, ...]
+
+
+def grouped(letters: Iterable[Letter]) -> list[Group]:
+    """Letters by queue, task and error, largest group first. Keeps none of them."""
+    now = time.time()
+    times: dict[tuple[str, str, str], list[float]] = {}
+    examples: dict[tuple[str, str, str], str] = {}
+    for letter in letters:
+        key = letter.queue, letter.task, letter.error
+        times.setdefault(key, []).append(letter.failed_at)
+        examples.setdefault(key, letter.message)
+    found = []
+    for key, failed in times.items():
+        ago = Counter(int((now - at) // 3600) for at in failed)
+        hours = tuple(ago[n] for n in reversed(range(24)))
+        found.append(Group(*key, len(failed), min(failed), max(failed), examples[key], hours))
+    return sorted(found, key=lambda group: -group.count)
 
 
 def counts(queues: Sequence[str]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from ops import audit, catalogue, dead_letters, runs
 from ops.cli import output
 from ops.cli.monitor import View
+from ops.dead_letters import Group
 from ops.functions import Function
 from ops.health import Health
 from ops.logs import Line
@@ -22,7 +23,7 @@ from ops.web import document, metrics, money
 from ops.web.actions import Plan, perform
 from ops.web.document import Shape, openapi
 from ops.web.forms import read as read_form
-from ops.web.views import WEEK, Firing, Group, Site, fields
+from ops.web.views import WEEK, Firing, Site, fields
 
 STATUS = {ExitCode.USAGE: 400, ExitCode.NOT_CONFIRMED: 409, ExitCode.DENIED: 403, ExitCode.UNREACHABLE: 503}
 

@@ -6,7 +6,6 @@ Results of AWS requests are cached briefly, so that five open pages make no more
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +33,7 @@ from ops import (
     timeline,
 )
 from ops.cli.monitor import Monitor, View
-from ops.dead_letters import Filter, Letter
+from ops.dead_letters import Filter, Group, Letter
 from ops.deployment import Choice, Deployment
 from ops.problems import Problem
 from ops.spans import At
@@ -110,20 +109,6 @@ class Kept[T]:
     def forget(self) -> None:
         """Invalidates the value after a change, and what is being read meanwhile. Waits for nothing."""
         self._mark = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Dead letters of one task and error; `hours` counts those given up in each of the last 24 hours."""
-
-    queue: str
-    task: str
-    error: str
-    count: int
-    first_at: At
-    last_at: At
-    example: str
-    hours: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,18 +260,7 @@ class Site:
 
     def groups(self) -> list[Group]:
         """Dead letters by task and error, largest group first."""
-        by_kind: dict[tuple[str, str, str], list[Letter]] = {}
-        for letter in self._read_letters():
-            by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
-        now = time.time()
-        found = []
-        for (queue, task, error), letters in by_kind.items():
-            ago = Counter(int((now - letter.failed_at) // 3600) for letter in letters)
-            times = [letter.failed_at for letter in letters]
-            hours = tuple(ago[n] for n in reversed(range(24)))
-            example = letters[0].message
-            found.append(Group(queue, task, error, len(letters), min(times), max(times), example, hours))
-        return sorted(found, key=lambda group: -group.count)
+        return dead_letters.grouped(self._read_letters())
 
     # --- schedules, tasks ---
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -21,7 +21,7 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
-    from ops.dead_letters import Filter, Letter, Outcome
+    from ops.dead_letters import Filter, Group, Letter, Outcome
 
 app = common.app("Dead letters: what failed for good, and why; send again, edit or drop.")
 
@@ -109,61 +109,82 @@ def list_(
         int | None,
         typer.Option(min=1, help="Show at most this many: 50 if left out, all with --json. The counts include all."),
     ] = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Count them by task and error.")] = False,
 ) -> int:
     """List dead letters and their errors; --json prints each letter in full, one per line."""
     from ops import dead_letters
 
+    if groups and limit is not None:
+        raise usage("--groups counts all dead letters", "--limit shows some of them.", "Give one of them.")
     if queue and queue_option:
         raise usage("Which queue?", f"Both {queue} and --queue {queue_option} were given.", "Give one.")
     queue = queue or queue_option
     wanted = filters.read()
     common.connect()
-    queues = common.the_queues(queue)
-    counts = dead_letters.counts(queues)
-    rows: list[dict[str, object]] = []
-    most = SHOWN if limit is None and not options.json else limit
-    now, shown = time.time(), 0
+    counts = dead_letters.counts(common.the_queues(queue))
+    most = SHOWN if limit is None and not options.json and not groups else limit
     hidden: list[Problem] = []
-    for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
-            shown += 1
-            if options.json:
-                output.emit_line(dead_letters.as_plain(letter))
-            else:
-                what = output.cut(f"{letter.error}: {letter.message}", 70)
-                rows.append(
-                    {
-                        "id": letter.id,
-                        "queue": letter.queue,
-                        "task": letter.task,
-                        "ago": output.age(now - letter.failed_at),
-                        "attempts": letter.attempts,
-                        "error": what,
-                    }
-                )
-        if shown == most:
-            break
-    total = sum(counts.values())
+    shown = 0
+
+    def letters() -> "Iterator[Letter]":
+        nonlocal shown
+        for name in (name for name, count in counts.items() if count and shown != most):
+            for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
+                shown += 1
+                yield letter
+
+    found: Iterable[Any] = dead_letters.grouped(letters()) if groups else letters()
     if options.json:
-        if most is None and wanted.everything and shown < total:
-            why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
-            output.note(f"{shown} of {total} dead letters were read: {why}.")
-        elif shown != most and (unread := _unread(counts)):
-            output.note(unread)
-        return _all_visible(hidden)
-    output.table(rows, right=("ago", "attempts"))
-    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    if not total:
-        output.line("No dead letters." if queue is None else f"{queue} has no dead letters.")
-    elif not rows:
-        hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
-        output.line(f"None of the {total} dead letters match ({where}).{hint}")
+        for one in found:
+            output.emit_line(one if groups else dead_letters.as_plain(one))
     else:
-        more = f" The first {most} are shown: --limit shows more." if shown == most and total > shown else ""
-        output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
-    if shown != most and (unread := _unread(counts)):
+        rows = [_group_row(one) if groups else _row(one) for one in found]
+        output.table(rows, right=("letters", "first", "last", "ago", "attempts"))
+        output.line(_total(counts, wanted, shown, most))
+    total = sum(counts.values())
+    if options.json and most is None and wanted.everything and shown < total:
+        why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
+        output.note(f"{shown} of {total} dead letters were read: {why}.")
+    elif shown != most and (unread := _unread(counts)):
         output.note(unread)
     return _all_visible(hidden)
+
+
+def _total(counts: Mapping[str, int], wanted: "Filter", shown: int, most: int | None) -> str:
+    """How many dead letters there are, below the table of those that are shown."""
+    total = sum(counts.values())
+    if not total:
+        return "No dead letters." if len(counts) > 1 else f"{next(iter(counts))} has no dead letters."
+    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    if not shown:
+        hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
+        return f"None of the {total} dead letters match ({where}).{hint}"
+    more = ""
+    if shown == most and total > shown:
+        more = f" The first {most} are shown: --limit shows more, --groups counts them by task and error."
+    return f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}"
+
+
+def _row(letter: "Letter") -> dict[str, object]:
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "task": letter.task,
+        "ago": output.age(time.time() - letter.failed_at),
+        "attempts": letter.attempts,
+        "error": output.cut(f"{letter.error}: {letter.message}", 70),
+    }
+
+
+def _group_row(group: "Group") -> dict[str, object]:
+    return {
+        "letters": f"{group.count:,}",
+        "queue": group.queue,
+        "task": group.task or "(unreadable)",
+        "first": f"{output.age(time.time() - group.first_at)} ago",
+        "last": f"{output.age(time.time() - group.last_at)} ago",
+        "error": output.cut(f"{group.error}: {group.example}", 70),
+    }
 
 
 def _all_visible(hidden: "Sequence[Problem]") -> int:

@@ -105,7 +105,7 @@ def test_json_lists_every_letter_and_a_table_the_first_fifty(capsys: pytest.Capt
     assert main(["dlq", "list", "default"]) == ExitCode.DONE
     text = capsys.readouterr().out
     assert sum(run_id in text for run_id in ids) == 50
-    assert "51 dead letters in all: default 51. The first 50 are shown: --limit shows more." in text
+    assert "51 dead letters in all: default 51. The first 50 are shown: --limit shows more, --groups" in text
 
     assert main(["dlq", "list", "default", "--json", "--limit", "2"]) == ExitCode.DONE
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -255,6 +255,27 @@ def test_a_letter_that_sqs_itself_moved_shows_where_to_look(capsys: pytest.Captu
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody=envelope.encode())
     assert main(["dlq", "show", envelope.id]) == ExitCode.DONE
     assert "`nexus logs --queue default --since 1h`" in capsys.readouterr().err
+
+
+def test_letters_are_counted_by_task_and_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(60):
+        give_up(derived_id("letter", n), ErrorType="Timeout" if n % 3 else "KeyError", ErrorMessage=f"no. {n}")
+    backend().transport.dead_letter("default", DeadLetter("not a message", {}, "x"))
+
+    assert main(["dlq", "list", "--groups"]) == ExitCode.DONE
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines[1:4]] == [
+        ["40", "default", "ping"],
+        ["20", "default", "ping"],
+        ["1", "default", "(unreadable)"],
+    ]
+    assert "61 dead letters in all: default 61." in " ".join(lines[4])
+
+    assert main(["dlq", "list", "default", "--groups", "--error", "keyerror", "--json"]) == ExitCode.DONE
+    (group,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (group["error"], group["count"], group["first_at"]) == ("KeyError", 20, "2026-11-22T10:00:00.000Z")
+
+    assert main(["dlq", "list", "--groups", "--limit", "5"]) == ExitCode.USAGE
 
 
 # --- retry and drop ---
