@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nexus.settings import settings
 from ops import catalogue, cloudwatch, diagnosis, figures, versions
@@ -27,6 +27,9 @@ THREADS = 32
 
 type Severity = Literal["failed", "warning", "unchecked", "note"]
 """The last two are not faults: what a check cannot cover, and what is worth a look."""
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("failed", "warning", "unchecked", "note")
+"""The worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def check(deployment: Deployment) -> Health:
         *_of_alarms(alarms.result(), queues),
         *money.result(),
     ]
-    findings.sort(key=lambda finding: finding.severity != "failed")
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Health(deployment, queues, tuple(rules.result()), tuple(alarms.result()), tuple(findings))
 
 
@@ -455,14 +458,14 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
 
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
-    do = f"`nexus logs {short(one.run_id)}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
+    do = f"`nexus result {short(one.run_id)}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
     do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY continue automatically."
     return Finding("failed", one.queue, what, do)
 
 
 def _of_falling_short(one: diagnosis.FallingShort) -> Finding:
-    what = f"{one.times} of the last {one.runs} runs of {one.task} succeeded without effect: "
-    what += figures.in_words(one.reasons)
+    which = f"{one.times} of the last {one.runs} runs" if one.runs > 1 else "the last run"
+    what = f"{which} of {one.task} succeeded without effect: {figures.in_words(one.reasons)}"
     do = f"`nexus result {one.run_id}` shows the last: did the sender write the rows before it sent the task? "
     do += "`nexus inspect stats` counts the reasons."
     return Finding("note", one.queue, what, do)

@@ -85,21 +85,25 @@ _DONE_AT: Final = (
     (r"nexus (?:resume|concurrency) .*", "/"),
     (r"nexus inspect stats.*", "/tasks"),
 )
-"""The pages that do the same as a command."""
+"""Commands, and the pages that do the same."""
 
 
 def commands(text: str) -> Markup:
-    """Text with `commands` highlighted, each a link to the page that does the same, if one does."""
+    """Text with `commands` highlighted. The first that a page does is a link to that page."""
     parts = output.safe(text).split("`")
-    return Markup("").join(_command(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+    shown, linked = Markup(""), set[str]()
+    for n, part in enumerate(parts):
+        code = Markup("<code>{}</code>").format(part) if n % 2 else escape(part)
+        page = _page(part) if n % 2 else None
+        shown += code if page is None or page in linked else Markup('<a href="{}">{}</a>').format(page, code)
+        linked.update([page] if page else [])
+    return shown
 
 
-def _command(text: str) -> Markup:
-    code = Markup("<code>{}</code>").format(text)
-    for pattern, page in _DONE_AT:
-        if found := re.fullmatch(pattern, text):
-            return Markup('<a href="{}">{}</a>').format(page.format(*found.groups()), code)
-    return code
+def _page(command: str) -> str | None:
+    """The page that does the same as a command; None if there is none."""
+    found = ((re.fullmatch(pattern, command), page) for pattern, page in _DONE_AT)
+    return next((page.format(*match.groups()) for match, page in found if match), None)
 
 
 def pretty(value: Any) -> str:

@@ -130,7 +130,7 @@ def drawn(rows: list[Seen]) -> str:
 def steady(text: str) -> str:
     """The report without what differs from run to run: times, ids, addresses, counts."""
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus result [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
     text = re.sub(r"the last \d+ attempts", "the last n attempts", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)

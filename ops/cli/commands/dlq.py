@@ -249,10 +249,15 @@ def show(
             "`nexus validate` checks the function's settings and rights, "
             f"`nexus logs --queue {letter.queue} --since 1h` shows what it wrote."
         )
+    if letter.log and letter.has_run:
+        output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     if letter.unsendable:
         output.note(f"It cannot be sent again: {letter.unsendable}.")
-    if letter.log:
-        output.note(f"`nexus logs {letter.id}` shows what it wrote.")
+    elif letter.args is None:
+        output.note(f"`nexus dlq retry {letter.id}` sends it as it is, `nexus dlq drop {letter.id}` deletes it.")
+    else:
+        edits = f"`nexus dlq edit {letter.id} name=value` with other arguments"
+        output.note(f"`nexus dlq retry {letter.id}` sends it again, {edits}.")
     return _all_visible(hidden)
 
 
@@ -350,7 +355,9 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
                 if moved is not None:
                     outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
                     continue
-            outcomes[name] = dead_letters.retry(name, wanted, _counts("sent again", outcomes, name, count, bar))
+            outcomes[name] = dead_letters.retry(
+                name, wanted, _counts("sent again", outcomes, name, len(wanted.ids) or count, bar)
+            )
     return _print_outcome("sent again", outcomes, wanted, present)
 
 
@@ -376,7 +383,9 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
         for name, count in present.items():
             done = dead_letters.purge(name) if name in purged else None
             if done is None:
-                outcomes[name] = dead_letters.drop(name, wanted, _counts("dropped", outcomes, name, count, bar))
+                outcomes[name] = dead_letters.drop(
+                    name, wanted, _counts("dropped", outcomes, name, len(wanted.ids) or count, bar)
+                )
             else:
                 outcomes[name] = dead_letters.Outcome(done=done, examined=count)
     code = _print_outcome("dropped", outcomes, wanted, present)
@@ -469,7 +478,8 @@ def edit(
         raise Problem(f"{letter.id} cannot be edited", f"{letter.unsendable}.")
     if letter.args is None or envelope is None or task is None:
         why = "It is not a task message." if envelope is None else f"{letter.task!r} is not a task of this catalogue."
-        raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
+        do = f"`nexus dlq retry {letter.id}` sends it as it is, `nexus dlq drop {letter.id}` deletes it."
+        raise Problem(f"{letter.id} cannot be edited", why, do)
     if arguments or unset:
         args = {**letter.args, **arguments_of(task, arguments or [])}
         for name in unset or ():

@@ -86,7 +86,7 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
         "id": record.id,
         "task": record.task,
         "status": record.status,
-        "sent": output.age(now - (record.sent_at or now)),
+        "sent": f"{output.age(now - (record.sent_at or now))} ago",
         "took": "" if took is None else f"{took:.3f}s",
         "arguments": output.cut(output.arguments(record.args), 50),
         "error": output.cut(what, 60),

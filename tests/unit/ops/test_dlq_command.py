@@ -257,6 +257,25 @@ def test_a_letter_that_sqs_itself_moved_shows_where_to_look(capsys: pytest.Captu
     assert "`nexus logs --queue default --since 1h`" in capsys.readouterr().err
 
 
+def test_a_letter_shows_what_can_be_done_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = give_up(Log="group stream request")
+    assert main(["dlq", "show", run_id]) == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert f"`nexus logs {run_id}`" in said
+    assert f"`nexus dlq retry {run_id}` sends it again, `nexus dlq edit {run_id} name=value`" in said
+
+    assert main(["dlq", "drop", run_id, "--yes"]) == ExitCode.DONE
+    backend().transport.dead_letter(
+        "default", DeadLetter("not a message", {"ErrorType": "InvalidMessage", "Log": "l"}, "x")
+    )
+    (letter,) = letters()
+    assert main(["dlq", "show", letter.id]) == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert "nexus logs" not in said  # no line names it: it has no run
+    assert "nexus dlq edit" not in said
+    assert f"`nexus dlq drop {letter.id}` deletes it" in said
+
+
 def test_letters_are_counted_by_task_and_error(capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(60):
         give_up(derived_id("letter", n), ErrorType="Timeout" if n % 3 else "KeyError", ErrorMessage=f"no. {n}")

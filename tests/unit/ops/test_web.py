@@ -738,6 +738,11 @@ def test_a_remedy_leads_to_the_page_that_has_it(command: str, where: str) -> Non
     assert show.commands(f"First `{command}`.") == f'First <a href="{where}"><code>{command}</code></a>.'
 
 
+def test_of_several_commands_of_one_page_the_first_is_a_link() -> None:
+    text = "`nexus dlq list users` shows why; then `nexus dlq retry users`"
+    assert show.commands(text).count('href="/dead-letters"') == 1
+
+
 def test_a_remedy_that_no_page_has_is_a_command() -> None:
     assert show.commands("`nexus repair` restores <it>.") == "<code>nexus repair</code> restores &lt;it&gt;."
 
