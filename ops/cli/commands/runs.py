@@ -43,7 +43,8 @@ def runs(
     after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Search the run history, newest first; --json also prints the value for --after, as `next`."""
-    from ops import history, lookup
+    from nexus.runs import tallies
+    from ops import catalogue, history, lookup
     from ops import runs as showing
 
     typed = history.parse_words(typed_filters or ())
@@ -64,6 +65,9 @@ def runs(
     output.table([_row(record, now) for record in found.runs], right=("sent", "took"))
     if not found.runs and found.after is None:
         output.line("No run matches.")
+        known = {} if catalogue.missing() else catalogue.tasks()
+        if known and wanted.task not in (None, tallies.GROUP, *known):
+            output.note(f"The catalogue has no task {wanted.task!r}. {common.closest(str(wanted.task), list(known))}")
     elif found.after is not None:
         more = f"{found.examined} runs examined." if len(found.runs) < limit else "There are more."
         output.note(f"{more} `--after {found.after}` continues there.")

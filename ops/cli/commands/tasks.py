@@ -317,7 +317,8 @@ def revoke(
             output.emit(shown)
         else:
             output.table(shown)
-        output.note(f"{_counted(found)} would be revoked.")
+        if found:
+            output.note(f"{_counted(found)} would be revoked.")
         return ExitCode.DONE
     if found:
         common.confirm(deployment, f"Revoke {_counted(found)} in {deployment.stack}?", yes=yes)

@@ -232,6 +232,18 @@ def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_a_revocation_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
     assert "No live run matches." in capsys.readouterr().err
+    assert main(["revoke", "--queue", "users", "--dry-run"]) == ExitCode.DONE
+    assert "would be revoked" not in capsys.readouterr().err
+
+
+def test_a_search_for_a_task_that_does_not_exist_names_the_one_that_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "send_welcom_email"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert "No run matches." in shown.out
+    assert "no task 'send_welcom_email'. Did you mean send_welcome_email?" in shown.err
+    for words in (["task:ping"], ["task:group"], ["status:failure"]):
+        assert main(["runs", *words]) == ExitCode.DONE
+        assert "no task" not in capsys.readouterr().err
 
 
 def test_a_dry_run_and_the_question_say_which_runs(capsys: pytest.CaptureFixture[str]) -> None:
