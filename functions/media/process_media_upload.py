@@ -306,7 +306,7 @@ def _quarantine(original: Original) -> None:
             CopySource=cast("CopySourceTypeDef", {"Bucket": original.bucket, "Key": original.key, **version}),
         )
     except s3.exceptions.ClientError as error:
-        if not is_no_object(error):
+        if not is_no_object(error) or is_refused(error):  # it has just been read: if it is gone, a retry finds that
             raise
         return
     # A deletion without a version leaves a marker: the version stays for a month, and this role cannot remove it. The

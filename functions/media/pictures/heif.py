@@ -38,6 +38,8 @@ _LEAST: Final = 256, 128
 """What decoding the smallest part costs, as a size."""
 _DEEPEST: Final = 8
 """Steps from the picture to a part: an overlay of grids has 2."""
+_HEAD: Final = 64
+"""Bytes that are read of a sample or of an item: its AV1 sequence header, or the size of what is made of parts."""
 _BITS_READ: Final = 192
 """Bytes of a sequence parameter set that hold the size: 100, and those that prevent an emulated start code."""
 
@@ -68,7 +70,8 @@ class _Meta:
     kind_at: dict[int, int] = field(default_factory=dict)
     """The file offset of each item's type."""
     references: list[tuple[bytes, int, list[int]]] = field(default_factory=list)
-    extents: dict[int, tuple[int, int]] = field(default_factory=dict)
+    extents: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """Each item's pieces, (start, end) in the file."""
     properties: list[_Box] = field(default_factory=list)
     owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """item: [(property, file offset of the association)]"""
@@ -79,7 +82,8 @@ class _Meta:
     """The items that each is made of, and their alpha planes."""
     needed: set[int] = field(default_factory=set)
     """The items that the picture's pixels depend on: itself, its parts, and their alpha planes."""
-    groups: _Box | None = None
+    unused: list[_Box] = field(default_factory=list)
+    """Boxes that the pixels do not depend on: groups, and the index of a file that hangs behind the picture."""
 
 
 def read(source: bytes, kind: Format) -> Source:
@@ -102,14 +106,14 @@ def read(source: bytes, kind: Format) -> Source:
     if found is not None and found.end > len(source):
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its index")
     meta = _meta(source, found) if found is not None else None
-    if meta is not None and any(meta.extents.get(item, (0, 0))[1] > len(source) for item in meta.needed):
+    if meta is not None and any(end > len(source) for item in meta.needed for _, end in meta.extents.get(item, [])):
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its pixels")
-    if meta is not None and moov is None:
-        _supported(meta, kind)
+    if meta is not None and (moov is None or source[8:12] != b"avis"):  # libavif then shows its picture
+        _supported(source, meta, kind)
     of_items = _sizes_of_items(source, meta) if meta is not None else {}
     sizes = [size for item in of_items.values() for size in item]
     for start in _first_samples(source, moov) if moov is not None else ():
-        sizes += _av1_sizes(source[start : start + 64])
+        sizes += _av1_sizes(source[start : start + _HEAD])
     if not sizes:
         raise Rejected(Code.DAMAGED, f"the {kind} file states no size")
     deep = any(_is_deep(source, box) for box in _properties(meta)) if meta is not None else True
@@ -117,14 +121,18 @@ def read(source: bytes, kind: Format) -> Source:
     if meta is None:
         return Source(header, source)
     _check_work(meta, of_items)
+    meta.unused += (box for box in boxes if box.name == b"meta" and box != found)
     return _shown(source, meta, header)
 
 
-def _supported(meta: _Meta, kind: Format) -> None:
+def _supported(source: bytes, meta: _Meta, kind: Format) -> None:
     codecs = {b"av01", b"grid"} if kind is Format.AVIF else {b"hvc1", b"grid", b"iovl", b"iden", b"tmap"}
     for item in meta.needed:
-        if meta.kinds.get(item, b"") not in {*codecs, b""}:
-            raise Rejected(Code.HEIF_CODEC, f"a picture in {kind} encoded as {meta.kinds[item]!r}")
+        coding = meta.kinds.get(item, b"")
+        if coding not in {*codecs, b""}:
+            raise Rejected(Code.HEIF_CODEC, f"a picture in {kind} encoded as {coding!r}")
+        if coding == b"av01" and not list(_av1_sizes(_head(source, meta, item))):
+            raise Rejected(Code.DAMAGED, "AV1 that does not begin with its sequence header")
 
 
 def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
@@ -137,10 +145,8 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         order = [name for name in mine if name in (_TURN, _MIRROR)]
-        if header.format is Format.HEIF and order == [
-            _MIRROR,
-            _TURN,
-        ]:  # libheif follows the listed order; libavif and browsers ignore it
+        # libheif follows the listed order; libavif and browsers ignore it.
+        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:
             turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:
@@ -154,7 +160,7 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
     stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
     light = coded if coded and coded[1] in HDR else None
     profile = stated or (icc.of_code_points(*coded) if coded else None)
-    return Source(header, data, orientation, profile, light or None, crop)
+    return Source(header, data, orientation, profile, light, crop)
 
 
 def _colours(source: bytes, meta: _Meta, item: int) -> list[bytes]:
@@ -220,7 +226,7 @@ def _inner(source: bytes, box: _Box) -> dict[bytes, _Box]:
 
 def _meta(source: bytes, box: _Box) -> _Meta:
     inner = _inner(source, box)
-    meta = _Meta(box, groups=inner.get(b"grpl"))
+    meta = _Meta(box, unused=[inner[b"grpl"]] if b"grpl" in inner else [])
     if pitm := inner.get(b"pitm"):
         (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
     if iinf := inner.get(b"iinf"):
@@ -321,10 +327,8 @@ def _associate(source: bytes, meta: _Meta) -> None:
                 at += 2 if meta.wide else 1
 
 
-def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[int, int]]:
-    """Each item's (start offset, end offset of its last extent) in the file. Raises IndexError if the box ends
-    within them.
-    """
+def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, list[tuple[int, int]]]:
+    """Raises IndexError if the box ends within them."""
     body = source[iloc.body : iloc.end]
     version = body[0]
     sizes, more = body[4], body[5]
@@ -345,19 +349,17 @@ def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[in
         item = number(4 if version == 2 else 2)
         method = number(2) & 15 if version else 0
         number(2)
-        base = number(widths["base"])
-        starts = []
-        end = 0
+        base = number(widths["base"]) + (idat.body if method == 1 and idat else 0)
         count = number(2)
         total += count
         _bound(total, "extents of items")
+        pieces = []
         for _ in range(count):
             number(widths["index"])
-            start = base + number(widths["offset"]) + (idat.body if method == 1 and idat else 0)
-            starts.append(start)
-            end = max(end, start + number(widths["length"]))
-        if starts and method < 2:
-            extents[item] = (starts[0], end)
+            start = base + number(widths["offset"])
+            pieces.append((start, start + number(widths["length"])))
+        if pieces and method < 2:
+            extents[item] = pieces
     return extents
 
 
@@ -378,9 +380,14 @@ def _sizes_of_items(source: bytes, meta: _Meta) -> dict[int, _Sizes]:
                 stated[number] = list(_sizes_of_property(source, meta.properties[number - 1]))
         sizes[item] = [size for number in numbers for size in stated[number]]
         if item in meta.extents:
-            start = meta.extents[item][0]
-            sizes[item] += _sizes_of_data(meta.kinds.get(item, b""), source[start : start + 64])
+            sizes[item] += _sizes_of_data(meta.kinds.get(item, b""), _head(source, meta, item))
     return sizes
+
+
+def _head(source: bytes, meta: _Meta, item: int) -> bytes:
+    """The first bytes of an item's data."""
+    pieces = meta.extents.get(item, [])
+    return b"".join(source[start : min(end, start + _HEAD)] for start, end in pieces)[:_HEAD]
 
 
 def _sizes_of_data(kind: bytes, data: bytes) -> Iterator[tuple[int, int]]:
@@ -577,14 +584,12 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
     """The file without what its pixels do not depend on: blanks the types of all other items (EXIF, XMP, thumbnails,
-    gain and depth maps), which may be broken or huge, their groups, and the brand that promises a gain map.
+    gain and depth maps), which may be broken or huge, and of unused boxes, and the brand that promises a gain map.
     """
     data = bytearray(source)
-    for item, at in meta.kind_at.items():
-        if item not in meta.needed:
-            data[at : at + 4] = b"free"
-    if meta.groups:
-        data[meta.groups.start + 4 : meta.groups.start + 8] = b"free"
+    others = [at for item, at in meta.kind_at.items() if item not in meta.needed]
+    for at in (*others, *(box.start + 4 for box in meta.unused)):
+        data[at : at + 4] = b"free"
     brands = slice(16, unpack_from(">I", source)[0])
     data[brands] = data[brands].replace(b"tmap", b"mif1")
     if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # brands that neither library recognises

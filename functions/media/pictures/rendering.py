@@ -75,11 +75,6 @@ class Pictures(Known):
     renditions: tuple[Rendition, ...]
 
 
-def inspect(upload: bytes, limits: Limits = LIMITS) -> Header:
-    """Format, stored size and frames, without decoding a pixel. Raises Rejected for any fault found there."""
-    return open_picture(admit(upload, limits), limits)[0]
-
-
 def render(
     upload: bytes,
     limits: Limits = LIMITS,

@@ -8,10 +8,12 @@ Ordered by how little kernel support they need:
    read and write them with process_vm_readv and ptrace, which take no descriptor.
 3. If it runs as root (the local cloud, containers), it becomes the user nobody.
 4. A system call filter (seccomp) allows only the calls that decoding needs. It also blocks what needs no descriptor:
-   signals, new processes and programs, paths, shared memory, executable memory, and most kernel code.
+   signals, other processes' memory, new processes and programs, paths, shared memory, executable memory, and most
+   kernel code.
 
-A kernel may lack the last two. The server probes them at start, the function's log says which are missing, and the
-others work without them.
+A kernel may refuse all but the first (LAYERS). The server probes them at start, the function's log says which are
+missing, and the others work without them. Lambda refuses prctl: with it go closed memory, and the means to end what
+outlives its parent. The filter remains if the system itself forbids new privileges.
 """
 
 import ctypes
@@ -20,6 +22,7 @@ import math
 import os
 import resource
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -27,10 +30,9 @@ from typing import Final
 NOBODY: Final = 65534
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
-_PR_SET_SECCOMP: Final = 22
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_SECCOMP_MODE_FILTER: Final = 2
+_SECCOMP_SET_MODE_FILTER: Final = 1
 _INSTRUCTION_BYTES: Final = 8
 _SIGKILL: Final = 9
 
@@ -69,8 +71,9 @@ def close_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def adopt_orphans() -> None:
-    """Makes this process the reaper of its descendants' orphans, so that none escapes."""
+def supervise() -> None:
+    """Closes the server's memory, and makes it the reaper of its descendants' orphans, so that none escapes."""
+    close_memory()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -79,7 +82,8 @@ def confine(bounds: Bounds, missing: Mapping[str, int]) -> None:
     if "another user" not in missing:
         _leave_root()
     _limit(bounds)
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user resets it
+    if "prctl" not in missing:
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user resets it
     if "seccomp" not in missing:
         _filter_calls()
 
@@ -123,10 +127,14 @@ def _leave_root() -> None:
 
 
 def _filter_calls() -> None:
+    from seccompy import syscall_nr
+
     program = call_filter()
     header = _Program(len(program) // _INSTRUCTION_BYTES, program)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(header))
+    with suppress(PermissionError):  # the system may have set it; if not, it refuses the filter
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if _libc().syscall(syscall_nr("seccomp"), _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(header)):
+        raise OSError(ctypes.get_errno(), "seccomp")
 
 
 class _Program(ctypes.Structure):
@@ -150,7 +158,11 @@ def call_filter() -> bytes:
     return made.program
 
 
-LAYERS: Final[Mapping[str, Callable[[], None]]] = {"another user": _leave_root, "seccomp": _filter_calls}
+LAYERS: Final[Mapping[str, Callable[[], None]]] = {
+    "prctl": supervise,
+    "another user": _leave_root,
+    "seccomp": _filter_calls,
+}
 
 
 @cache
@@ -158,6 +170,6 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, value: int, pointer: object = None) -> None:
-    if _libc().prctl(option, ctypes.c_ulong(value), pointer, None, None):
+def _prctl(option: int, value: int) -> None:
+    if _libc().prctl(option, ctypes.c_ulong(value), None, None, None):
         raise OSError(ctypes.get_errno(), f"prctl {option}")

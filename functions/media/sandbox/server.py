@@ -27,7 +27,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from sandbox.confinement import Bounds, adopt_orphans, close_memory, confine, probe
+from sandbox.confinement import Bounds, confine, probe, supervise
 from sandbox.report import UNAVAILABLE, Report
 from social.refusals import Code, Rejected
 
@@ -38,9 +38,9 @@ MESSAGE_BYTES: Final = 1 << 16
 def main() -> None:
     """Serves until the function's end of the socket is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    close_memory()
-    adopt_orphans()
     missing = probe()
+    if "prctl" not in missing:
+        supervise()
     channel.send(json.dumps(missing).encode())
     preloaded = sys.argv[2:]
     while True:
@@ -84,16 +84,15 @@ def _end(child: int) -> int:
     """Kills a child with all its descendants, and returns its exit status."""
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    os.kill(
-        child, signal.SIGKILL
-    )  # it may not have its own process group yet; a child that has ended keeps its exit status
+    # It may not have its own process group yet. A child that has ended keeps its exit status.
+    os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    orphans = Path(f"/proc/self/task/{os.getpid()}/children")
     with suppress(ChildProcessError):
         while True:
-            for orphan in orphans.read_text().split():
-                os.kill(int(orphan), signal.SIGKILL)
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):  # only then is the list read, which some kernels lack
+                for orphan in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                    os.kill(int(orphan), signal.SIGKILL)
+                os.waitpid(-1, 0)
     return status
 
 

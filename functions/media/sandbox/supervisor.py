@@ -56,7 +56,8 @@ _CRASHES: Final = {
     signal.SIGTRAP,
 }
 _MESSAGE_LIMIT: Final = 1 << 20
-_LOG_TAIL: Final = 2000
+_DETAIL_LIMIT: Final = 2000
+"""The most characters of what a child says about a failure: they go to the log and the run's record."""
 _REPLY_SECONDS: Final = 30.0
 
 _logger = logging.getLogger(__name__)
@@ -170,7 +171,8 @@ class _Server:
     """The process that forks, and the socket to it."""
 
     def __init__(self) -> None:
-        close_memory()  # before any other process starts that could read it
+        with contextlib.suppress(PermissionError):  # as on Lambda; the server finds the same, and that is logged
+            close_memory()  # before any other process starts that could read it
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = str(Path(__file__).resolve().parents[1])
         # A fresh environment: the function's has credentials. -P and the explicit path let it import what this process
@@ -329,7 +331,7 @@ def _parse(line: bytes) -> _Message:
             case {"progress": int() | float() as fraction}:
                 return float(fraction)
             case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
-                return Rejected(Code(code), detail, limit)
+                return Rejected(Code(code), detail[:_DETAIL_LIMIT], limit)  # it may quote the file
             case {"known": dict() as fields}:
                 return _Known(fields)
             case {"part": dict() as fields}:
@@ -355,6 +357,6 @@ def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
         return Rejected(Code.DECODER_CRASHED, f"the file crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
         return OutOfTime(f"stopped: over {seconds:.0f} seconds, or killed by the system")
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _DETAIL_LIMIT))
     kind = Unavailable if status == UNAVAILABLE else Unfinished
     return kind(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")

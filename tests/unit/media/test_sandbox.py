@@ -23,6 +23,7 @@ from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
 from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, supervisor
 from social.refusals import Rejected
+from tests.support.patience import PATIENCE
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
 Run = Callable[..., dict[str, Any]]
@@ -78,9 +79,18 @@ def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, chi
 
 
 @pytest.mark.parametrize(("before", "body"), [("import nothing_of_that_name", ""), ("", "raise OSError(28, 'full')")])
-def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str, child: Run) -> None:
+def test_a_child_that_cannot_start_or_has_no_disk_fails_with_the_reason(before: str, body: str, child: Run) -> None:
     with pytest.raises(Unavailable, match=r"nothing_of_that_name|full"):
         child(body or "pass", before=before)
+
+
+def test_a_refusal_is_short_however_much_of_the_file_it_quotes(child: Run) -> None:
+    with pytest.raises(Rejected) as refused:
+        child(
+            "raise Rejected(Code.DAMAGED, 'it refers to ' + 'x' * 100_000)",
+            before="from social.refusals import Code, Rejected",
+        )
+    assert len(refused.value.detail) == supervisor._DETAIL_LIMIT
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
@@ -119,7 +129,7 @@ open({pids!r}, "a").write(f"{{os.getpid()}} ")
 
 
 @pytest.mark.parametrize("ending", ["report.progress(0.5)\ntime.sleep(600)", "os._exit(3)"], ids=["hangs", "ends"])
-def test_a_child_goes_with_all_that_it_started(
+def test_a_childs_own_processes_end_with_it(
     ending: str, child: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
@@ -151,7 +161,7 @@ def test_a_server_that_ended_between_two_children_is_replaced_and_fails_none(chi
     assert sandbox.start() is not server
 
 
-def test_the_server_goes_with_the_function(child: Run) -> None:
+def test_the_server_ends_with_the_function(child: Run) -> None:
     child("return {}")
     server = sandbox.start()
     server._here.close()
@@ -163,7 +173,7 @@ SLOW = """
 import os, time
 
 IMPORTED_BY = os.getpid()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + {patience}
 while not os.path.exists({marker!r}):
     if time.monotonic() > deadline:
         raise TimeoutError("imported before the first child could report")
@@ -179,7 +189,7 @@ def work(job, files, report):
 def marker(modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A server that has its first job when it has started, and that preloads `slow`."""
     marker = tmp_path / "marker"
-    (modules / "slow.py").write_text(SLOW.format(marker=str(marker)))
+    (modules / "slow.py").write_text(SLOW.format(marker=str(marker), patience=PATIENCE))
     (modules / "busy_server.py").write_text(
         "import select, sys\nfrom sandbox import server\nselect.select([int(sys.argv[1])], [], [])\nserver.main()\n"
     )
@@ -287,7 +297,7 @@ def test_a_child_over_a_bound_is_the_files_fault(body: str, code: str, child: Ru
     assert refused.value.code == code
 
 
-def test_the_log_says_which_layer_the_kernel_lacks(
+def test_a_confinement_layer_that_the_kernel_lacks_is_logged(
     child: Run, modules: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "SERVER", "some_server")
@@ -306,11 +316,45 @@ def test_the_log_says_which_layer_the_kernel_lacks(
     assert "not implemented" in line
 
 
+REFUSING = """
+import errno, logging, sys
+from pathlib import Path
+from seccompy import Action, Filter
+import pictures
+
+refusing = Filter(default=Action.ALLOW)
+for name in sys.argv[2:]:
+    refusing.errno(name, errno.EPERM)
+refusing.load()
+logging.basicConfig(format="%(message)s")
+folder = Path(sys.argv[1])
+print(*sorted(pictures.render(folder / "source", folder, seconds=600).renditions))
+"""
+
+
+@pytest.mark.parametrize("calls", [["prctl"], ["prctl", "seccomp"]], ids=" and ".join)
+def test_a_system_that_refuses_prctl_as_lambda_does_fails_no_upload(calls: list[str], tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(90, 60)))
+
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING, str(tmp_path), *calls],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+
+    assert done.stdout.split() == sorted(recipe.name for recipe in RECIPES)
+    logged = [line.partition(": Operation not permitted")[0] for line in done.stderr.splitlines()]
+    assert logged == [f"decoders run without {call}" for call in calls]
+
+
 # Pictures
 
 
 @pytest.mark.parametrize("kind", [*STILLS, *ANIMATIONS])
-def test_a_sandbox_renders_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_a_confined_child_renders_the_same_bytes_as_this_process(kind: str, tmp_path: Path) -> None:
     content = reel(kind, COLOURS, (100,) * len(COLOURS)) if kind in ANIMATIONS else still(kind, gradient(900, 600))
     (tmp_path / "source").write_bytes(content)
     alone = rendering.render(content)
@@ -361,7 +405,7 @@ def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
     assert made.content_hash != usual.content_hash
 
 
-def test_what_is_known_is_reported_while_the_rest_is_made(tmp_path: Path) -> None:
+def test_facts_about_a_picture_are_reported_before_its_renditions_are_made(tmp_path: Path) -> None:
     class Enough(Exception):
         pass
 
@@ -399,7 +443,7 @@ def test_each_file_is_published_while_the_next_ones_are_made(tmp_path: Path) -> 
     assert head in (b"RIFF", b"\xff\xd8\xff\xe0", b"\0\0\0 ")
 
 
-def test_what_is_published_cannot_be_changed_by_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_file_cannot_be_changed_by_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is checked and put while the child still runs, and still holds its own."""
 
     def run(_: str, __: object, opened: Any, **options: Any) -> dict[str, Any]:

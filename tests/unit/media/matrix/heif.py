@@ -426,6 +426,7 @@ _BOXES: Final[dict[str, dict[str, Any]]] = {
     "bytes behind": {"behind": b"\0\0\0\0<html>"},
     "half a box behind": {"behind": b"\0\0\0\1free"},
     "64 bits of length": {"between": b"\0\0\0\1free" + bytes(7) + b"\x18" + bytes(8)},
+    "another file behind": {"behind": still("HEIC", irot(1))},
 }
 
 
