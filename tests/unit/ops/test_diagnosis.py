@@ -158,6 +158,32 @@ def test_a_task_with_two_failures_or_a_success_is_not_failing(log: Log) -> None:
     assert diagnosis.failing("users", NOW, 0.0) == []
 
 
+def test_of_a_busy_tasks_log_no_more_is_read_than_decides(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(900):
+        log.run(NOW - 900 + n, "retry" if n in (100, 200, 300) else "success", **({"shortfall": "x"} if n == 5 else {}))
+    lines: list[logs.Line] = []
+
+    def read(*args: Any, **given: Any) -> Iterator[logs.Line]:
+        for line in log.read(*args, **given):
+            lines.append(line)
+            yield line
+
+    monkeypatch.setattr(logs, "read", read)
+    assert diagnosis.failing("users", NOW, 0.0) == []
+    assert diagnosis.falling_short("users", NOW, 0.0) == []
+    assert len(lines) < 10
+
+
+def test_a_streak_begins_after_the_last_success_however_long_ago(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "_still_tried", lambda _: True)
+    log.run(NOW - 800, "retry")
+    log.run(NOW - 700, "success")
+    for ago in (600, 400, 200, 5):
+        log.run(NOW - ago, "retry")
+    (found,) = diagnosis.failing("users", NOW, 0.0)
+    assert (found.times, found.since) == (4, NOW - 600)
+
+
 class CloudWatch:
     """Lambda's metrics of two functions: invocations and errors by minutes before now."""
 
