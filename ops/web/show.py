@@ -124,6 +124,8 @@ def made_of(parts: Mapping[str, float]) -> str:
 
 def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
     """A sparkline of numbers with an accessible label."""
+    if len(values) == 1 and not bars:
+        values = [*values, *values]  # a level line, and not one that falls to nothing
     top = max([*values, 1])
     step = 120 / max(1, len(values) if bars else len(values) - 1)
     heights = [26 - 24 * value / top for value in values]

@@ -740,6 +740,10 @@ def test_a_remedy_leads_to_the_page_that_has_it(command: str, where: str) -> Non
     assert show.commands(f"First `{command}`.") == f'First <a href="{where}"><code>{command}</code></a>.'
 
 
+def test_the_line_of_a_single_value_is_level() -> None:
+    assert 'polyline points="0.0,2.0 120.0,2.0"' in show.spark([7.0], "dollars a day")
+
+
 def test_of_several_commands_of_one_page_the_first_is_a_link() -> None:
     text = "`nexus dlq list users` shows why; then `nexus dlq retry users`"
     assert show.commands(text).count('href="/dead-letters"') == 1
