@@ -309,7 +309,8 @@ def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filt
     parts = sorted(one for one in wanted.ids if not lookup.is_whole(one))
     if not parts:
         return present, wanted
-    letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=frozenset(parts)))]
+    read = (letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=frozenset())))
+    letters = [letter for letter in read if any(map(letter.has, parts))]
     having = {part: [one for one in letters if one.has(part)] for part in parts}
     found = {_only(having[part], counts, part).id if having[part] else _job(part, counts) for part in parts}
     if all(having.values()) and len(parts) == len(wanted.ids):

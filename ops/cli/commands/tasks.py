@@ -263,7 +263,7 @@ def _print(record: "RunRecord") -> None:
         return
     run_id = record.id
     if record.waits:
-        output.note(f"`nexus runs parent:{run_id} status:failure` lists the runs of it that failed.")
+        output.note(f"`nexus runs parent:{run_id} status:failure` lists its members that failed.")
         output.note(f"`nexus dlq retry {run_id}` sends them again.")
     elif record.log:  # what never reached a function has neither a dead letter nor a log
         output.note(f"`nexus dlq show {run_id}` shows its dead letter, `nexus logs {run_id}` what it wrote.")

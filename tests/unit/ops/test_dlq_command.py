@@ -347,6 +347,13 @@ def test_a_jobs_id_stands_for_its_members_that_failed(part: slice, capsys: pytes
     assert main(["dlq", "drop", job[part], "--yes"]) == ExitCode.WRONG
 
 
+def test_several_parts_of_ids_stand_for_their_letters() -> None:
+    one, other, rest = (give_up(derived_id("letter", n)) for n in range(3))
+    assert main(["dlq", "retry", one[:13], other[-8:]]) == ExitCode.DONE
+    assert [letter.id for letter in letters()] == [rest]
+    assert {AsyncResult[Any](run_id).status for run_id in (one, other)} == {"PENDING"}
+
+
 def test_whole_ids_and_parts_of_ids_can_be_combined() -> None:
     ids = [give_up(derived_id("letter", n)) for n in range(3)]
     assert main(["dlq", "drop", ids[0], ids[1][:13], "--yes"]) == ExitCode.DONE
