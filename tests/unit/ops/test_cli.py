@@ -1,8 +1,10 @@
 """The command without a stack: quick help, suggestions for wrong words, exit codes, questions."""
 
+import dataclasses
 import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ from botocore.exceptions import (
 )
 from botocore.session import get_session
 
+import ops
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
 from nexus.runs.record import RunRecord
@@ -352,6 +355,24 @@ def test_times_in_json_are_rfc_3339_with_milliseconds_and_other_numbers_stay() -
     assert (run["since"], run["lease_until"], run["args"]) == (text, None, {"since": at})
     assert output.plain(Outcome(examined=3))["examined"] == 3
     assert output.plain(datetime(2026, 11, 22, 3, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22T02:00:00.000Z"
+
+
+def test_a_field_that_is_named_as_a_time_is_one_in_json() -> None:
+    modules = [
+        importlib.import_module(one.name)
+        for one in pkgutil.walk_packages(ops.__path__, "ops.")
+        if "django" not in one.name
+    ]
+    found = {
+        f"{kind.__name__}.{field.name}": field.type
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__.startswith("ops.")
+        for field in dataclasses.fields(kind)
+        if field.name.endswith("_at")
+    }
+    assert len(found) > 5
+    assert {name for name, hint in found.items() if hint in (float, float | None)} == set()
 
 
 def test_floats_are_rounded_for_people() -> None:
