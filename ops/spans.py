@@ -1,8 +1,10 @@
-"""Parses durations and times as people type them."""
+"""Parses durations, times and arguments as people type them."""
 
+import json
 import re
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from ops.problems import usage
 
@@ -34,6 +36,18 @@ def moment(text: str) -> datetime:
 def since(text: str) -> float:
     """A time, or how long ago, in seconds since 1970. Raises Problem if it is neither."""
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
+
+
+def argument(name: str, text: str) -> Any:
+    """A task's argument: JSON if it is a list, an object, a quoted text or null, else the text itself. Raises Problem
+    if it only begins like JSON.
+    """
+    if text[:1] not in ("[", "{", '"') and text != "null":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise usage(f"{name}= looks like JSON but is not valid", str(error)) from None
 
 
 def at(seconds_since_1970: At | None) -> datetime | None:

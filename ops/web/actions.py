@@ -13,7 +13,7 @@ from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
-from ops import audit, budgets, catalogue, control, dead_letters, history, lookup, retrying, schedules
+from ops import audit, budgets, catalogue, control, dead_letters, history, lookup, retrying, schedules, spans
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
 from ops.problems import ExitCode, Problem, usage
@@ -224,19 +224,10 @@ def _arguments(form: Form) -> dict[str, Any]:
             raise usage("Arguments must be a JSON object")
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
-        found = {name: _value(value) for name, value in given.items() if value != ""}
+        found = {name: spans.argument(name, value) for name, value in given.items() if value != ""}
     if json.dumps(HIDDEN) in json.dumps(found):
         raise usage("A secret argument is hidden here", "Run records do not contain it.", "Enter its value.")
     return found
-
-
-def _value(text: str) -> Any:
-    if text[:1] in ("[", "{", '"') or text == "null":
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise usage(f"{text} looks like JSON but is not valid", str(error)) from None
-    return text
 
 
 def _plan_send(site: Site, form: Form) -> Plan:

@@ -154,13 +154,7 @@ def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
         if name not in known:
             do = common.closest(name, known) if known else _takes(task)
             raise usage(f"{task.name} has no argument {name!r}", do=do)
-        if value[:1] in ("[", "{", '"') or value == "null":
-            try:
-                given[name] = json.loads(value)
-            except ValueError as error:
-                raise usage(f"{name}= looks like JSON but is not valid", str(error)) from None
-        else:
-            given[name] = value
+        given[name] = spans.argument(name, value)
     return given
 
 
