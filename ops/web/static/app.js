@@ -126,7 +126,7 @@ function freshen() {
   for (const time of all("time[data-local]")) {
     const shown = { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
     const at = new Date(time.dateTime);
-    time.textContent = at.getTimezoneOffset() ? at.toLocaleString("en-GB", shown) : ""; // UTC stands beside it
+    time.textContent = at.getTimezoneOffset() ? at.toLocaleString("en-GB", shown) : ""; // UTC is shown beside it
   }
 }
 
