@@ -144,15 +144,20 @@ class Comments(OfPost[CommentRow]):
 
     def _written(self, row: CommentRow) -> bool:
         """Whether the network now has the comment; False without its post."""
-        made = application.comment(
-            row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=seconds_of(row.created_at)
-        )
-        if made is not None:
+        key = {"post_id": row.post_id, "comment_id": row.comment_id}
+        if self._created(row):
             return True
-        item = comments.TABLE.get({"post_id": row.post_id, "comment_id": row.comment_id}, consistent=True)
+        item = comments.TABLE.get(key, consistent=True)
+        if item is not None and "deleted_at" in item:  # its row is back
+            comments.TABLE.delete(key)
+            return self._created(row)
         if item is not None and item.get("text") != {"S": row.text}:
             application.edit_comment(row.post_id, row.comment_id, row.text)
         return item is not None
+
+    def _created(self, row: CommentRow) -> bool:
+        at = seconds_of(row.created_at)
+        return application.comment(row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=at) is not None
 
     def put(self, rows: Sequence[CommentRow]) -> None:
         comments.put_many(

@@ -223,6 +223,18 @@ def test_a_row_that_stops_matching_is_deleted_and_restored_when_it_matches(netwo
     assert differing() == []
 
 
+def test_a_comment_whose_row_returns_is_shown_again(network: Tasks) -> None:
+    ada = person("Ada")
+    post = Post.objects.create(author=ada, words="Hello")
+    for _ in range(2):
+        comment = Comment.objects.create(pk=7, post=post, author=ada, words="Hi")
+        deliver(network)
+        assert differing() == []
+        comment.delete()
+        deliver(network)
+        assert differing() == []
+
+
 def archived(network: Tasks, post: Any) -> None:
     """Moves a mirrored post to the archive, as cleanup_old_posts does."""
     deliver(network)
