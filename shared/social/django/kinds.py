@@ -144,26 +144,17 @@ class Comments(OfPost[CommentRow]):
 
     def _written(self, row: CommentRow) -> bool:
         """Whether the network now has the comment; False without its post."""
-        key = {"post_id": row.post_id, "comment_id": row.comment_id}
-        if self._created(row):
+        at = seconds_of(row.created_at)
+        made = application.comment(row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=at)
+        if made is not None:
             return True
-        item = comments.TABLE.get(key, consistent=True)
-        if item is not None and "deleted_at" in item:  # its row is back
-            comments.TABLE.delete(key)
-            return self._created(row)
-        if item is not None and item.get("text") != {"S": row.text}:
-            application.edit_comment(row.post_id, row.comment_id, row.text)
+        item = comments.TABLE.get({"post_id": row.post_id, "comment_id": row.comment_id}, consistent=True)
+        if item is not None and ("deleted_at" in item or item.get("text") != {"S": row.text}):
+            comments.show(_comment(row))
         return item is not None
 
-    def _created(self, row: CommentRow) -> bool:
-        at = seconds_of(row.created_at)
-        return application.comment(row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=at) is not None
-
     def put(self, rows: Sequence[CommentRow]) -> None:
-        comments.put_many(
-            [Comment(r.post_id, r.comment_id, r.author_id, seconds_of(r.created_at), r.text) for r in rows],
-            threads=THREADS,
-        )
+        comments.put_many([_comment(row) for row in rows], threads=THREADS)
 
 
 class LikeRow(Row):
@@ -290,6 +281,10 @@ class Tokens(Mirror[TokenRow]):
             [Token(r.user_id, r.token_id, session_id=r.session_id, **at) for r, at in zip(rows, moments, strict=True)],
             threads=THREADS,
         )
+
+
+def _comment(row: CommentRow) -> Comment:
+    return Comment(row.post_id, row.comment_id, row.author_id, seconds_of(row.created_at), row.text)
 
 
 def _session(row: SessionRow) -> Session:

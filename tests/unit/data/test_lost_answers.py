@@ -413,6 +413,7 @@ ROWS: dict[str, Row] = {
     "posts.create": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
     "posts.set_counters": Row(lambda: application.set_counters("p", likes=3, views=4), posted),
     "comments.hidden": Row(lambda: comments.hide("p", "c", NOW), commented),
+    "comments.show": Row(lambda: comments.show(Comment("p", "c", "a", NOW, "again")), commented),
     "application.edit_comment": Row(lambda: application.edit_comment("p", "c", "better"), commented),
     "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
     "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),
