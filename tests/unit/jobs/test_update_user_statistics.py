@@ -143,7 +143,7 @@ def test_no_object_is_read_in_more_than_64_pieces_for_any_number_of_users(people
     assert all(band < bands and place < ranges for band, place in places)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(20, 3)
     with throttled(one_in=3, seed=1) as refused:
         run_task(job.update_user_statistics)
