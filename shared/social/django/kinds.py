@@ -44,6 +44,8 @@ class Users(Mirror[UserRow]):
             users.record_activity(wanted.user_id, day_of(seconds_of(wanted.last_active_at)))
         if wanted.suppressed:
             users.suppress(wanted.user_id, wanted.suppressed)
+        elif "suppressed" in self.fields and there.suppressed and there.suppressed not in users.SUPPRESSED_BY_FEEDBACK:
+            users.end_suppression(wanted.user_id, there.suppressed)
 
     def put(self, rows: Sequence[UserRow]) -> None:
         backfill.users(row.model_dump(exclude_unset=True) for row in rows)

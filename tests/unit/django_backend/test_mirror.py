@@ -235,6 +235,23 @@ def test_a_comment_whose_row_returns_is_shown_again(network: Tasks) -> None:
         assert differing() == []
 
 
+@pytest.mark.parametrize("reason", ["away", "bounce"])
+def test_a_suppression_ends_with_the_rows_unless_a_bounce_is_its_reason(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    away = Case(When(last="away", then=Value("away")))
+    monkeypatch.setitem(mirrors.conf.mirrors()["users"].fields, "suppressed", away)
+    ada = person("Ada", last="away" if reason == "away" else "Lovelace")
+    deliver(network)
+    users.suppress("1", reason)
+    ada.last = "Byron"
+    ada.save()
+    deliver(network)
+    found = users.get("1")
+    assert found is not None
+    assert found.suppressed == (None if reason == "away" else "bounce")
+
+
 def archived(network: Tasks, post: Any) -> None:
     """Moves a mirrored post to the archive, as cleanup_old_posts does."""
     deliver(network)
