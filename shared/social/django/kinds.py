@@ -36,7 +36,9 @@ class Users(Mirror[UserRow]):
             if not users.create(backfill.user_of(wanted)):
                 raise Retry(f"user {wanted.user_id} was created at the same time", after=1.0)
             return
-        given = wanted.model_dump(include={"name", "locale", "digest"} & wanted.model_fields_set)
+        # A name or locale that has become NULL is the default again; a NULL `digest` leaves the reader's choice.
+        mapped = {"name", "locale"} & self.fields.keys() | {"digest"} & wanted.model_fields_set
+        given = wanted.model_dump(include=mapped)
         given["email"] = users.normal_email(wanted.email)
         if changed := {name: value for name, value in given.items() if getattr(there, name) != value}:
             application.change_user(wanted.user_id, **changed)

@@ -235,6 +235,26 @@ def test_a_comment_whose_row_returns_is_shown_again(network: Tasks) -> None:
         assert differing() == []
 
 
+def test_a_name_that_becomes_null_is_removed_and_a_null_wish_for_mail_changes_nothing(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = mirrors.conf.mirrors()["users"].fields
+    unless_gone = {
+        name: Case(When(last="gone", then=Value(None)), default=name_in_row)
+        for name, name_in_row in (("name", "first"), ("digest", "wants_digest"))
+    }
+    for name, source in unless_gone.items():
+        monkeypatch.setitem(fields, name, source)
+    ada = person("Ada", wants_digest=False)
+    deliver(network)
+    ada.last = "gone"
+    ada.save()
+    deliver(network)
+    found = users.get("1")
+    assert found is not None
+    assert (found.name, found.digest) == ("", False)
+
+
 @pytest.mark.parametrize("reason", ["away", "bounce"])
 def test_a_suppression_ends_with_the_rows_unless_a_bounce_is_its_reason(
     network: Tasks, monkeypatch: pytest.MonkeyPatch, reason: str
