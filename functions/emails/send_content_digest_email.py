@@ -119,8 +119,11 @@ def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
     return DigestReport(week=args.week) if complete else run.continue_from({"file": key})
 
 
-def make_edition(args: DigestEdition, run: Run) -> Continuation:
-    """Makes and publishes the edition, and splits the users into segments. Raises Reject if that is too late."""
+def make_edition(args: DigestEdition, run: Run) -> DigestReport | Continuation:
+    """Makes and publishes the edition, and splits the users into segments; without posts, no user is read.
+
+    Raises Reject if that is too late.
+    """
     _check_in_time(args)
     path, key = _in_progress(run), args.edition
     shards = [_shard(key, shard) for shard in range(posts.FEED_SHARDS)]
@@ -128,8 +131,10 @@ def make_edition(args: DigestEdition, run: Run) -> Continuation:
     digest.edition.publish(path, key)
     if not complete:
         return run.continue_from({"file": key})
-    total = segments(users.TABLE.size()[0], args.per_second)
     held = digest.edition.held(path)
+    if not held:
+        return DigestReport(week=args.week, left_out=digest.edition.left_out(path))
+    total = segments(users.TABLE.size()[0], args.per_second)
     run.logger.info("digest planned", week=args.week, posts=held, segments=total, per_second=args.per_second)
     one = DigestPart(
         edition=key,

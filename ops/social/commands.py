@@ -165,7 +165,7 @@ def backfill(
         output.emit(report)
     else:
         output.pairs({name: f"{number:,}" for name, number in output.plain(report).items()})
-    if report.written and kind != "posts":
+    if report.written:
         output.note(
             "`nexus send update_user_statistics` counts followers and posts now; otherwise the nightly run does."
         )

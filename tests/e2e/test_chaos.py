@@ -189,7 +189,9 @@ def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus:
 
 @pytest.mark.parametrize("trouble", troubles(), ids=lambda trouble: re.sub(r"\W+", "_", trouble.name))
 @pytest.mark.usefixtures("faults_over")
-def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Trouble, nexus: Nexus) -> None:
+def test_a_mistake_in_the_operators_settings_is_named_and_ends_when_it_is_undone(
+    trouble: Trouble, nexus: Nexus
+) -> None:
     words = ("status", *trouble.options)
     began = time.monotonic()
     code, printed = fresh(*words, **trouble.variables)

@@ -412,7 +412,7 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
             boto3.client("dynamodb").delete_item(TableName=settings().table("task-runs"), Key={"id": {"S": run_id}})
 
 
-def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
+def test_inspect_shows_registered_tasks_configuration_and_statistics(nexus: Nexus, stack: Settings) -> None:
     nexus("send", "ping", "--wait")
     tasks = {task["task"]: task for task in nexus("inspect", "registered", "--json").json}
     assert set(tasks) == set(registry.tasks())
@@ -551,7 +551,7 @@ def test_events_are_streamed_as_runs_end() -> None:
     assert "Traceback" not in err
 
 
-def test_logs_of_a_run(nexus: Nexus) -> None:
+def test_logs_show_a_run_from_its_start_to_its_end(nexus: Nexus) -> None:
     run_id = nexus("send", "ping", "--wait", "--json").json["id"]
     eventually(lambda: "run ended" in nexus("logs", run_id).out)
     lines = nexus("logs", run_id).out.splitlines()
@@ -808,7 +808,7 @@ def test_env_points_any_tool_at_the_stack(nexus: Nexus, stack: Settings) -> None
     assert f"export NEXUS_STACK={stack.stack}" in nexus("env").out
 
 
-def test_report_of_a_day(nexus: Nexus, tmp_path: Path) -> None:
+def test_report_saves_the_report_of_a_day_that_was_counted(nexus: Nexus, tmp_path: Path) -> None:
     missing = nexus("report", "--day", "1999-01-01")
     assert missing.code == ExitCode.WRONG
     assert "generate_content_analytics day=1999-01-01" in missing.err

@@ -146,7 +146,7 @@ def submit(url: str, fields: dict[str, str], body: bytes) -> int:
         return int(answer.status)
 
 
-def test_on_demand_through_the_queue(post: str) -> None:
+def test_an_upload_is_processed_on_demand_through_the_queue(post: str) -> None:
     key = f"uploads/u-e2e/{post}/again.jpg"
     put(key, picture(500, 300))
     eventually(lambda: media_of(post))

@@ -91,7 +91,7 @@ def test_a_proxy_set_in_the_environment_is_not_used(tmp_path: Path, monkeypatch:
         local_cloud.stop()
 
 
-def test_a_stranger_is_refused(cloud: checkout.Cloud) -> None:
+def test_unknown_credentials_are_refused(cloud: checkout.Cloud) -> None:
     stranger = boto3.client("s3", aws_access_key_id="AKIANOBODYNOBODYNOBO", aws_secret_access_key="guessed")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         stranger.list_buckets()

@@ -63,6 +63,6 @@ def test_no_role_changes_the_deployment(queue: str) -> None:
 
 
 @pytest.mark.parametrize("queue", sorted(set(QUEUES) - {"media"}))
-def test_media_alone_reads_originals(queue: str) -> None:
+def test_only_media_reads_originals(queue: str) -> None:
     assert allows("media", "s3:GetObject", bucket("uploads", "uploads/u/p/a.jpg"))
     assert not allows(queue, "s3:GetObject", bucket("uploads", "uploads/u/p/a.jpg"))

@@ -16,7 +16,7 @@ SCHEDULES = int(os.environ.get("NEXUS_SCHEDULES", "50000"))
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BLOCK))
-def test_no_schedule_breaks_a_promise(first: int) -> None:
+def test_no_schedule_violates_an_invariant(first: int) -> None:
     found = survey(range(first, min(first + BLOCK, SCHEDULES)))
 
     assert not found.kinds, str(found)
@@ -29,7 +29,7 @@ def test_no_schedule_breaks_a_promise(first: int) -> None:
         *(665_934, 695_817, 927_451, 94_511),
     ],
 )
-def test_a_schedule_that_once_broke_a_promise_breaks_none(seed: int) -> None:
+def test_a_schedule_that_once_violated_an_invariant_violates_none(seed: int) -> None:
     found, _ = faults_of(seed)
 
     assert found == []

@@ -226,7 +226,7 @@ def test_a_denied_request_is_known_and_so_is_the_right_that_allows_one() -> None
     assert {right[2:] for right in asked.used} == {("dynamodb:GetItem", ON)}
 
 
-def test_the_digest_has_a_sender_of_its_own_whether_it_was_given_or_not() -> None:
+def test_the_digest_may_be_sent_from_its_given_or_default_sender() -> None:
     for parameters, digest in (
         ({}, "digest@nexus.example"),
         ({"DigestSenderAddress": "news@nexus.example"}, "news@nexus.example"),

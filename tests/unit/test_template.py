@@ -164,7 +164,7 @@ def test_no_role_lists_the_archive_or_writes_anothers_results() -> None:
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_media_alone_has_a_reserve_and_every_other_function_shares_the_accounts(queue: str) -> None:
+def test_only_media_has_reserved_concurrency(queue: str) -> None:
     function = resources("AWS::Serverless::Function")[f"{queue.capitalize()}Function"]["Properties"]
     assert ("ReservedConcurrentExecutions" in function) == (queue == "media")
 
@@ -265,7 +265,7 @@ def test_a_schedule_is_a_parameter_that_an_environment_may_set(task: Task[Any, A
 
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
-def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: str, functions: dict[str, Any]) -> None:
+def test_a_queue_of_jobs_delivers_one_message_at_a_time(queue: str, functions: dict[str, Any]) -> None:
     """A segment uses its time limit. Those behind it in a batch would have no time left."""
     assert messages(functions[queue])["BatchSize"] == 1
 

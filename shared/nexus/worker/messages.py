@@ -1,4 +1,4 @@
-"""What becomes of the messages whose runs an invocation does not end: each is delivered again later, is replaced by
+"""What happens to the messages whose runs an invocation does not end: each is delivered again later, is replaced by
 another one, or is given up as a dead letter.
 """
 

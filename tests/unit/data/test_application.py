@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nexus.aws.dynamodb import Row, Write
 from nexus.aws.table import Table
 from nexus.errors import SendFailed
-from nexus.testing import in_memory, memory_backend
+from nexus.testing import memory_backend
 from social import application
 from social.data import blocks, comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
@@ -119,13 +119,13 @@ def test_rotating_a_token_works_once(database: None) -> None:
     assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
 
 
-def test_a_token_without_a_session_can_be_rotated() -> None:
-    with in_memory():  # which refuses an empty key, as DynamoDB does and moto does not
-        application.register("a@example.com", "A", user_id="a", at=NOW)
-        sessions.put_tokens([Token("a", "one", issued_at=NOW, expires_at=NOW + 2 * DAY)])
-        assert application.rotate_token("a", "one", "two", at=NOW + DAY)
-        assert sessions.tokens_of("a") == ["two"]
-        assert item(users.TABLE, user_id="a")["last_active_day"] == {"S": days.day_of(NOW + DAY)}
+def test_a_token_without_a_session_can_be_rotated(database: None) -> None:
+    """The tables in memory refuse an empty key, as DynamoDB does."""
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    sessions.put_tokens([Token("a", "one", issued_at=NOW, expires_at=NOW + 2 * DAY)])
+    assert application.rotate_token("a", "one", "two", at=NOW + DAY)
+    assert sessions.tokens_of("a") == ["two"]
+    assert item(users.TABLE, user_id="a")["last_active_day"] == {"S": days.day_of(NOW + DAY)}
 
 
 def test_a_feed_skips_a_row_that_cannot_be_read(database: None) -> None:

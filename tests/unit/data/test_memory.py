@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.sdk import client
@@ -25,6 +26,12 @@ def database() -> Iterator[None]:
     """The tables in memory, empty."""
     with in_memory():
         yield
+
+
+@pytest.mark.parametrize("values", [{"user_id": "", "email": "a@example.com"}, {"user_id": "a", "email": ""}])
+def test_an_empty_string_is_refused_as_a_key_of_a_table_and_of_an_index(database: None, values: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match="ValidationException"):
+        users.TABLE.put(values)
 
 
 def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:

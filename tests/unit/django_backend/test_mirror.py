@@ -460,7 +460,7 @@ def test_a_post_that_is_being_archived_is_retried_until_it_is_archived(network: 
     assert found.text == "Hello again"
 
 
-def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
+def test_a_moved_edge_leaves_nothing_behind(network: Tasks) -> None:
     ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
     follow = Follow.objects.create(follower=ada, followed=bob)
     deliver(network)

@@ -77,7 +77,7 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     run([sys.executable, "manage.py", "test", "-v0"], folder)
 
 
-def test_the_page_s_project_runs_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_project_runs_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tasks, and its tests in a database of their own."""
     files = {block.words[0]: block.text for block in reversed(PAGE) if block.language == "python" and block.words}
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)

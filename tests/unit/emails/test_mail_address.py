@@ -21,7 +21,7 @@ from tests.support.template import template
         ("o'hara@example.com", "o'hara@example.com"),
     ],
 )
-def test_a_good_address_is_mailed(given_address: str, mailed: str) -> None:
+def test_a_valid_address_is_normalised(given_address: str, mailed: str) -> None:
     assert checked_address(given_address) == mailed
 
 

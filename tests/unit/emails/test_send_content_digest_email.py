@@ -3,6 +3,7 @@
 Whatever happens, nobody gets two mails of one week, and nobody is lost whose mail SES has certainly not taken.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -182,12 +183,15 @@ def test_a_post_made_private_since_it_was_scored_is_left_out(ses: Ses) -> None:
     person("ada")
     post("gone", "author")
     posts.TABLE.update(Write({"post_id": "gone"}, set={"visibility": "private"}))  # still in the feed index
-    assert run().skipped == {"nothing new": 1}
+    report = run()
+    assert (report.sent, report.left_out) == (0, {"no longer public": 1})
 
 
 def test_a_week_without_posts_sends_nothing(ses: Ses) -> None:
+    """And looks no reader up: `nexus test` sends the digest of such a week."""
     person("ada")
-    assert (run().sent, ses.asked) == (0, 0)
+    report = run()
+    assert (report.considered, report.sent, ses.asked) == (0, 0, 0)
 
 
 def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,6 +317,23 @@ def test_a_throttled_hour_ends_the_attempt_and_the_next_one_continues(ses: Ses) 
     ses.answers = lambda request, number: None
     assert run().sent == 5
     assert ses.recipients == readers
+
+
+def test_an_attempt_whose_time_ends_while_ses_accepts_nothing_is_retried_with_a_wait(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reader alone does not reach the number of refusals that ends an attempt early."""
+    town(1)
+    looks = itertools.count(1)
+    monkeypatch.setattr(worker.Run, "short_of_time", property(lambda run: next(looks) == 11))
+
+    def throttle(request: dict[str, Any], number: int) -> None:
+        raise refusal("TooManyRequestsException", "Maximum sending rate exceeded.")
+
+    ses.answers = throttle
+    with pytest.raises(Retry, match="Maximum sending rate"):
+        run()
+    assert 0 < ses.asked < digest_task.REFUSED_IN_A_ROW
 
 
 def test_when_the_days_quota_is_used_up_the_rest_goes_out_later(ses: Ses) -> None:

@@ -69,7 +69,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert stored() == expected(network)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(25, 3)
     with throttled(one_in=3, seed=5) as refused:
         run_task(job.cleanup_expired_tokens, {"sweep": True})

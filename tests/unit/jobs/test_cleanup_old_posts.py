@@ -320,7 +320,7 @@ def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
     assert set(table(posts.TABLE)) == {("bad",)}
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(empty: Callable[[], None]) -> None:
     network = fill(3, 20)
     with throttled(one_in=4, seed=6) as refused:
         run_task(job.cleanup_old_posts, {"mode": "archive"})

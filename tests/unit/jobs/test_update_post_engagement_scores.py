@@ -87,7 +87,7 @@ def test_a_like_during_the_scoring_is_never_lost(filled: Filled, nth: int, opera
     assert post.engagement_score == posts.engagement_score(post.counters)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(20, 3)
     with throttled(one_in=3, seed=2) as refused:
         run_task(job.update_post_engagement_scores)

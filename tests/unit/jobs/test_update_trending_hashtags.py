@@ -93,7 +93,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert stored() == expected(network.posts, NOW)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(20, 3, NOW)
     with throttled(one_in=4, seed=3) as refused:
         run_task(job.update_trending_hashtags, {"at": NOW})

@@ -202,7 +202,7 @@ def test_nothing_is_enlarged(kind: str) -> None:
     assert named(made, "w1080").data == named(made, "full").data
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_a_picture_of_one_pixel_is_accepted() -> None:
     made = render(still("PNG", plain(RED, 1, 1)))
 
     assert {(r.width, r.height) for r in made.renditions} == {(1, 1)}
@@ -461,9 +461,7 @@ def test_the_purest_red_of_a_wide_gamut_becomes_that_of_srgb() -> None:
     [((0, 0, 0, 0), (100, 0, 0)), ((0, 255, 0, 0), (48, 74, -3)), ((0, 255, 255, 0), (47, 68, 48))],
     ids=["paper", "magenta", "red"],
 )
-def test_printing_inks_become_what_the_press_prints(
-    inks: tuple[int, int, int, int], lab: tuple[float, float, float]
-) -> None:
+def test_cmyk_is_converted_by_its_profile(inks: tuple[int, int, int, int], lab: tuple[float, float, float]) -> None:
     source = still("JPEG", Image.new("CMYK", (64, 48), inks), icc_profile=files.cmyk_profile())
 
     made = render(source)
@@ -472,7 +470,7 @@ def test_printing_inks_become_what_the_press_prints(
         assert distance(centre(shown(made, name)), from_lab(*lab)) <= 14
 
 
-def test_printing_inks_without_a_profile_are_read_as_ideal_ones() -> None:
+def test_cmyk_without_a_profile_is_converted_as_ideal_inks() -> None:
     made = render(still("JPEG", Image.new("CMYK", (64, 48), (0, 255, 255, 0))))
 
     assert distance(centre(shown(made, "full")), (255, 0, 0)) <= 8

@@ -458,7 +458,7 @@ def test_the_largest_accepted_picture_leaves_room_in_the_functions_memory(
     assert kilobytes < 1_850 * 1024
 
 
-def test_the_maker_of_that_picture_makes_valid_ones() -> None:
+def test_the_generated_large_picture_is_a_valid_webp() -> None:
     picture = Image.open(BytesIO(webp_of_one_colour(30, 20)))
 
     assert (picture.size, picture.convert("RGB").getpixel((29, 19))) == ((30, 20), (40, 180, 40))

@@ -36,6 +36,7 @@ from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from ops.validation import Check
 from social.catalogue import QUEUES
+from tests.unit.ops.conftest import Tty
 
 ROOT = Path(__file__).parents[3]
 
@@ -229,7 +230,7 @@ def test_ctrl_c_before_the_command_has_begun_causes_no_traceback(monkeypatch: py
     assert nexus("status") == ExitCode.INTERRUPTED
 
 
-def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
+def test_a_bug_has_its_traceback_and_a_commands_own_exit_is_kept(
     network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in (ValueError("a bug"), SystemExit(7)):
@@ -372,19 +373,6 @@ def where(stage: str, *, named: bool = False) -> deployment.Deployment:
     )
 
 
-class _Terminal:
-    """A person at a terminal who types one line."""
-
-    def __init__(self, typed: str) -> None:
-        self.typed = typed
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self.typed + "\n"
-
-
 @pytest.mark.parametrize(
     ("stage", "typed", "goes_on"),
     [
@@ -400,7 +388,7 @@ class _Terminal:
 def test_a_destructive_change_is_confirmed_and_in_prod_by_typing_the_stacks_name(
     stage: str, typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    monkeypatch.setattr("sys.stdin", Tty(f"{typed}\n"))
     if goes_on:
         common.confirm(where(stage), "Really?", yes=False)
     else:
@@ -488,7 +476,7 @@ def test_only_the_deployments_tasks_count_whatever_else_is_imported(
         catalogue.use("social.catalogue", tuple(QUEUES))
 
 
-def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
+def test_a_stacks_queues_are_those_of_its_outputs() -> None:
     base = "http://127.0.0.1:4566/000000000000"
     outputs = {
         "PostQueueUrl": f"{base}/letters-post",

@@ -120,7 +120,7 @@ def test_several_filters_must_all_match(dead: str) -> None:
     assert [letter.args for letter in found] == [{"text": "n2"}]
 
 
-def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None:
+def test_letters_that_are_no_messages_of_tasks_are_shown_too(dead: str) -> None:
     boto3.client("sqs").send_message(QueueUrl=queue_url(dead), MessageBody="hello")
     (letter,) = dead_letters.read("default", Filter())
     assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
@@ -270,7 +270,7 @@ class _MovingSqs:
         return {"Results": [next(self._results)]}
 
 
-def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_letters_of_a_queue_are_moved_by_sqs(monkeypatch: pytest.MonkeyPatch) -> None:
     sqs = _MovingSqs({"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 30})
     monkeypatch.setattr(dead_letters, "client", lambda service: sqs)
     monkeypatch.setattr("time.sleep", lambda _: None)

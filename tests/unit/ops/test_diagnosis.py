@@ -174,7 +174,7 @@ class CloudWatch:
         return {"MetricDataResults": results}
 
 
-def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
+def test_a_function_that_dies_without_a_log_line_shows_in_lambdas_errors(
     monkeypatch: pytest.MonkeyPatch, environment: None
 ) -> None:
     minutes: dict[str, dict[float, float]] = {
@@ -241,7 +241,7 @@ def test_the_figures_go_back_as_far_as_the_log_can_be_read(log: Log, monkeypatch
         figures.lately(["users"])
 
 
-def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tasks_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
     ends = [
         logs.Event(NOW, queue, "ping", f"r-{queue}-{n}", "success", 1, 0.1) for queue in ("a", "b") for n in range(3)

@@ -1,6 +1,5 @@
 """`nexus dlq`: dead letters edited in an editor, sent again and dropped, and what it says meanwhile."""
 
-import io
 import json
 import sys
 import time
@@ -28,15 +27,9 @@ from ops.dead_letters import Filter, Letter
 from ops.main import main
 from ops.problems import ExitCode
 from tests.support.patience import next_millisecond
+from tests.unit.ops.conftest import Tty
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
-
-
-class Terminal(io.StringIO):
-    """What a person types."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 class Slow:
@@ -56,7 +49,7 @@ class Slow:
 @pytest.fixture(autouse=True)
 def person(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person at the terminal, who says yes."""
-    monkeypatch.setattr("sys.stdin", Terminal("y\n" * 3))
+    monkeypatch.setattr("sys.stdin", Tty("y\n" * 3))
 
 
 def give_up(run_id: str = derived_id("letter", 1), task: str = "ping", **attributes: str) -> str:
@@ -377,7 +370,7 @@ def test_a_terminal_shows_how_many_letters_are_done(
     assert "1 dead letter sent again: default 1." in shown.out
 
 
-def test_many_are_moved_by_sqs_where_it_can(
+def test_many_letters_are_moved_by_sqs_if_it_can(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     give_up()

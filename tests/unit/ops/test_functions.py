@@ -84,7 +84,7 @@ def reports(monkeypatch: pytest.MonkeyPatch, **ago: list[float]) -> None:
 NOW = 1_800_000_000.0
 
 
-def test_figures_are_cloudwatch_s_and_durations_the_log_s_where_it_has_none(
+def test_figures_are_cloudwatchs_and_missing_durations_are_the_logs(
     watching: CloudWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports(monkeypatch, users=[10.0] * 30)

@@ -81,7 +81,7 @@ def test_a_failed_first_deployment_is_reported_with_its_reason(
 @pytest.mark.parametrize(
     "command", ["dlq list", "dlq retry --all", "inspect active", "events --no-follow", "monitor --once"]
 )
-def test_another_application_s_stack_is_not_one_without_dead_letters(
+def test_another_applications_stack_is_not_reported_as_without_dead_letters(
     without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     without_queues("CREATE_COMPLETE")
@@ -106,7 +106,7 @@ def alarm(name: str, dimension: str, watched: str) -> None:
 
 
 @pytest.mark.usefixtures("cloud", "environment")
-def test_a_stack_whose_name_begins_with_this_one_s_is_another() -> None:
+def test_a_stack_whose_name_begins_with_this_ones_is_another() -> None:
     for stack in ("nexus-test", "nexus-test-ada"):
         rule = f"{stack}-cleanup_old_posts"
         aws.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="DISABLED")

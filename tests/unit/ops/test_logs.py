@@ -110,7 +110,7 @@ class Growing:
         yield from (one for one in self.lines if one.at >= start and all(p in one.message for p in phrases))
 
 
-def test_a_queue_s_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queues_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Growing(monkeypatch, iter([{"message": "second"}, {"message": "third"}]))
     log.write({"message": "first"})
     found: list[str] = []

@@ -171,7 +171,7 @@ def test_each_section_has_its_share_of_the_room(wanted: tuple[int, ...], room: i
 # --- segments are folded into their job ---
 
 
-def test_segments_that_run_are_one_row_with_their_job_s_progress() -> None:
+def test_running_segments_are_one_row_with_their_jobs_progress() -> None:
     segments = [live(f"5{n}", parent=RUN_ID, segment=n) for n in range(3)]
     other = live("other")
     view = look(*segments, other, jobs=((RUN_ID, TASK, 4, 12),))
@@ -183,7 +183,7 @@ def test_segments_that_run_are_one_row_with_their_job_s_progress() -> None:
     ]
 
 
-def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
+def test_ended_segments_are_one_row_with_their_jobs_end() -> None:
     parents = {"s1": RUN_ID, "s2": RUN_ID, "inner": RUN_ID, "s3": "inner"}
     ends = [end("s3"), end(RUN_ID, ago=2), end("s1", ago=3), end("s2", ago=4), end(RUN_ID, "fanned_out", ago=5)]
     (found,) = rows.rows(look(), ends, parents)

@@ -81,7 +81,7 @@ def tree(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.programs
-def test_a_task_of_each_queue_passes_what_every_task_passes(run: Callable[..., None]) -> None:
+def test_a_generated_task_of_each_queue_passes_every_check(run: Callable[..., None]) -> None:
     names = {queue: f"look_after_{queue}" for queue in QUEUES}
 
     for queue, name in names.items():

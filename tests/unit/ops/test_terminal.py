@@ -18,6 +18,7 @@ from ops.health import Finding
 from ops.logs import Event, Line
 from ops.main import main
 from ops.problems import Problem
+from tests.unit.ops.conftest import Tty
 
 HOSTILE = "".join(
     chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")
@@ -25,11 +26,6 @@ HOSTILE = "".join(
 """Every control, format (the bidirectional ones among them) and separating character, and every lone surrogate."""
 
 OBEYED = set(HOSTILE) - {"\n", "\t"}
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def rows(text: str) -> None:
@@ -58,7 +54,7 @@ def test_no_control_sequence_is_printed(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    out, err = (_Terminal() if terminal else io.StringIO() for _ in range(2))
+    out, err = (Tty() if terminal else io.StringIO() for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     show(f"before{HOSTILE}after")
@@ -154,7 +150,7 @@ def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
     columns: int, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = _Terminal()
+    out = Tty()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -176,7 +172,7 @@ def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
 def test_a_terminal_under_the_minimum_width_is_narrow(
     columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setattr(sys, "stdout", Tty())
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))
     assert output.is_narrow() == narrow

@@ -138,7 +138,7 @@ def test_a_bounded_sample_of_ten_thousand_parts_includes_the_failed_ones() -> No
     assert timeline.sample(members[:200]) == members[:200]
 
 
-def test_a_line_without_its_own_time_has_the_log_s() -> None:
+def test_a_line_without_its_own_time_has_the_logs_time() -> None:
     assert timeline._written(logs.Line("i", T, "default", "said", fields={"timestamp": "soon"})) == T
     assert timeline._written(logs.Line("i", T, "default", "said")) == T
 

@@ -289,7 +289,7 @@ USERS = QueueConfiguration(
         ),
     ],
 )
-def test_settings_of_a_queue_and_its_function_that_do_not_fit(
+def test_settings_of_a_queue_and_its_function_that_do_not_fit_are_reported(
     changed: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(configuration, "of_queues", lambda _: [replace(USERS, **changed)])
@@ -317,7 +317,7 @@ SOURCE = {
         (SOURCE | {"ScalingConfig": {}}, [f"warning users: no limit at once, template.yaml says {QUEUES['users']}"]),
     ],
 )
-def test_an_event_source_that_was_changed(
+def test_a_changed_event_source_is_reported(
     source: Any, found: list[str], template: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "event_source", lambda _: source)
@@ -368,7 +368,7 @@ def scheduled(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_schedule_that_was_changed(
+def test_a_changed_schedule_is_reported(
     aws: Aws, rules: list[RuleState], targets: list[Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ops.schedules import parameter
@@ -389,7 +389,7 @@ def test_an_invalid_expression_is_reported(aws: Aws, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("scheduled")
 @pytest.mark.parametrize(("effect", "said"), [("Allow", []), ("Deny", ["does not let its rule send"])])
-def test_a_queue_that_does_not_accept_its_rule_s_messages(
+def test_a_queue_that_does_not_accept_its_rules_messages_is_reported(
     aws: Aws, effect: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statement = {"Effect": effect, "Condition": {"ArnLike": f"arn:aws:events:eu-west-1:1:rule/nexus-test-{TASK}"}}
@@ -433,7 +433,7 @@ MAY = {"Policy": '{"Principal": "s3.amazonaws.com"}'}
         ),
     ],
 )
-def test_uploads_that_start_nothing(
+def test_uploads_that_start_no_run_are_reported(
     aws: Aws, changed: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = {
@@ -461,7 +461,9 @@ def test_a_stack_without_uploads_and_without_mail_has_nothing_to_check(monkeypat
         (LOCAL, {}, ["unchecked"]),
     ],
 )
-def test_records_that_are_never_deleted(aws: Aws, stack: Deployment, described: Any, found: list[str]) -> None:
+def test_records_that_are_never_deleted_are_reported(
+    aws: Aws, stack: Deployment, described: Any, found: list[str]
+) -> None:
     aws(describe_time_to_live={"TimeToLiveDescription": described})
     assert [one.severity for one in validation._expiry(stack)] == found
 
@@ -498,7 +500,9 @@ VERIFIED = {"VerifiedForSendingStatus": True}
         (STACK, VERIFIED, {"SendingEnabled": False}, ["failed emails: SES has stopped sending for this account"]),
     ],
 )
-def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]) -> None:
+def test_mail_that_may_not_be_sent_is_reported(
+    aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]
+) -> None:
     aws(get_email_identity=identity, get_account=account)
     assert texts(validation._sender(stack)) == found
 
@@ -543,7 +547,7 @@ def test_a_sender_needs_one_identity_its_own_or_that_of_a_domain_above(
         (STACK, {"watched": "nexus-test-users-dead", "StateValue": "ALARM"}, []),
     ],
 )
-def test_an_alarm_that_would_notify_no_one(
+def test_an_alarm_that_would_notify_no_one_is_reported(
     aws: Aws, stack: Deployment, alarm: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": alarm["watched"]}] if "watched" in alarm else []
@@ -581,7 +585,7 @@ def test_a_dead_letter_queue_that_is_missing_has_no_letters(monkeypatch: pytest.
         ),
     ],
 )
-def test_a_quota_that_is_nearly_used(
+def test_a_quota_that_is_nearly_used_is_reported(
     aws: Aws, limits: Any, quota: Any, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws(get_account_settings={"AccountLimit": limits}, get_account={"SendQuota": quota})

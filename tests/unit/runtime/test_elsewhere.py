@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 
 import pytest
 
@@ -37,13 +36,10 @@ def test_concurrent_coroutines_each_have_their_own_stack(environment: None) -> N
 
 
 def test_a_time_limit_is_postponed_for_code_that_keeps_its_own() -> None:
-    with time_limit(0.05, "over"):
+    with time_limit(60, "over"):
         put_off(1000.0)
-        began = time.monotonic()
-        while time.monotonic() < began + 0.1:
-            pass
         left, _ = signal.getitimer(signal.ITIMER_REAL)
-        assert 0 < left <= 1000
+        assert 1000 < left <= 1060
     with pytest.raises(TimeLimitExceeded, match="over"), time_limit(0.05, "over"):
         _for_ever_after(0.01)
 

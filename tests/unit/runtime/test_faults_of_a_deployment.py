@@ -1,5 +1,6 @@
 """A fault of a deployment, a catalogue or a declaration is named where it is first noticed."""
 
+import pkgutil
 import sys
 import types
 from collections.abc import Callable
@@ -162,3 +163,8 @@ def test_dir_lists_the_packages_public_names() -> None:
     assert dir(nexus) == sorted(nexus.__all__)
     with pytest.raises(AttributeError, match="module 'nexus' has no attribute 'no_such'"):
         nexus.no_such  # noqa: B018
+
+
+def test_no_public_name_is_also_a_module_whose_import_would_replace_it() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(nexus.__path__)}
+    assert modules.isdisjoint(nexus.__all__)

@@ -291,7 +291,7 @@ def test_all_lines_of_the_runtime_are_written_in_one_module() -> None:
 
 
 @pytest.mark.parametrize("error", [None, RunError("ValueError", "secret", "builtins.ValueError", "", "at x.py:1 in f")])
-def test_a_run_s_lines_are_formatted_as_powertools_formats_them(
+def test_a_runs_lines_are_formatted_as_powertools_formats_them(
     environment: None, monkeypatch: pytest.MonkeyPatch, error: RunError | None
 ) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2-3;Parent=4;Sampled=1")

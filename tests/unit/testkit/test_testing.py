@@ -68,7 +68,7 @@ def test_a_view_can_be_tested_without_any_set_up(nexus_tasks: Tasks) -> None:
         nexus_tasks.assert_not_sent(send_welcome_email)
 
 
-def test_each_test_begins_with_nothing(nexus_tasks: Tasks) -> None:
+def test_each_test_starts_without_tasks_and_data(nexus_tasks: Tasks) -> None:
     assert nexus_tasks.sent == []
     assert users.by_email("ada@example.com") == []
 
