@@ -219,6 +219,9 @@ def test_a_first_child_of_a_preloaded_module_has_it_from_the_server(child: Run, 
         '{"rejected": {"codes": 1}}',
         '{"rejected": {"code": "new", "detail": "", "limit": null}}',
         '{"progress": "x"}',
+        '{"progress": 1e999}',
+        '{"progress": NaN}',
+        "[" * 100_000,
         '{"made": [1]}',
         '{"known": 1}',
         '{"part": [1]}',
@@ -229,7 +232,7 @@ def test_an_invalid_report_by_a_child_is_refused(sent: str, child: Run) -> None:
     text = f"rest = memoryview({sent!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
 
     with pytest.raises(Unfinished, match=r"invalid report|too many reports"):
-        child(text)
+        child(text, on_progress=round)
 
 
 def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
