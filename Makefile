@@ -469,10 +469,12 @@ second: .venv/ready .venv-sam/ready .venv-second/ready ## Tests of what the loca
 	@echo "Running the tests of the second emulator"
 	$(PYTEST) tests/second
 
+# Without the environment's parameters: a boundary, a key and a sender belong to its own stack, and mail to the tests' users
+# would bounce.
 .PHONY: e2e-aws
 e2e-aws: package ## The end-to-end tests on a real account, in a temporary stack: ENV=dev
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
-		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
+		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset --parameter-overrides Stage=dev $(OPTIONS)
 
 .PHONY: mutate
 mutate: .venv/ready .venv-mutation/ready ## Mutation tests: change the rules one operator at a time and run their tests; RULE=name for one rule
@@ -492,8 +494,8 @@ coverage: .venv/ready ## After `make test`: check each package's share of execut
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
-bench-%: .venv/ready ## Run a benchmark, with % one of: runtime, media, coldstart, jobs, cost, mail, web, dev
-	@PYTHONPATH=shared $(DEV)/python -m bench.$*
+bench-%: .venv/ready ## Run a benchmark, with OPTIONS, and % one of: runtime, media, coldstart, history, jobs, cost, mail, web, dev
+	@PYTHONPATH=shared $(DEV)/python -m bench.$* $(OPTIONS)
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------
 

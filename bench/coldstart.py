@@ -23,19 +23,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from bench import tables
+from bench.runtime import stand_in
 from dev.build import BUILT
 from nexus.registry import registry
 from nexus.settings import use
 from ops.template import load
 from tests.support.template import ENVIRONMENT, resolved, template
-
-ROOT = Path(__file__).resolve().parents[1]
 
 FLOOR = """
 import boto3
@@ -141,7 +139,7 @@ def deployed() -> dict[str, str]:
     return {name: str(value) for name, value in variables.items()}
 
 
-def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
+def measure(row: Row, interpreter: str, port: int) -> Mapping[str, float]:
     """One fresh process; CPU milliseconds at each mark, and peak megabytes."""
     environment = {
         **ENVIRONMENT,
@@ -149,7 +147,7 @@ def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(map(str, row.path)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "NEXUS_QUEUE": row.queue,
         "BENCH_TASK": row.task,
         "BENCH_HANDLER": row.handler,
@@ -161,18 +159,6 @@ def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
         raise SystemExit(f"{row.name}: {done.stderr}")
     marks: Mapping[str, float] = json.loads(done.stderr.splitlines()[-1])
     return marks
-
-
-@contextmanager
-def stand_in() -> Iterator[str]:
-    """Starts a DynamoDB stand-in in a separate process. Yields its endpoint."""
-    command = [sys.executable, "-m", "bench.runtime.stand_in"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        try:
-            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        finally:
-            server.terminate()
 
 
 def against_floor(samples: Samples, rows: Sequence[Row]) -> str:
@@ -234,12 +220,12 @@ def main() -> None:
         samples[row] = []
         if row.name in before:
             samples[before[row.name]] = []
-    with stand_in() as endpoint:
+    with stand_in.started() as port:
         for row in samples:
-            measure(row, interpreter, endpoint)  # the files are in the page cache from here on
+            measure(row, interpreter, port)  # the files are in the page cache from here on
         for _ in range(options.rounds):
             for row, found in samples.items():
-                found.append(measure(row, interpreter, endpoint))
+                found.append(measure(row, interpreter, port))
 
     print(f"CPU milliseconds, median of {options.rounds} fresh processes; ratios to the floor's init; peak MB")
     tables.show("coldstart", against_floor(samples, ours))

@@ -2,11 +2,9 @@
 
 import os
 import sys
-from pathlib import Path
 
+from bench.tables import ROOT
 from tests.support.template import ENVIRONMENT
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def enter(*functions: str, **variables: str) -> None:

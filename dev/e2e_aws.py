@@ -5,6 +5,7 @@ retained resources, checks for leftovers, and writes a report to paste (.local/e
 E2E_ACCOUNT names the credentials' account. It only touches resources whose names start with the stack's.
 """
 
+import json
 import os
 import secrets
 import string
@@ -21,6 +22,8 @@ from typing import Any, Final
 from botocore.exceptions import WaiterError
 
 from ops.checkout import ROOT
+from ops.health import WRONG
+from ops.validation import SENDER_CHECK
 
 TESTS: Final = (
     "tests/integration/test_runtime.py",
@@ -138,6 +141,13 @@ def outcome(junit: Path) -> tuple[int, list[str]]:
     return len(cases), failed
 
 
+def faults(validated: str) -> list[str]:
+    """What `nexus --json validate` found, without the sender: the stack has the template's, which nobody can verify."""
+    checks = [check for check in json.loads(validated)["checks"] if check["name"] != SENDER_CHECK]
+    found = [finding for check in checks for finding in check["findings"] if finding["severity"] in WRONG]
+    return [f"{one['where']}: {one['what']}" for one in found]
+
+
 def run(session: Any, account: str, stack: str, sam: Sequence[str], report: Report) -> None:
     """Deploys, tests, and always deletes what was created."""
     cloudformation, region = session.client("cloudformation"), session.region_name
@@ -158,10 +168,14 @@ def test(stack: str, account: str, region: str, report: Report) -> None:
     """Runs the tests, and the operator's own two checks."""
     own = {"NEXUS_STACK": stack, "NEXUS_ACCOUNT_ID": account, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     environment = os.environ | own | {"NEXUS_ON_AWS": "1"}
-    for arguments in ("validate", "inspect ping"):
-        asked = [str(ROOT / ".venv/bin/nexus"), "--stack", stack, *arguments.split()]
-        done = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300)
-        report.step(f"`nexus {arguments}`", done.returncode == 0)
+    nexus = [str(ROOT / ".venv/bin/nexus"), "--stack", stack]
+    asked = [*nexus, "--json", "validate"]
+    done = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300, capture_output=True, text=True)
+    wrong = faults(done.stdout) if done.stdout else [done.stderr.strip()]
+    report.step("`nexus validate`, except that no sender is verified", not wrong, "; ".join(wrong))
+    asked = [*nexus, "inspect", "ping"]
+    answered = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300).returncode == 0
+    report.step("`nexus inspect ping`", answered)
     junit = ROOT / ".local" / "e2e-aws.xml"
     junit.unlink(missing_ok=True)
     command = [

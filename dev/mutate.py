@@ -207,8 +207,10 @@ def attempt(rule: Rule, source: str, limit: int | None = None, log: str = os.dev
     except BaseException:  # noqa: BLE001 - whatever a mutated module raises
         sys.exit(NOT_IMPORTED)
     # A counterexample need not be the smallest, and must not be tried first on the next mutant.
-    phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile("mutation", deadline=None, database=None, phases=phases)
+    phases, unchecked = (hypothesis.Phase.explicit, hypothesis.Phase.generate), list(hypothesis.HealthCheck)
+    hypothesis.settings.register_profile(
+        "mutation", deadline=None, database=None, phases=phases, suppress_health_check=unchecked
+    )
     options = (
         "-x",
         "-q",

@@ -2,7 +2,7 @@
 most of whose successful runs fall short of their purpose.
 
 The functions' logs show all of these within seconds; Lambda's error count shows a function that dies without a log
-line. What happened before a function's last change is ignored, and what other versions did: after a roll-back, the
+line. What happened before a function's last change is ignored, and what other versions did: after a rollback, the
 version that is live has an old date.
 """
 

@@ -25,6 +25,7 @@ THREADS = 32
 
 type Severity = Literal["failed", "warning", "unchecked", "note"]
 """The last two are not faults: what a check cannot cover, and what is worth a look."""
+WRONG = ("failed", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Finding:
 
     @property
     def is_wrong(self) -> bool:
-        return self.severity in ("failed", "warning")
+        return self.severity in WRONG
 
 
 @dataclass(frozen=True, slots=True)

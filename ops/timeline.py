@@ -1,4 +1,4 @@
-"""A run's time line: its waits, attempts and members, the runs it sent, and what follows it.
+"""A run's timeline: its waits, attempts and members, the runs it sent, and what follows it.
 
 The attempts are in the function's log, one line at the start and one at the end of each; the record has only the last.
 So a run whose log lines have expired shows only that one.
@@ -29,7 +29,7 @@ type Kind = Literal["wait", "attempt", "parts", "part", "sent", "next"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of the time line. Times are seconds since 1970; `end` is None while it lasts.
+    """A bar of the timeline. Times are seconds since 1970; `end` is None while it lasts.
 
     `status` is the outcome of an attempt or run, in lower case; `run` is the id of another run. A run that has not
     started has no `start`.
@@ -65,7 +65,7 @@ class TimeLine:
 
 
 def of(record: RunRecord, lines: Iterable[logs.Line]) -> TimeLine:
-    """The time line of a run, from its record and log lines."""
+    """The timeline of a run, from its record and log lines."""
     bars = [*_own(record, lines)]
     members = of_members(record) if record.fanned_out else []
     parts = _part_bars("part", sample(members))

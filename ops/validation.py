@@ -22,6 +22,7 @@ from ops.health import Finding, Severity
 from ops.problems import REPAIR
 
 DRIFT_PATIENCE = 180.0
+SENDER_CHECK = "mail may be sent"
 BY_HAND = "`nexus repair` undoes a manual change; otherwise:"
 DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
@@ -48,7 +49,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
         ("roles have the rights that the runtime needs", _permissions),
         ("uploads reach the function of their task", _uploads),
         ("run records expire", _expiry),
-        ("mail may be sent", _sender),
+        (SENDER_CHECK, _sender),
     ]
     if drift:
         checks.append(("nothing was changed by hand", _drift))
@@ -369,20 +370,29 @@ def _sender(deployment: Deployment) -> Iterator[Finding]:
     if address is None:
         return
     ses = runtime_client("sesv2")
-    verified = False
-    for identity in (address, address.rpartition("@")[2]):
+
+    def is_verified(identity: str) -> bool:
         try:
-            verified = verified or bool(ses.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"))
+            return bool(ses.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"))
         except ses.exceptions.NotFoundException:
-            continue
-    # The emulator accepts any sender.
-    severity = _unless_local(deployment)
-    if not verified:
-        do = f"`aws sesv2 create-email-identity --email-identity {address}`, then follow the link in the mail."
-        yield Finding(severity, "emails", f"SES has not verified the sender {address}", do)
+            return False
+
+    # The digest's default is that of template.yaml. The emulator accepts any sender.
+    digest = deployment.parameters.get("DigestSenderAddress") or f"digest@{address.rpartition('@')[2]}"
+    for sender in dict.fromkeys((address, digest)):
+        if not any(map(is_verified, _identities(sender))):
+            do = f"`aws sesv2 create-email-identity --email-identity {sender}`, then follow the link in the mail."
+            yield Finding(_unless_local(deployment), "emails", f"SES has not verified the sender {sender}", do)
     account = ses.get_account()
     if not account.get("ProductionAccessEnabled", True) and deployment.is_prod:
         do = "`aws sesv2 put-account-details --production-access-enabled ...` asks AWS to end the sandbox."
         yield Finding("failed", "emails", "SES is in the sandbox: mail reaches only verified addresses", do)
     if not account.get("SendingEnabled", True):
         yield Finding("failed", "emails", "SES has stopped sending for this account", "The SES console shows why.")
+
+
+def _identities(address: str) -> Iterator[str]:
+    """The identities of which SES requires one: the address, its domain, or a domain above that."""
+    yield address
+    labels = address.rpartition("@")[2].split(".")
+    yield from (".".join(labels[n:]) for n in range(len(labels) - 1))

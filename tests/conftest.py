@@ -1,9 +1,10 @@
-"""For all tests: no property depends on how long an example takes."""
+"""For all tests: no property depends on how long an example takes, and fixtures serve all examples of a property."""
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_unchecked = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("untimed", deadline=None, suppress_health_check=_unchecked)
 settings.load_profile("untimed")
 
 

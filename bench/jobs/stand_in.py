@@ -7,7 +7,6 @@ partly processed. Its own CPU time is measured separately.
 """
 
 import hashlib
-import math
 import random
 import threading
 import time
@@ -347,38 +346,12 @@ class StandIn:
         table, index = self._index(body)
         order = table.scan_order(index)
         total, segment = body.get("TotalSegments", 1), body.get("Segment", 0)
-        low, high = segment * 2**32 // total, (segment + 1) * 2**32 // total
-        place = bisect_left(order, (low,))
+        place, end = (bisect_left(order, ((segment + more) * 2**32 // total,)) for more in (0, 1))
         if "ExclusiveStartKey" in body:
             start = body["ExclusiveStartKey"]
             partition = start[index.key[0] if index else table.key[0]]["S"]
-            key = table.key_of(start)
-            place = bisect_left(order, (zlib.crc32(partition.encode()), key, 2**62))
-        names = self._names(body, index)
-        limit, size = body.get("Limit", 2**62), 0
-        found: list[Item] = []
-        while place < len(order) and order[place][0] < high and len(found) < limit:
-            _, key, bytes_ = order[place]
-            if size + bytes_ > PAGE_BYTES:
-                break
-            size += bytes_
-            found.append(self._shown(table.items[key], names))
-            place += 1
-        response: dict[str, Any] = {"Items": found, "Count": len(found), "ScannedCount": len(found)}
-        if found and place < len(order) and order[place][0] < high:
-            last = order[place - 1]
-            response["LastEvaluatedKey"] = self._key(table, index, table.items[last[1]])
-        return response | {
-            "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
-        }
-
-    @staticmethod
-    def _shown(item: Item, names: Sequence[str] | None) -> Item:
-        return item if names is None else {name: item[name] for name in names if name in item}
-
-    @staticmethod
-    def _key(table: Table, index: Index | None, item: Item) -> Item:
-        return {name: item[name] for name in (*table.key, *(index.key if index else ()))}
+            place = bisect_left(order, (zlib.crc32(partition.encode()), table.key_of(start), 2**62))
+        return self._page(body, table, index, (order[n][1:] for n in range(place, end)))
 
     def _query(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, index = self._index(body)
@@ -400,26 +373,47 @@ class StandIn:
                 place = bisect_left(entries, (value, (*start, "")))
             else:
                 place = next((n for n, entry in enumerate(entries) if entry < (value, start)), len(entries))
-        names = self._names(body, index)
-        counting = body.get("Select") == "COUNT"
+
+        def size(key: tuple[str, ...]) -> int:
+            return item_size(table.project(table.items[key], index.projected) if index else table.items[key])
+
+        keys = (entries[n][1] for n in range(place, len(entries)))
+        return self._page(body, table, index, ((key, size(key)) for key in keys))
+
+    def _page(
+        self,
+        body: Mapping[str, Any],
+        table: Table,
+        index: Index | None,
+        entries: Iterable[tuple[tuple[str, ...], int]],
+    ) -> Mapping[str, Any]:
+        """The response to a Scan or a Query: of its items (key, bytes), as many as `Limit` and 1 MB allow."""
+        names, counting = self._names(body, index), body.get("Select") == "COUNT"
+        filtered, limit = body.get("FilterExpression"), body.get("Limit", 2**62)
+        size, scanned, matched = 0, 0, 0
         found: list[Item] = []
-        size, count, limit = 0, 0, body.get("Limit", 2**62)
-        while place < len(entries) and count < limit:
-            item = table.items[entries[place][1]]
-            bytes_ = item_size(table.project(item, index.projected) if index else item)
-            if size + bytes_ > PAGE_BYTES:
+        response: dict[str, Any] = {}
+        item: Item = {}
+        for key, bytes_ in entries:
+            if scanned == limit or size + bytes_ > PAGE_BYTES:
+                response["LastEvaluatedKey"] = self._key(table, index, item)
                 break
-            size, count, place = size + bytes_, count + 1, place + 1
-            if not counting and _holds(body.get("FilterExpression"), item, body):
-                found.append(self._shown(item, names))
-        response: dict[str, Any] = {"Count": count if counting else len(found), "ScannedCount": count}
-        if not counting:
-            response["Items"] = found
-        if count and place < len(entries):
-            response["LastEvaluatedKey"] = self._key(table, index, table.items[entries[place - 1][1]])
-        return response | {
-            "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
-        }
+            item, size, scanned = table.items[key], size + bytes_, scanned + 1
+            if _holds(filtered, item, body):
+                matched += 1
+                if not counting:
+                    found.append(self._shown(item, names))
+        response |= {"Count": matched, "ScannedCount": scanned} | ({} if counting else {"Items": found})
+        units = read_units(size, bool(body.get("ConsistentRead")))
+        return response | {"ConsumedCapacity": self._read(units, table, index)}
+
+    @staticmethod
+    def _shown(item: Item, names: Sequence[str] | None) -> Item:
+        return item if names is None else {name: item[name] for name in names if name in item}
+
+    @staticmethod
+    def _key(table: Table, index: Index | None, item: Item) -> Item:
+        return {name: item[name] for name in (*table.key, *(index.key if index else ()))}
 
     def _get(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table = self.tables[body["TableName"]]
@@ -624,14 +618,3 @@ def tables() -> dict[str, Table]:
         key = tuple(part["AttributeName"] for part in properties["KeySchema"])
         found[name.removeprefix(f"{STACK}-")] = Table(name, key, indexes)
     return found
-
-
-def dollars(spent: Spent) -> float:
-    """List prices on demand, us-east-1, 2026, per million: read units 0.125, write units 0.625, S3 puts 5, gets 0.4."""
-    dynamodb = spent.read_units * 0.125 + spent.write_units * 0.625
-    return (dynamodb + spent.objects_put * 5 + spent.objects_got * 0.4) / 1_000_000
-
-
-def nearest(value: float, digits: int = 3) -> float:
-    """Rounds to `digits` significant digits."""
-    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0

@@ -26,6 +26,7 @@ from uuid import UUID
 
 from bench import deployment, tables
 from bench.jobs import network, paper
+from bench.processes import peak_megabytes
 from nexus.aws.table import Page, Table
 
 BLOCKS_A_PAGE = 16_000
@@ -161,9 +162,7 @@ def travel(path: Path, port: int) -> dict[str, tuple[float, float]]:
     for name, work in (("publish", making.publish), ("fetch", making.fetch)):
         both = (path, "digest/x") if name == "publish" else ("digest/x", path)
         cpu = longest(lambda work=work, both=both: work(*both))  # type: ignore[misc]
-        # ru_maxrss would be that of the parent, which has the edition's ids.
-        (most,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        found[name] = cpu, int(most.split()[1]) / 1024
+        found[name] = cpu, peak_megabytes()
     return found
 
 

@@ -9,6 +9,7 @@ frames, and its CPU time is scaled up.
 """
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -26,14 +27,12 @@ import pillow_heif
 from av.video.frame import VideoFrame
 from PIL import Image, ImageChops
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
+from bench.tables import ROOT
 from colours.light import HLG, PQ
 from pictures.supervisor import MEMORY
 from sandbox.supervisor import MALLOC
 from video.job import Limits
 
-ROOT = Path(__file__).resolve().parents[2]
 STARTING = "import video.worker"
 PICTURE = """
 import pathlib, sys, pictures.worker
@@ -211,18 +210,15 @@ def clips(part: float) -> Iterator[Row]:
 
 
 def made(row: Row, path: Path) -> bool:
-    """Makes the file in a separate process, which frees its memory."""
-    child = os.fork()
-    if child == 0:
-        try:
-            row.make(path)
-        finally:
-            os._exit(0 if path.exists() else 1)
-    return os.waitpid(child, 0)[1] == 0
+    """Makes the file in a separate process, which frees its memory. False if that failed; the process says why."""
+    process = multiprocessing.get_context("fork").Process(target=row.make, args=(path,))
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
-def cost(program: str, source: Path, folder: Path) -> tuple[float, float, str]:
-    """(CPU seconds, peak MiB, last output line)."""
+def cost(program: str, source: Path, folder: Path) -> tuple[int, float, float, str]:
+    """(Exit status, CPU seconds, peak MiB, last output line)."""
     memory = MEMORY if program is PICTURE else Limits().memory
     environment = {**os.environ, **MALLOC, "PYTHONPATH": f"{ROOT / 'functions' / 'media'}{os.pathsep}{ROOT / 'shared'}"}
     command = ["prlimit", f"--data={memory}", sys.executable, "-c", program, str(source), str(folder)]
@@ -231,8 +227,8 @@ def cost(program: str, source: Path, folder: Path) -> tuple[float, float, str]:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        lines = output.read().strip().splitlines() or [str(process.returncode)]
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, lines[-1]
+        lines = output.read().strip().splitlines() or [""]
+    return process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, lines[-1]
 
 
 def main() -> None:
@@ -244,19 +240,24 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'upload':40}{'MiB':>6}{'CPU s':>8}{'peak MiB':>10}")
     with tempfile.TemporaryDirectory() as name:
-        start, _, _ = cost(STARTING, Path(), Path(name))
+        _, start, _, _ = cost(STARTING, Path(), Path(name))
+    failed = []
     for row in (*pictures(), *clips(options.clips)):
         if options.only not in row.name:
             continue
         with tempfile.TemporaryDirectory() as name:
             source = Path(name) / "source"
             if not made(row, source):
-                print(f"{row.name:40} cannot be made here")
+                failed.append(f"{row.name} (cannot be made)")
                 continue
-            cpu, peak, last_line = cost(row.program, source, Path(name))
+            status, cpu, peak, last_line = cost(row.program, source, Path(name))
+            if status:
+                failed.append(f"{row.name} ({status})")
             if row.program is CLIP:
                 cpu = start + (cpu - start) / options.clips
             print(f"{row.name:40}{source.stat().st_size / 2**20:6.0f}{cpu:8.1f}{peak:10.0f}   {last_line}", flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

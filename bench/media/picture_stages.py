@@ -7,7 +7,6 @@ steps inside it. The figures are medians over the rounds, and then means over th
 """
 
 import argparse
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -17,14 +16,12 @@ from statistics import mean, median
 from typing import Any
 from unittest.mock import patch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from bench import tables
-from bench.media.pictures import PHOTOGRAPHS, PICTURES
+from bench.media.pictures import PHOTOGRAPHS
+from bench.media.sources import painted
 from pictures import rendering
 from pictures.recipes import RECIPES, Recipe
 
@@ -98,12 +95,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Where a picture's CPU time goes.")
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    painted = measured(sorted(PICTURES.glob("*.jpg")), rounds)
-    photographs = measured(sorted(PHOTOGRAPHS.glob("*.jpg")), rounds)
+    columns = [measured(sources, rounds) for sources in (painted(4), PHOTOGRAPHS)]
     order = [*dict.fromkeys(step for step, _, _ in STEPS if isinstance(step, str))]
     order += [*(encoding(None, recipe) for recipe in RECIPES), REST]
-    rows = [(step, f"{painted.get(step, 0):.0f}", f"{photographs.get(step, 0):.0f}") for step in order]
-    rows.append(("**all**", f"**{sum(painted.values()):.0f}**", f"**{sum(photographs.values()):.0f}**"))
+    rows = [[step, *(f"{taken.get(step, 0):.0f}" for taken in columns)] for step in order]
+    rows.append(["**all**", *(f"**{sum(taken.values()):.0f}**" for taken in columns)])
     tables.show("pictures-stages", tables.markdown(("CPU ms", "painted", "photographs"), rows))
 
 

@@ -3,8 +3,8 @@
     python -m bench.media.picture_ways WAY
 
 Serves one way on standard input and output, so that each way has its own process and imports are not measured. For a
-line {"path": ..., "keep": folder or null, "shift": 0} it prints a line with CPU and wall milliseconds, output bytes and
-peak MB. `shift` is added to every recipe's quality.
+line {"path": ..., "keep": folder or null, "shift": 0} it prints a line with CPU milliseconds, output bytes and peak
+MB. `shift` is added to every recipe's quality.
 
 Each way makes the renditions of `pictures.recipes.RECIPES` from an upload, in the same formats, upright, in sRGB and
 without metadata, and a blurhash. libvips runs in .venv-bench, the others in .venv.
@@ -19,11 +19,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
 from PIL import Image
 
+from bench.processes import peak_megabytes
 from pictures.placeholder import blurhash
 from pictures.recipes import RECIPES, Recipe
 
@@ -152,25 +150,17 @@ WAYS: dict[str, Way] = {
 }
 
 
-def peak_megabytes() -> float:
-    """Peak memory of this program only. (ru_maxrss starts at the parent process's value.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 def serve(make: Way) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         source = Path(order["path"]).read_bytes()
         recipes = tuple(replace(recipe, quality=recipe.quality + order["shift"]) for recipe in RECIPES)
-        cpu, wall = time.process_time(), time.perf_counter()
+        began = time.process_time()
         made = make(source, recipes)
         figures = {
-            "cpu": (time.process_time() - cpu) * 1000,
-            "wall": (time.perf_counter() - wall) * 1000,
+            "cpu": (time.process_time() - began) * 1000,
             "bytes": sum(len(data) for name, data in made.items() if name != "blurhash"),
             "peak": peak_megabytes(),
-            "blurhash": made["blurhash"].decode(),
         }
         if order["keep"]:
             for recipe in RECIPES:

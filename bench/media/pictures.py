@@ -31,17 +31,12 @@ from typing import Self
 
 from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
 from bench import tables
+from bench.media.sources import painted
+from bench.tables import ROOT
 from pictures.recipes import RECIPES
 
-ROOT = Path(__file__).resolve().parents[2]
-PICTURES = ROOT / ".local" / "bench" / "pictures"
-PHOTOGRAPHS = Path(__file__).with_name("photos")
-PEERS = ROOT / ".venv-bench"
-PYVIPS = PEERS / "lib" / "python3.13" / "site-packages" / "pyvips"
-SHARP_MODULE = ROOT / ".local" / "bench-node" / "node_modules" / "sharp"
+PHOTOGRAPHS = sorted(Path(__file__).with_name("photos").glob("*.jpg"))
 SHARP = ["node", str(Path(__file__).with_name("sharp.mjs"))]
 GIVEN = json.dumps([asdict(recipe) for recipe in RECIPES])
 SHIFTS = (0, -8, 8)
@@ -52,8 +47,8 @@ def python(way: str, interpreter: str = sys.executable) -> list[str]:
     return [interpreter, "-m", "bench.media.picture_ways", way]
 
 
-PEERS_PYTHON = str(PEERS / "bin" / "python")
-
+PEERS_PYTHON = str(ROOT / ".venv-bench" / "bin" / "python")
+SHARP_MODULE = ROOT / ".local" / "bench-node" / "node_modules" / "sharp"
 
 # Our process as the decoders' server sets it: otherwise glibc keeps a heap for each thread.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "VIPS_CONCURRENCY": "1"}
@@ -137,16 +132,16 @@ class Served:
         return reply
 
 
-def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> dict[str, Figures]:
+def measure(sources: list[Path], rounds: int) -> dict[str, Figures]:
     """Times each way, then compares the renditions of each at all qualities with their originals."""
-    figures = {way: Figures() for way in ways}
+    figures = {way: Figures() for way in WAYS}
     print(f"\n{len(sources)} pictures, {rounds} rounds")
-    order = list(ways)
+    order = list(WAYS)
     for number in track(range(rounds), "Rounds", transient=True):
         # New processes each round: a process's speed depends on its memory layout for its whole life.
         with ExitStack() as stack:
-            served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
-            for way in ways:
+            served = {way: stack.enter_context(Served(way, command)) for way, command in WAYS.items()}
+            for way in WAYS:
                 served[way].ask(sources[0])  # imports, caches, tables
             for at, source in enumerate(sources):
                 random.Random(number * 100 + at).shuffle(order)
@@ -156,16 +151,16 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> 
                     figures[way].peak = max(figures[way].peak, reply["peak"])
     with ExitStack() as stack:
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
+        served = {way: stack.enter_context(Served(way, command)) for way, command in WAYS.items()}
         for source in track(sources, "Qualities", transient=True):
-            for at, way in enumerate(ways):
+            for at, way in enumerate(WAYS):
                 for shift in SHIFTS:
                     folder = kept / source.stem / f"{at} {shift}"
                     folder.mkdir(parents=True)
                     figures[way].bytes[shift].append(int(served[way].ask(source, folder, shift)["bytes"]))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
         for compared in pool.map(lambda source: _compared(source, kept), sources):
-            for at, way in enumerate(ways):
+            for at, way in enumerate(WAYS):
                 for shift in SHIFTS:
                     figures[way].ssim[shift].append(compared[f"{at} {shift}"])
     return figures
@@ -210,18 +205,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("painted", "photographs"))
     options = parser.parse_args()
-    ways = dict(WAYS)
-    for missing, program in (("pyvips", PYVIPS), ("sharp", SHARP_MODULE)):
-        if not program.exists():
-            print(f"{missing} is skipped: `make bench-media` installs it")
-            ways = {way: command for way, command in ways.items() if not way.startswith(missing)}
-    maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
-    subprocess.run(maker, cwd=ROOT, check=True)
+    if missing := [str(path) for path in (Path(PEERS_PYTHON), SHARP_MODULE) if not path.exists()]:
+        sys.exit(f"{' and '.join(missing)}: missing, `make bench-media` installs them")
     if options.only != "photographs":
-        painted = sorted(PICTURES.glob("*.jpg"))[: options.pictures]
-        tables.show("pictures-painted", table(measure(painted, options.rounds, ways)))
+        tables.show("pictures-painted", table(measure(painted(options.pictures), options.rounds)))
     if options.only != "painted":
-        tables.show("pictures-photographs", table(measure(sorted(PHOTOGRAPHS.glob("*.jpg")), options.rounds, ways)))
+        tables.show("pictures-photographs", table(measure(PHOTOGRAPHS, options.rounds)))
 
 
 if __name__ == "__main__":

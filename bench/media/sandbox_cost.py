@@ -8,22 +8,18 @@ sum over all pictures. Only the ratio is comparable between machines.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
-
 import pictures
 import sandbox
+from bench.media.sources import painted
+from bench.processes import cpu_seconds
 from pictures.recipes import content_hash
 from pictures.rendering import render
 
-ROOT = Path(__file__).resolve().parents[2]
-PICTURES = ROOT / ".local" / "bench" / "pictures"
 BOUND = 1.05
 
 
@@ -42,8 +38,7 @@ def there(source: Path, folder: Path) -> None:
 
 def cpu(server: int) -> float:
     """CPU seconds of this process, and of the server with the children it has reaped."""
-    ticks = Path(f"/proc/{server}/stat").read_text().rsplit(") ", 1)[1].split()[11:15]
-    return time.process_time() + sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + cpu_seconds(server, children=True)
 
 
 def main() -> int:
@@ -51,9 +46,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
-    subprocess.run(maker, cwd=ROOT, check=True)
-    sources = sorted(PICTURES.glob("*.jpg"))[: options.pictures]
+    sources = painted(options.pictures)
     server = sandbox.start().pid
     spent = {here: 0.0, there: 0.0}
     with tempfile.TemporaryDirectory() as name:

@@ -55,12 +55,10 @@ for await (const line of createInterface({ input: process.stdin })) {
   const source = readFileSync(order.path);
   const wanted = recipes.map((one) => ({ ...one, quality: one.quality + order.shift }));
   const before = process.cpuUsage();
-  const began = performance.now();
   const { blurhash, ...files } = await make(source, wanted);
-  const wall = performance.now() - began;
   const used = process.cpuUsage(before);
   const peak = Number(/VmHWM:\s*(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) / 1024;
   if (order.keep) for (const [name, file] of Object.entries(files)) writeFileSync(`${order.keep}/${name}`, file);
   const bytes = Object.values(files).reduce((sum, file) => sum + file.length, 0);
-  console.log(JSON.stringify({ cpu: (used.user + used.system) / 1000, wall, bytes, peak, blurhash }));
+  console.log(JSON.stringify({ cpu: (used.user + used.system) / 1000, bytes, peak }));
 }

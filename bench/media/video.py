@@ -1,17 +1,17 @@
 """Compares the cost of a clip with that of the ffmpeg command line for the same three outputs: it should not be higher.
 
-    python -m bench.media.video [rounds]
+    python -m bench.media.video [--rounds 5]
 
 Makes its clips and renders each with functions/media/video, and with one ffmpeg command that makes the same from one
 decoding (an MP4 with the same encoder settings, a poster by the `thumbnail` filter, a preview), with ffmpeg's own
-choice of threads. Both run alternately on two cores. The figures are wall time, CPU time and peak memory of the whole
-process, startup included. The wall time is that of the fastest round, since other load can only add to it. CPU ratios
-are medians of pairs. `video alone` is ffmpeg without poster and preview: a floor. Only the ratios are comparable
-between machines.
+choice of threads for all but the encoder. Both run alternately on two cores. The figures are wall time and CPU time of
+all processes, startup included, and the peak memory of the largest one. The wall time is that of the fastest round,
+since other load can only add to it. CPU ratios are medians of pairs. `video alone` is ffmpeg without poster and
+preview: a floor. Only the ratios are comparable between machines.
 """
 
+import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,8 +23,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import tables
+from video.film import ENCODER
 
-FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "media"
+FUNCTION = tables.ROOT / "functions" / "media"
 RENDER = """
 import sandbox
 sandbox.start()  # as the task does, before anything else
@@ -32,9 +33,8 @@ import sys, pathlib, video
 video.render(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), seconds=600)
 """
 ENCODING = [
-    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "26", "-maxrate", "4000k", "-bufsize", "8000k"),
-    *("-profile:v", "high", "-threads:v", "4", "-g", "150", "-c:a", "aac", "-b:a", "128k"),
-    *("-map_metadata", "-1", "-movflags", "+faststart"),
+    *("-c:v", "libx264", *(word for name, value in ENCODER.items() for word in (f"-{name}:v", value)), "-g", "150"),
+    *("-c:a", "aac", "-b:a", "128k", "-map_metadata", "-1", "-movflags", "+faststart"),
 ]
 
 
@@ -136,9 +136,9 @@ def run(command: list[str]) -> Cost:
 
 
 def main() -> None:
-    if not shutil.which("ffmpeg"):
-        raise SystemExit("ffmpeg is not installed: apt-get install ffmpeg. It is needed for this comparison only.")
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    parser = argparse.ArgumentParser(description="Compares the cost of a clip with that of the ffmpeg command.")
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
     print(subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout.splitlines()[0])
     print(f"PyAV {version('av')}, {os.process_cpu_count()} processors, {rounds} rounds")
     rows: list[list[str]] = []

@@ -27,10 +27,11 @@ from pathlib import Path
 from statistics import median
 
 from bench import tables
+from bench.processes import cpu_seconds
+from bench.runtime import stand_in
+from bench.tables import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-bench" / "bin"
-TICK = os.sysconf("SC_CLK_TCK")
 
 OURS = (
     "batches of 10",
@@ -82,11 +83,10 @@ def ours(rows: Rows, row: str, messages: int) -> None:
     batch = "10" if kind == "batches of 10" else "1"
     environment = {**os.environ, "NEXUS_CLIENT": how.partition("=")[2]}
     if "in process" in how:
-        figures = _nexus("0", messages, batch, environment)
+        figures = _nexus(0, messages, batch, environment)
     else:
-        with _process([sys.executable, "-m", "bench.runtime.stand_in"]) as server:
-            assert server.stdout
-            figures = _nexus(server.stdout.readline().strip(), messages, batch, environment)
+        with stand_in.started() as port:
+            figures = _nexus(port, messages, batch, environment)
         if batch == "1" and not how:
             rows.add(REQUEST, figures["read"]["microseconds"])
         elif batch == "10":
@@ -96,17 +96,10 @@ def ours(rows: Rows, row: str, messages: int) -> None:
     rows.add(row, **figures["work"])
 
 
-def _nexus(port: str, messages: int, batch: str, environment: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    command = [sys.executable, "-m", "bench.runtime.nexus_side", port, str(messages), batch]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+def _nexus(port: int, messages: int, batch: str, environment: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    command = [sys.executable, "-m", "bench.runtime.nexus_side", str(port), str(messages), batch]
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=quiet, stderr=pipe, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     figures: dict[str, dict[str, float]] = json.loads(done.stderr.splitlines()[-1])
@@ -117,21 +110,17 @@ def _nexus(port: str, messages: int, batch: str, environment: Mapping[str, str])
 
 
 def celery(rows: Rows, row: str, messages: int) -> None:
-    """One run of Celery: the producer fills the queue, the worker empties it."""
+    """One run of Celery: its worker warms up on a full queue, then is measured while messages arrive."""
     with _redis() as port:
         environment = {**os.environ, **CELERY[row], "BROKER": f"redis://127.0.0.1:{port}/0"}
         produced = _produce(environment, messages)
         if row in PRODUCERS:
             rows.add(f"{row}: send", produced)
         level = CELERY[row].get("LEVEL", "WARNING")
-        command = [str(PEERS / "celery"), "-A", "bench.runtime.celery_side", "--quiet", "worker", "--loglevel", level]
-        command += [
-            "--pool",
-            CELERY[row].get("POOL", "prefork"),
-            "--concurrency",
-            "1",
-            "--without-gossip",
-            "--without-mingle",
+        command = [
+            *(str(PEERS / "celery"), "-A", "bench.runtime.celery_side", "--quiet", "worker", "--loglevel", level),
+            *("--pool", CELERY[row].get("POOL", "prefork"), "--concurrency", "1"),
+            *("--without-gossip", "--without-mingle"),
         ]
         with _process(command, environment) as worker:
             _until(lambda: _waiting(port) == 0, "the worker's warm-up")
@@ -189,35 +178,17 @@ def _until(done: Callable[[], bool], what: str, patience: float = 120.0) -> None
 
 def _cpu_of_tree(root: int) -> float:
     """CPU seconds of a process and all its descendants, from /proc."""
-    parents: dict[int, int] = {}
-    seconds: dict[int, float] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # the process has just ended
-        pid = int(stat.parent.name)
-        parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICK
-
-    def below(pid: int) -> bool:
-        while pid not in (root, 0):
-            pid = parents.get(pid, 0)
-        return pid == root
-
-    return sum(value for pid, value in seconds.items() if below(pid))
+    pids = [root]
+    for pid in pids:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):  # a list for each thread
+            pids += map(int, children.read_text().split())
+    return sum(map(cpu_seconds, pids))
 
 
 @contextmanager
-def _process(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE if environment is None else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+def _process(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=quiet, stdout=quiet, stderr=quiet) as process:
         try:
             yield process
         finally:

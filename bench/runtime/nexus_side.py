@@ -15,7 +15,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import batched
 from typing import Any
 from urllib.request import urlopen
@@ -25,6 +24,7 @@ from bench.runtime.stand_in import Attached, StandIn
 from nexus import client
 from nexus.aws.sdk import client as aws_client
 from nexus.backend.transport import queue_url
+from nexus.eager import Context
 from nexus.tasks import Arguments, Result, Task
 from nexus.worker import Run, handler_for, implements
 from tests.support.template import ACCOUNT, REGION, STACK
@@ -59,17 +59,12 @@ def do_nothing(_args: Noop, _run: Run) -> Done:
 handler = handler_for(do_nothing)
 
 
-@dataclass(frozen=True)
-class Context:
-    """Lambda's context, with the fields that the worker reads."""
-
-    aws_request_id: str = "8f1c2f1e-5c1a-4e0b-9a55-000000000000"
-    log_group_name: str = f"/aws/lambda/{STACK}-default"
-    log_stream_name: str = "2026/11/22/[$LATEST]0123456789abcdef"
-
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 300_000
+CONTEXT = Context(
+    seconds=300.0,
+    aws_request_id="8f1c2f1e-5c1a-4e0b-9a55-000000000000",
+    log_group_name=f"/aws/lambda/{STACK}-default",
+    log_stream_name="2026/11/22/[$LATEST]0123456789abcdef",
+)
 
 
 def event_of(bodies: Sequence[str]) -> str:
@@ -108,7 +103,7 @@ def received(count: int) -> list[str]:
 
 def process_all(events: Sequence[str]) -> None:
     for event in events:
-        response = json.dumps(handler(json.loads(event), Context()))
+        response = json.dumps(handler(json.loads(event), CONTEXT))
         assert response == '{"batchItemFailures": []}', response
 
 

@@ -1,23 +1,26 @@
 """A run table and SQS queues that respond at once, so that only the caller is measured.
 
 DynamoDB is that of `bench.jobs.stand_in`, which evaluates conditions, so a claim that should be refused is refused.
-`serve` responds over HTTP from a separate process. `Attached` responds in the caller's process, in place of the
+`started` responds over HTTP from a separate process. `Attached` responds in the caller's process, in place of the
 client's connections, and counts its own CPU seconds.
 """
 
 import hashlib
 import json
+import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from bench.jobs import stand_in as dynamodb
+from bench.tables import ROOT
 from nexus.aws.connections import Response
 from tests.support.template import STACK
 
@@ -83,6 +86,18 @@ class StandIn:
 
 
 # --- in a separate process ---
+
+
+@contextmanager
+def started() -> Iterator[int]:
+    """Starts one in a separate process. Yields its port."""
+    command = [sys.executable, "-m", "bench.runtime.stand_in"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            yield int(server.stdout.readline())
+        finally:
+            server.terminate()
 
 
 def serve(stand_in: StandIn) -> None:

@@ -214,7 +214,8 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
 
 def _content_day(day: str, counted_at: int, sums: DaySums, totals: Totals, tally: Tally) -> ContentDay:
     read = posts.get_many([post_id for _, post_id in sums.popular], meter=tally.meter)
-    popular = {post.post_id: post for post in read if isinstance(post, Post)}
+    # The index lags behind the post, and counting takes minutes: visibility is checked on the post itself.
+    popular = {post.post_id: post for post in read if isinstance(post, Post) and post.visibility == "public"}
     authors = users.get_many([post.author_id for post in popular.values()], meter=tally.meter)
     names = {author.user_id: author.name or "" for author in authors if isinstance(author, User)}
     return ContentDay(

@@ -37,6 +37,7 @@ from nexus.worker import Continuation, Run, handler_for, implements, implements_
 from social import catalogue, scratch
 from social.catalogue import DigestReport, SendContentDigestEmail
 from social.data import days, follows, mail_ledger, objects, posts, users
+from social.data.mail_ledger import Entry
 from social.data.users import User
 from social.parts import DigestEdition, DigestPart, DigestSegment, DigestShard
 from social.weeks import monday_of, week_of, weeks_before
@@ -63,7 +64,10 @@ TIME_TO_PUBLISH = 30.0
 (bench/mail/largest.py)."""
 
 READERS_AT_ONCE = 100
-TRIES = 5
+REFUSED_IN_A_ROW = 5 * THREADS
+"""This many consecutive refusals end the invocation: SES accepts nothing at the moment."""
+
+LONGEST_PAUSE = 8.0
 LOST_IN_A_ROW = 5
 """This many consecutive mails without a response count as an outage: the segment stops before it loses more."""
 
@@ -115,8 +119,11 @@ def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
     return DigestReport(week=args.week) if complete else run.continue_from({"file": key})
 
 
-def make_edition(args: DigestEdition, run: Run) -> Continuation:
-    """Makes and publishes the edition, and splits the users into segments. Raises Reject if that is too late."""
+def make_edition(args: DigestEdition, run: Run) -> DigestReport | Continuation:
+    """Makes and publishes the edition, and splits the users into segments; without posts, no user is read.
+
+    Raises Reject if that is too late.
+    """
     _check_in_time(args)
     path, key = _in_progress(run), args.edition
     shards = [_shard(key, shard) for shard in range(posts.FEED_SHARDS)]
@@ -124,8 +131,10 @@ def make_edition(args: DigestEdition, run: Run) -> Continuation:
     digest.edition.publish(path, key)
     if not complete:
         return run.continue_from({"file": key})
-    total = segments(users.TABLE.size()[0], args.per_second)
     held = digest.edition.held(path)
+    if not held:
+        return DigestReport(week=args.week, left_out=digest.edition.left_out(path))
+    total = segments(users.TABLE.size()[0], args.per_second)
     run.logger.info("digest planned", week=args.week, posts=held, segments=total, per_second=args.per_second)
     one = DigestPart(
         edition=key,
@@ -262,8 +271,12 @@ class Segment:
         self._tally = Tally(DigestReport.model_validate(before) if before else DigestReport(week=week))
         self._settings: MailSettings = mail_settings()
         self._pace: Pace = delivery.pace(part.per_second)
-        self._lost = 0
+        self._look_up = True
+        self._refused = self._lost = 0
+        self._stop = False
         self._trouble: SlowDown | None = None
+        """SES's last refusal, unless it has accepted a mail since."""
+
         self._cannot: CannotSend | None = None
         self._lock = threading.Lock()
 
@@ -277,9 +290,7 @@ class Segment:
                 stopped_at = self._send_to(some, edition)
                 if stopped_at is not None:
                     return self._stopped(some, stopped_at)
-                self._start = {"user_id": {"S": some[-1].user_id}}
-            for row in page.bad:
-                self._bad(row)
+                self._start = _place_of(some[-1])
             self._start = page.next_key
         return self._tally.report()
 
@@ -290,27 +301,24 @@ class Segment:
             since, segment=part.segment, total=part.total, start=self._start, meter=self._tally.meter
         )
 
-    def _bad(self, row: BadRow) -> None:
-        self._tally.count(Outcome("failed", "unreadable user"))
-        self._run.logger.warning("bad row skipped", key=row.key[:200], reason=row.reason[:200])
-
-    def _stopped(self, some: Sequence[User], at: int) -> Continuation:
+    def _stopped(self, some: Sequence[User | BadRow], at: int) -> Continuation:
         """Continues from the first unhandled user, or backs off if there was no progress."""
         if at > 0:
-            self._start = {"user_id": {"S": some[at - 1].user_id}}
+            self._start = _place_of(some[at - 1])
         cursor = {"start": self._start, "report": self._tally.report().model_dump(mode="json")}
         if self._trouble is not None and (self._trouble.quota or self._tally.outcomes["sent", ""] == 0):
             # Continuations start at once and are limited. A retry counts what was sent as sent again.
             raise Retry(str(self._trouble), after=delivery.QUOTA_WAIT if self._trouble.quota else None)
         return self._run.continue_from(cursor)
 
-    def _send_to(self, some: Sequence[User], edition: "Edition") -> int | None:
+    def _send_to(self, some: Sequence[User | BadRow], edition: "Edition") -> int | None:
         """Handles these users. Returns the index of the first unhandled one if time ran out or SES fails, else None.
 
         This thread reads the edition; THREADS others wait for claims and SES. Users handled after the first unhandled
         one come again; the ledger then says that they were handled, so they are counted once.
         """
-        already = self._already_sent(some)
+        readers = [user.user_id for user in some if isinstance(user, User)]
+        already, known = self._already_sent(readers), self._in_the_ledger(readers)
         outcomes: list[Outcome | None] = [None] * len(some)
         waiting: dict[Future[Outcome | None], int] = {}
         with ThreadPoolExecutor(THREADS) as pool:
@@ -319,7 +327,7 @@ class Segment:
                     _collect(waiting, outcomes, FIRST_COMPLETED)
                 if self._must_stop():
                     break
-                ready = self._prepare(user, edition, already.get(user.user_id, frozenset()))
+                ready = self._prepare(user, edition, already, known)
                 if isinstance(ready, Outcome):
                     outcomes[place] = ready
                 else:
@@ -334,20 +342,40 @@ class Segment:
         return None
 
     def _must_stop(self) -> bool:
-        return self._run.short_of_time or self._trouble is not None or self._cannot is not None
+        return self._run.short_of_time or self._stop or self._cannot is not None
 
-    def _already_sent(self, some: Sequence[User]) -> Mapping[str, frozenset[str]]:
+    def _already_sent(self, readers: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """The posts that overlapping weeks' mails showed them."""
         found: dict[str, frozenset[str]] = {}
         for week in (self._part.overlaps or "").split():
-            sent = mail_ledger.posts_sent(
-                mail_ledger.digest(week), [user.user_id for user in some], meter=self._tally.meter
-            )
-            for user_id, post_ids in sent.items():
-                found[user_id] = found.get(user_id, frozenset()) | post_ids
+            mailing = mail_ledger.digest(week)
+            for user_id, entry in mail_ledger.get_many(mailing, readers, meter=self._tally.meter).items():
+                found[user_id] = found.get(user_id, frozenset()) | set(entry.posts)
         return found
 
-    def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Addressee | Outcome:
+    def _in_the_ledger(self, readers: Sequence[str]) -> Mapping[str, Entry]:
+        """The mails of this week that an earlier attempt, or another run, has sent.
+
+        Without this they would wait for SES's rate, and a segment that is sent again would get no further than before.
+        Once there are none, the rest are looked up only if a claim finds one after all.
+        """
+        if not self._look_up:
+            return {}
+        known = mail_ledger.get_many(self._mailing, readers, meter=self._tally.meter)
+        self._look_up = bool(known)
+        return {user_id: entry for user_id, entry in known.items() if entry.status == "sent"}
+
+    def _prepare(
+        self,
+        user: User | BadRow,
+        edition: "Edition",
+        already_sent: Mapping[str, frozenset[str]],
+        known: Mapping[str, Entry],
+    ) -> Addressee | Outcome:
         """The mail to send, or the reason not to."""
+        if isinstance(user, BadRow):
+            self._run.logger.warning("bad row skipped", key=user.key[:200], reason=user.reason[:200])
+            return Outcome("failed", "unreadable user")
         if user.suppressed:
             return Outcome("skipped", f"suppressed: {user.suppressed}")
         if not user.digest:
@@ -356,8 +384,11 @@ class Segment:
             address = checked_address(user.email)
         except BadAddress:
             return Outcome("skipped", "the address cannot be mailed")
+        if entry := known.get(user.user_id):
+            return delivery.earlier_outcome(entry, self._run_id)
         followed = follows.followed_by(user.user_id, limit=FOLLOWS_READ, meter=self._tally.meter)
-        stories = edition.stories_for(user.user_id, followed, already_sent, meter=self._tally.meter)
+        seen = already_sent.get(user.user_id, frozenset())
+        stories = edition.stories_for(user.user_id, followed, seen, meter=self._tally.meter)
         if not stories:
             return Outcome("skipped", "nothing new")
         return Addressee(user, address, stories)
@@ -371,9 +402,8 @@ class Segment:
         except TemplateFault as error:
             self._run.logger.warning("digest not rendered", user_id=user.user_id, reason=str(error)[:300])
             return Outcome("failed", "template")
-        for tried in range(TRIES):
-            if self._must_stop() or not self._pace.wait(self._run.remaining - delivery.LONGEST_SEND):
-                return None
+        tried = 0
+        while not self._must_stop() and self._pace.wait(self._run.remaining - delivery.LONGEST_SEND):
             try:
                 outcome = delivery.deliver(
                     mail,
@@ -391,6 +421,7 @@ class Segment:
                 return None
             except SlowDown as error:
                 self._slowed(error, tried)
+                tried += 1
             else:
                 self._note(outcome)
                 return outcome
@@ -409,20 +440,31 @@ class Segment:
         )
 
     def _slowed(self, error: SlowDown, tried: int) -> None:
-        """Waits within the invocation, longer each time. Stops the segment after TRIES or at the daily quota."""
+        """Waits within the invocation, longer each time. Ends it at the daily quota, or if SES accepts nothing."""
         with self._lock:
             self._tally.throttled += 1
-            if error.quota or tried == TRIES - 1:
+            self._refused += 1
+            if not self._stop:
                 self._trouble = error
-        if self._trouble is None:
-            most = min(0.5 * 2.0**tried, max(0.0, self._run.remaining - delivery.LONGEST_SEND))
+                self._stop = error.quota or self._refused >= REFUSED_IN_A_ROW
+        if not self._stop:
+            most = min(0.5 * 2.0**tried, LONGEST_PAUSE, max(0.0, self._run.remaining - delivery.LONGEST_SEND))
             _pause(random.uniform(0.0, most))  # noqa: S311 - jitter
 
     def _note(self, outcome: Outcome) -> None:
         with self._lock:
-            self._lost = self._lost + 1 if outcome.lost else 0 if outcome.outcome == "sent" else self._lost
-            if self._lost >= LOST_IN_A_ROW:
+            self._look_up = self._look_up or outcome.earlier
+            if outcome.lost:
+                self._lost += 1
+            elif outcome.outcome == "sent" and not outcome.earlier and not self._stop:
+                self._refused, self._lost, self._trouble = 0, 0, None
+            if self._lost >= LOST_IN_A_ROW and not self._stop:
+                self._stop = True
                 self._trouble = SlowDown(f"{self._lost} mails in a row without a response: {outcome.reason}")
+
+
+def _place_of(user: User | BadRow) -> "Row":
+    return {"user_id": {"S": user.user_id if isinstance(user, User) else user.key}}
 
 
 def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome | None], until: str) -> None:

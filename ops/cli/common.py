@@ -341,7 +341,7 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
 
     declined = Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     if not sys.stdin.isatty():
-        declined.why = f"{question} stdin is not a terminal, so I cannot ask."
+        declined.why = f"{question} stdin is not a terminal, so no question could be asked."
         declined.do = f"Give --yes --stack {where.stack}." if where.is_prod else "Give --yes."
         raise declined
     if where.is_prod:

@@ -1,4 +1,4 @@
-"""Reads a back-fill file row by row and keeps its position in a file beside it.
+"""Reads a backfill file row by row and keeps its position in a file beside it.
 
 A file is CSV with a header, or JSON lines, in UTF-8. `FILE.nexus-backfill` holds the number of finished rows, with the
 stack and the file (size and time) they belong to; it is deleted when all are done.
@@ -75,7 +75,7 @@ def form_of(path: Path) -> str:
 
 
 def remembered(path: Path, stack: str, kind: str) -> Position:
-    """Where an earlier back-fill of the same file stopped; the beginning if there was none."""
+    """Where an earlier backfill of the same file stopped; the beginning if there was none."""
     status = path.stat()
     here = Position(stack, kind, status.st_size, status.st_mtime_ns)
     try:

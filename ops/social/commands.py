@@ -132,7 +132,7 @@ def backfill(
     from social import backfill as filling
 
     if kind not in KINDS:
-        raise usage(f"There is no back-fill of {kind!r}", do=common.closest(kind, KINDS))
+        raise usage(f"There is no backfill of {kind!r}", do=common.closest(kind, KINDS))
     deployment = network.connect()
     source_form = form or backfilling.form_of(file)
     if not check:
@@ -165,7 +165,7 @@ def backfill(
         output.emit(report)
     else:
         output.pairs({name: f"{number:,}" for name, number in output.plain(report).items()})
-    if report.written and kind != "posts":
+    if report.written:
         output.note(
             "`nexus send update_user_statistics` counts followers and posts now; otherwise the nightly run does."
         )

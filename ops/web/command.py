@@ -23,7 +23,7 @@ def web(
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> int:
-    """The deployment as a page: runs, dead letters, schedules, queues. Ctrl-C ends it.
+    """The deployment in the browser: runs, dead letters, schedules, queues. Ctrl-C ends it.
 
     Anyone who has the printed address acts with your credentials. Set NEXUS_WEB_KEY to keep the address's key across
     restarts.

@@ -108,7 +108,7 @@ def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
 
 
 def strip(bars: Sequence[Bar], line: TimeLine) -> Markup:
-    """The bars of a run's time line, to scale; overlapping ones are stacked."""
+    """The bars of a run's timeline, to scale; overlapping ones are stacked."""
     lanes: list[float] = []
     drawn = []
     span = max(line.end - line.start, 0.001)

@@ -246,7 +246,7 @@ class Site:
         return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
-        """A run's time line. Raises Problem if there is no such run."""
+        """A run's timeline. Raises Problem if there is no such run."""
         return timeline.of(self.run(run_id), self.log(run_id))
 
     def members(self, run_id: str) -> list[timeline.Member]:

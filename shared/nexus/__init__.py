@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         TimeLimitExceeded,
         UnknownTask,
     )
-    from nexus.registry import implements, implements_part, register, registry
+    from nexus.registry import implements, implements_part, register
     from nexus.tasks import Arguments, Budget, NoArguments, RateLimit, Result, RetryPolicy, Schedule, Task, Unique
     from nexus.worker import Continuation, Run, handler, handler_for
 
@@ -84,7 +84,7 @@ _WHERE = {
         "TimeLimitExceeded",
         "UnknownTask",
     ),
-    "nexus.registry": ("implements", "implements_part", "register", "registry"),
+    "nexus.registry": ("implements", "implements_part", "register"),
     "nexus.tasks": (
         "Arguments",
         "Budget",
@@ -140,7 +140,6 @@ __all__ = [
     "ping",
     "read_records",
     "register",
-    "registry",
     "result_of",
     "results_of",
     "send_many",

@@ -14,9 +14,9 @@ A row's id is its run's id, so a row that is sent twice (the sender crashed befo
 once) is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): a row must not wait longer than that for
 its second sending.
 
-Works on PostgreSQL, MySQL (8.0.1 or later), MariaDB (10.6 or later) and SQLite, with a DB-API connection or an
-SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the table; on MySQL and MariaDB, where TEXT holds
-64 KiB, let `args` be MEDIUMTEXT.
+Tested on PostgreSQL and SQLite, with a DB-API connection or an SQLAlchemy session or connection; its statements are
+also those of MySQL (8.0.1 or later) and MariaDB (10.6 or later). `python -m nexus.outbox ddl` prints the table; on
+MySQL and MariaDB, where TEXT holds 64 KiB, let `args` be MEDIUMTEXT.
 """
 
 import argparse

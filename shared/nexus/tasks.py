@@ -157,6 +157,13 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
 
         return chunks(self, items, size)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            from nexus.client.options import missing
+
+            raise missing(self, name)
+
     def _signature(self, arguments: Mapping[str, Any]) -> "Signature[R]":
         from nexus.client import Signature
 

@@ -39,6 +39,7 @@ from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
 from nexus.periodic import PeriodicTask
 from nexus.registry import Implementation, registry
+from nexus.runs import payloads
 from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
 
@@ -49,7 +50,7 @@ SAME = 0.001
 """Differences in seconds to ignore: sums of fractions are not exact."""
 
 TRACEBACK_LINES = 9
-"""How much of a traceback to show: the task's own frames, without the worker's."""
+"""How much of a traceback to show, from its end."""
 
 _KEPT = ("NEXUS_CATALOGUE", "NEXUS_FUNCTIONS", "NEXUS_RUN_DAYS")
 """The variables that a test keeps: they say which tasks exist, not where a deployment is."""
@@ -159,7 +160,9 @@ class Tasks:
 
     @property
     def sent(self) -> list[SentTask]:
-        """Every task sent so far, run or not, in order, except segments and phases that tasks send to themselves."""
+        """Every task sent so far, run or not, in order, except segments and phases that tasks send to themselves, and
+        what a task sent with arguments that are not valid.
+        """
         found = [task for message in self.transport.history if (task := _sent_task(message)) is not None]
         return list({task.id: task for task in reversed(found)}.values())[::-1]
 
@@ -381,7 +384,12 @@ def _sent_task(sent: Sent) -> SentTask | None:
     task = registry.known(envelope.task)
     if task is None or envelope.is_part:
         return None
-    args = {name: getattr(task.check(envelope.args), name) for name in task.arguments.model_fields}
+    stored = {name: payloads.load(where) for name, where in (envelope.refs or {}).items()}
+    try:
+        checked = task.check({**envelope.args, **stored})
+    except InvalidMessage:
+        return None
+    args = {name: getattr(checked, name) for name in task.arguments.model_fields}
     return SentTask(envelope.id, task, args, sent.queue, clock.date(sent.due))
 
 

@@ -80,7 +80,7 @@ def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
     """Deletes the account now, and sends erase_user_data to erase everything else; None if the user does not exist.
 
     The task is sent first and completes the deletion after a crash in between; SendFailed means that nothing has
-    changed, and the call may be repeated. Three requests and a message.
+    changed, and the call may be repeated. Two requests and a message.
     """
     if not users.exists(user_id):
         return None
@@ -106,7 +106,9 @@ def record_login(user_id: str, token_id: str, *, session_id: str | None = None, 
 
 
 def record_activity(user_id: str, session_id: str, *, at: float | None = None) -> None:
-    """Records a signed-in user's request. Call it on the first request of a UTC day; further calls only cost a read."""
+    """Records a signed-in user's request. Call it on the first request of a UTC day: further calls cost a read and a
+    write each.
+    """
     now = int(clock.now() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
@@ -137,7 +139,10 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
     old = sessions.token(user_id, old_token_id, now)
     if old is None:
         return False
-    record_activity(user_id, old.session_id, at=now)
+    if old.session_id:
+        record_activity(user_id, old.session_id, at=now)
+    else:
+        users.record_activity(user_id, day_of(now))
     until = now + SESSION_DAYS * DAY_SECONDS
     new = Token(user_id, new_token_id, issued_at=now, expires_at=until, session_id=old.session_id)
     there = Condition("expires_at", "=", old.expires_at)

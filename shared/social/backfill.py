@@ -3,7 +3,7 @@
     from social import backfill
     backfill.users({"user_id": row.pk, "email": row.email, ...} for row in User.objects.iterator())
 
-Existing rows are left unchanged, so a back-fill may be repeated, and may run alongside the application. Rows are
+Existing rows are left unchanged, so a backfill may be repeated, and may run alongside the application. Rows are
 written a thousand at a time and then dropped, so memory use does not depend on their number. `on_progress` gets the
 number of rows that are durably written; `start` skips that many of the same rows. No mail is sent, and the nightly job
 writes the counts.
@@ -57,7 +57,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Row(BaseModel):
-    """A row of the back-fill. Times are seconds since 1970 or ISO 8601 (UTC unless specified).
+    """A row of the backfill. Times are seconds since 1970 or ISO 8601 (UTC unless specified).
 
     Other fields are ignored. An empty field of a CSV file counts as omitted.
     """

@@ -189,7 +189,9 @@ def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus:
 
 @pytest.mark.parametrize("trouble", troubles(), ids=lambda trouble: re.sub(r"\W+", "_", trouble.name))
 @pytest.mark.usefixtures("faults_over")
-def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Trouble, nexus: Nexus) -> None:
+def test_a_mistake_in_the_operators_settings_is_named_and_ends_when_it_is_undone(
+    trouble: Trouble, nexus: Nexus
+) -> None:
     words = ("status", *trouble.options)
     began = time.monotonic()
     code, printed = fresh(*words, **trouble.variables)
@@ -213,7 +215,7 @@ def test_the_stack_has_no_fault_afterwards(nexus: Nexus) -> None:
     assert code == 0, pongs
 
 
-def test_every_fault_of_the_page_showed_within_a_minute() -> None:
+def test_every_fault_on_the_page_was_reported_within_a_minute() -> None:
     """The committed figures, and not this machine's."""
     shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
     seconds = [int(found) for found in re.findall(r" \| (\d+) s \| ", shown)]
@@ -221,7 +223,7 @@ def test_every_fault_of_the_page_showed_within_a_minute() -> None:
     assert max(seconds) < 60
 
 
-def test_the_page_has_what_was_seen(stack: Settings) -> None:
+def test_the_page_has_a_row_for_each_fault_that_was_caused(stack: Settings) -> None:
     if os.environ.get("NEXUS_WRITE_TABLE"):
         pytest.skip("it is being written")
     shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]

@@ -198,7 +198,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert {run["status"] for run in nexus("result", held, later, "--json").json} == {"REVOKED"}
 
 
-def test_eight_characters_of_an_id_do(nexus: Nexus) -> None:
+def test_a_run_is_found_by_the_first_or_last_eight_characters_of_its_id(nexus: Nexus) -> None:
     run_id = nexus("send", "ping", "text=short", "--wait", "--json").json["id"]
     eventually(lambda: "run ended" in nexus("logs", run_id).out)
     found = eventually(lambda: nexus("result", run_id[:23]).out)
@@ -337,7 +337,7 @@ def test_result_of_a_failure_and_of_an_unknown_run_is_exit_code_1(nexus: Nexus) 
     assert nexus("dlq", "drop", failed, "--yes").code == 0
 
 
-def test_follow_ends_with_6_when_its_time_is_up_and_with_the_result_else(nexus: Nexus, paused: str) -> None:
+def test_follow_exits_with_6_at_its_timeout_and_with_0_at_the_result(nexus: Nexus, paused: str) -> None:
     run_id = nexus("send", "ping", "--queue", paused).out.strip()
     answer = nexus("result", run_id, "--follow", "--timeout", "1")
     assert answer.code == ExitCode.STILL_RUNNING
@@ -412,7 +412,7 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
             boto3.client("dynamodb").delete_item(TableName=settings().table("task-runs"), Key={"id": {"S": run_id}})
 
 
-def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
+def test_inspect_shows_registered_tasks_configuration_and_statistics(nexus: Nexus, stack: Settings) -> None:
     nexus("send", "ping", "--wait")
     tasks = {task["task"]: task for task in nexus("inspect", "registered", "--json").json}
     assert set(tasks) == set(registry.tasks())
@@ -444,7 +444,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
     assert [one["severity"] for one in reported if "send_welcome_email" in one["what"]] == ["note"]
 
 
-def test_inspect_of_nothing_says_so(nexus: Nexus, paused: str) -> None:
+def test_inspect_says_that_no_run_matches(nexus: Nexus, paused: str) -> None:
     # Given a paused queue, whose last runs end
     eventually(lambda: "No run has taken two seconds yet." in nexus("inspect", "active", paused).out)
     assert "No run is due later." in nexus("inspect", "scheduled", paused).out
@@ -524,13 +524,13 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     assert empty.err == "No attempt has ended in the last 5s.\n"
 
 
-def test_events_follow_what_happens() -> None:
+def test_events_are_streamed_as_runs_end() -> None:
     # Given an open stream: it has shown a run that had ended before
     before = ping.delay(text="before")
     before.get(timeout=PATIENCE)
     process = subprocess.Popen(
         [*SCRIPT, "events", "--task", "ping", "--since", "1h", "--json"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -551,7 +551,7 @@ def test_events_follow_what_happens() -> None:
     assert "Traceback" not in err
 
 
-def test_logs_of_a_run(nexus: Nexus) -> None:
+def test_logs_show_a_run_from_its_start_to_its_end(nexus: Nexus) -> None:
     run_id = nexus("send", "ping", "--wait", "--json").json["id"]
     eventually(lambda: "run ended" in nexus("logs", run_id).out)
     lines = nexus("logs", run_id).out.splitlines()
@@ -613,7 +613,7 @@ def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, st
 # --- the audit trail ---
 
 
-def test_what_commands_change_is_in_the_audit_trail_by_whom(nexus: Nexus) -> None:
+def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nexus) -> None:
     # Given commands that change something through Lambda, EventBridge, SQS and DynamoDB, and some that only read
     changing = (
         ("concurrency", "users", "7"),
@@ -707,7 +707,7 @@ def no_dead_letters(nexus: Nexus) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
+def test_a_dead_letter_is_shown_edited_and_succeeds(nexus: Nexus) -> None:
     assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
     run_id = bad_ping("users")
     (listed,) = nexus("dlq", "list", "--queue", "users", "--json").lines
@@ -758,7 +758,7 @@ def test_an_edited_member_repairs_the_group_that_waits_for_it(nexus: Nexus) -> N
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
+def test_a_retry_of_letters_that_fail_again_ends_and_loses_none(nexus: Nexus) -> None:
     ids = {bad_ping("users") for _ in range(3)}
     answer = nexus("dlq", "retry", "--queue", "users", "--error", "at most 200", "--yes", "--json")
     assert (answer.code, answer.json["done"]) == (0, 3)
@@ -768,7 +768,7 @@ def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_many_dead_letters(nexus: Nexus, stack: Settings) -> None:
+def test_many_dead_letters_are_counted_listed_and_dropped(nexus: Nexus, stack: Settings) -> None:
     # Given dead letters of two tasks
     url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), sdk.client("sqs"), LETTERS
 
@@ -808,7 +808,7 @@ def test_env_points_any_tool_at_the_stack(nexus: Nexus, stack: Settings) -> None
     assert f"export NEXUS_STACK={stack.stack}" in nexus("env").out
 
 
-def test_report_of_a_day(nexus: Nexus, tmp_path: Path) -> None:
+def test_report_saves_the_report_of_a_day_that_was_counted(nexus: Nexus, tmp_path: Path) -> None:
     missing = nexus("report", "--day", "1999-01-01")
     assert missing.code == ExitCode.WRONG
     assert "generate_content_analytics day=1999-01-01" in missing.err
@@ -876,7 +876,7 @@ def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: 
         ),
     ],
 )
-def test_without_stack_or_connection_or_credentials_it_says_what_to_do(
+def test_a_command_without_stack_connection_or_credentials_says_what_to_do(
     variables: dict[str, str | None], reported: str
 ) -> None:
     with ThreadPoolExecutor() as pool:

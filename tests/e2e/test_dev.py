@@ -29,7 +29,7 @@ class Session(Terminal):
     """A session of `nexus dev`."""
 
     def __init__(self, code: Path, *options: str, queue: str = QUEUE) -> None:
-        variables = {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb"}
+        variables = {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb", "TMPDIR": str(code)}
         super().__init__([sys.executable, "-c", NEXUS, "dev", queue, *options], variables, code)
         self._seen = 0
 
@@ -167,7 +167,7 @@ def test_a_breakpoint_stops_in_the_terminal(nexus_dev: Callable[..., Session], e
     assert session.end() == 0
 
 
-def test_an_upload_runs_here_too(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
+def test_an_upload_is_processed_by_the_session(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
     session = nexus_dev(queue="media")
     session.up_to(READY)
 
@@ -205,7 +205,7 @@ def test_a_run_that_ctrl_c_interrupts_continues_in_the_deployed_function(
     assert handle.get(timeout=PATIENCE).notification_id == handle.id
 
 
-def test_what_a_killed_session_has_paused_the_next_one_gives_back(
+def test_a_queue_that_a_killed_session_paused_is_resumed_by_the_next_session(
     stack: Settings, nexus_dev: Callable[..., Session]
 ) -> None:
     killed = nexus_dev()

@@ -64,7 +64,7 @@ def mirrored_as(ada: str, bob: str, post: str) -> User:
 
 
 @pytest.mark.parametrize("mirrored", [True, False], ids=["mirrored", "filled in"])
-def test_rows_are_the_networks_and_what_its_tasks_find_comes_back(mirrored: bool) -> None:
+def test_rows_are_mirrored_to_the_network_and_its_counts_are_read_back(mirrored: bool) -> None:
     names = [f"{name}-{uuid.uuid4().hex[:6]}" for name in ("ada", "bob")]
     ada, bob, post = shell(MAKES.format(names=names), mirrored=mirrored)
     if mirrored:

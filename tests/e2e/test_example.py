@@ -262,7 +262,7 @@ def test_an_upload_from_another_address_is_refused_and_the_page_says_which_one_t
     assert f"The bucket takes uploads from {ORIGIN} alone" in page.text()
 
 
-def test_make_example_says_why_another_port_would_not_do() -> None:
+def test_make_example_explains_that_its_port_is_taken() -> None:
     with socket.socket() as other:
         with suppress(OSError):  # another program has the port indeed
             other.bind(("localhost", 8000))
@@ -327,7 +327,7 @@ def test_a_mail_program_unsubscribes_with_one_request(user: str) -> None:
     assert not wants_the_digest(user)
 
 
-def test_without_the_local_cloud_a_page_says_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_without_the_local_cloud_says_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # botocore's, between its attempts
     sdk.reset()
@@ -348,7 +348,7 @@ def test_one_users_photo_is_not_found_by_another(page: Page, user: str, post: st
     assert page.evaluate(f"fetch('/photos/{post}').then((answer) => answer.status)") == 404
 
 
-def test_a_form_of_another_site_is_refused() -> None:
+def test_a_cross_site_form_is_refused() -> None:
     client = create_app().test_client()
 
     answer = client.post("/register", headers={"Sec-Fetch-Site": "cross-site"})

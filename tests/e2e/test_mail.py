@@ -97,7 +97,7 @@ def test_a_bounce_ends_the_mail_to_an_address(stack: Settings) -> None:
     assert received(user.email) == []
 
 
-def test_the_deployed_rule_takes_this_stacks_bounces_and_complaints_alone(stack: Settings) -> None:
+def test_the_deployed_rule_matches_only_this_stacks_bounces_and_complaints(stack: Settings) -> None:
     """EventBridge accepts no event in SES's name from anyone else, so this asks the rule what it would match."""
     events = boto3.client("events")
     pattern = events.describe_rule(Name=f"{stack.stack}-record_mail_feedback")["EventPattern"]

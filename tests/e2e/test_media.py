@@ -120,6 +120,7 @@ def test_a_form_written_as_in_from_celery_is_accepted_unchanged() -> None:
     assert eventually(lambda: media_of(post.pk))["status"] == "ready"
 
 
+@pytest.mark.emulator  # on AWS, no sender of the tests' stack is verified
 def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_renditions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +146,7 @@ def submit(url: str, fields: dict[str, str], body: bytes) -> int:
         return int(answer.status)
 
 
-def test_on_demand_through_the_queue(post: str) -> None:
+def test_an_upload_is_processed_on_demand_through_the_queue(post: str) -> None:
     key = f"uploads/u-e2e/{post}/again.jpg"
     put(key, picture(500, 300))
     eventually(lambda: media_of(post))

@@ -61,7 +61,7 @@ def test_a_task_and_a_fan_out_run_and_return_their_results() -> None:
     assert said == "7 22044 3 3"
 
 
-def test_what_does_not_fit_is_refused_before_it_is_sent() -> None:
+def test_an_unknown_argument_is_refused_before_the_task_is_sent() -> None:
     said = application(
         "from nexus import InvalidMessage\n"
         "from own_tasks.catalogue import count_primes\n"

@@ -42,7 +42,7 @@ def test_a_firing_runs_under_the_id_that_follows_from_its_time(stack: Settings) 
         assert periodic.delete(task.name)
 
 
-def test_a_paused_one_does_not_fire(stack: Settings) -> None:
+def test_a_paused_periodic_task_does_not_fire(stack: Settings) -> None:
     task, at = soon(paused=True)
     other, later = soon()
     try:

@@ -17,7 +17,7 @@ ENDLESS = ("nexus monitor", "nexus web", "nexus dev")
 COMMANDS = [line for line in LINES if line.startswith("nexus ") and line not in ENDLESS]
 
 
-def test_there_are_commands_to_run() -> None:
+def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) >= 4
 
 

@@ -49,6 +49,6 @@ def test_an_event_of_s3_is_taken(outputs: dict[str, str]) -> None:
     assert invoke("process_media_upload.s3.json", outputs) is None
 
 
-def test_no_sample_is_left_out() -> None:
+def test_every_sample_event_is_tested() -> None:
     forms = {f"{task}.json" for task in network.tasks()} | {"ping.sqs.json", "process_media_upload.s3.json"}
     assert {path.name for path in EVENTS.iterdir()} == forms

@@ -207,7 +207,7 @@ def test_a_schedule_is_changed_after_a_look_at_its_times_and_put_back(page: Page
         page.wait_for("!document.querySelector('#dialog[open]')")
 
 
-def test_dead_letters_go_by_the_group(page: Page, stack: Settings) -> None:
+def test_a_group_of_dead_letters_is_dropped(page: Page, stack: Settings) -> None:
     task = f"gone_{uuid.uuid4().hex[:8]}"
     envelopes = [Envelope(id=new_id(), task=task, args={"text": EVIL}) for _ in range(30)]
     assert backend().transport.send("users", [Message.of(one) for one in envelopes]) == {}
@@ -279,7 +279,7 @@ def _letters(number: int, errors: list[str]) -> None:
         list(pool.map(write, batched(names, 10, strict=False)))
 
 
-def test_read_only_shows_everything_offers_nothing_and_refuses(stack: Settings, tmp_path: Path) -> None:
+def test_read_only_offers_no_action_and_refuses_one(stack: Settings, tmp_path: Path) -> None:
     run_id = failed(stack, user_id="u-read-only")
     with served("--read-only") as address, browser(tmp_path / "profile") as page:
         page.open(address)
@@ -329,7 +329,7 @@ def test_an_uploads_renditions_are_pictures_on_its_runs_page(page: Page, stack: 
     assert sent.key in page.text()  # where it came from
 
 
-def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page: Page, stack: Settings) -> None:
+def test_a_view_of_the_runs_has_a_url_and_new_runs_appear_live(page: Page, stack: Settings) -> None:
     first = failed(stack, user_id="u-live")
     go(page, "/runs")
     click(page, "[data-chip='status:failure']")
@@ -358,7 +358,7 @@ def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page:
     page.wait_for("location.search === '?q=status%3Afailure'")
 
 
-def test_a_click_on_any_value_finds_it_and_what_was_done_is_shown(page: Page, stack: Settings) -> None:
+def test_a_click_on_a_value_filters_by_it(page: Page, stack: Settings) -> None:
     user = f"""it's "{uuid.uuid4().hex[:8]}" a\\b c=d"""
     run_id = failed(stack, user_id=user)
     row = f"tr:has(a.id[href='/runs/{run_id}'])"
@@ -390,7 +390,7 @@ def test_a_page_that_was_hidden_shows_what_has_happened_since(page: Page, stack:
     page.wait_for("document.querySelector('h1 .pill.revoked')")
 
 
-def test_an_address_leads_to_its_place_in_a_part(page: Page, stack: Settings) -> None:
+def test_a_url_fragment_scrolls_to_or_focuses_its_element(page: Page, stack: Settings) -> None:
     page.look(width=1600, height=300)
     go(page, "/schedules#update_user_statistics")
     page.wait_for("scrollY > 0 && document.querySelector('#update_user_statistics').getBoundingClientRect().top < 300")
@@ -444,7 +444,7 @@ def test_every_page_is_accessible_and_fits(page: Page, stack: Settings, *, dark:
         assert axe.violations(page) == [], path
 
 
-def test_the_readmes_picture_is_of_the_demos_data(page: Page, stack: Settings) -> None:
+def test_the_readme_shows_the_screenshot_in_its_size(page: Page, stack: Settings) -> None:
     """NEXUS_WRITE_PICTURE=1 makes it again, after the demo has run on this stack (`make run`)."""
     if os.environ.get("NEXUS_WRITE_PICTURE"):
         page.look(width=1280, height=800)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 SHARED = Path(__file__).parents[2] / "shared"
 TEST = """
 from social import application
@@ -26,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = tmp_path_factory.mktemp("source") / "shared", tmp_path_factory.mktemp("installed")
     shutil.copytree(SHARED, source, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
-    subprocess.run(pip, check=True, timeout=300)
+    subprocess.run(pip, check=True, timeout=PATIENCE)
     return target
 
 

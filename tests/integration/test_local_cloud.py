@@ -29,9 +29,7 @@ def test_a_taken_port_is_avoided_and_a_second_start_finds_the_first(
     assert local_cloud.start() == second == checkout.running()
 
 
-def test_what_is_stopped_is_gone_and_what_was_not_started_here_stays(
-    cloud: checkout.Cloud, second: checkout.Cloud
-) -> None:
+def test_stop_ends_this_checkouts_cloud_and_no_other(cloud: checkout.Cloud, second: checkout.Cloud) -> None:
     assert local_cloud.stop()
     assert checkout.running() is None
     assert not local_cloud.stop()
@@ -48,7 +46,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
         local_cloud.start(cloud.port)
 
 
-def test_it_listens_on_one_address_of_the_loopback_interface(cloud: checkout.Cloud) -> None:
+def test_the_cloud_listens_on_one_loopback_address(cloud: checkout.Cloud) -> None:
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", cloud.port), timeout=2):
         pass  # a server on all interfaces would answer here too
 
@@ -78,7 +76,7 @@ def test_a_start_waits_for_a_process_that_asks_whether_the_cloud_runs(
     assert len(refused) == 1
 
 
-def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_set_in_the_environment_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
@@ -93,7 +91,7 @@ def test_a_proxy_of_the_environment_is_not_asked(tmp_path: Path, monkeypatch: py
         local_cloud.stop()
 
 
-def test_a_stranger_is_refused(cloud: checkout.Cloud) -> None:
+def test_unknown_credentials_are_refused(cloud: checkout.Cloud) -> None:
     stranger = boto3.client("s3", aws_access_key_id="AKIANOBODYNOBODYNOBO", aws_secret_access_key="guessed")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         stranger.list_buckets()

@@ -20,7 +20,7 @@ from tests.support.patience import PATIENCE, eventually
 from tests.support.stack import dead_letters, take
 
 
-def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:
+def test_each_conditional_write_of_one_request_has_its_own_outcome() -> None:
     store, absent, existing = DynamoStore(), new_id(), new_id()
     store.apply(Write(existing, set={"status": "SUCCESS", "attempts": 2}, insert=True))
 

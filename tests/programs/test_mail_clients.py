@@ -122,7 +122,9 @@ def laid_out(page: Page, client: Client, mails: list[str], *, styled: bool = Tru
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_a_mail_holds_in_a_program(page: Page, rendered: dict[str, list[str]], client: Client) -> None:
+def test_a_mail_keeps_its_layout_in_each_mail_program(
+    page: Page, rendered: dict[str, list[str]], client: Client
+) -> None:
     page.look(width=1280)
     found = {name: laid_out(page, client, mails) for name, mails in rendered.items()}
     assert {name: problems for name, problems in found.items() if problems} == {}
@@ -133,7 +135,9 @@ def test_a_mail_holds_in_a_program(page: Page, rendered: dict[str, list[str]], c
 
 
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client.dark], ids=lambda client: client.name)
-def test_a_mail_holds_in_the_dark(page: Page, rendered: dict[str, list[str]], client: Client) -> None:
+def test_a_mail_keeps_its_layout_in_each_programs_dark_mode(
+    page: Page, rendered: dict[str, list[str]], client: Client
+) -> None:
     page.look(width=1280, dark=True)
     found = {name: laid_out(page, client, mails[:6]) for name, mails in rendered.items()}
     assert {name: problems for name, problems in found.items() if problems} == {}
@@ -175,7 +179,7 @@ def test_the_layout_check_finds_each_known_fault(
     assert any(problem in one for one in found), found
 
 
-def test_the_document_shows_the_same_table(page: Page) -> None:
+def test_the_docs_list_every_mail_program_that_is_checked(page: Page) -> None:
     text = Path("docs/mail.md").read_text()
     assert CHECKED in text
     for client in CLIENTS:

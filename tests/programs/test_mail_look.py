@@ -88,7 +88,9 @@ def look_at(page: Page, shown: mail.Preview, width: int, dark: bool, note: str =
 
 @pytest.mark.parametrize(("width", "dark"), [(width, dark) for width in (320, 1024) for dark in (False, True)])
 @pytest.mark.parametrize(("kind", "locale"), [("welcome", "en"), ("welcome", "fr"), ("digest", "en"), ("digest", "fr")])
-def test_a_mail_reads_well(page: Page, folder: Path, *, kind: mail.Kind, locale: str, width: int, dark: bool) -> None:
+def test_a_mail_fits_its_width_and_every_text_is_legible(
+    page: Page, folder: Path, *, kind: mail.Kind, locale: str, width: int, dark: bool
+) -> None:
     shown = mail.preview(kind, locale=locale, folder=folder)
 
     seen = look_at(page, shown, width, dark)
@@ -121,7 +123,7 @@ def test_a_mail_reads_well(page: Page, folder: Path, *, kind: mail.Kind, locale:
 
 
 @pytest.mark.parametrize("kind", ["welcome", "digest"])
-def test_the_screenshot_has_what_the_page_has(page: Page, folder: Path, kind: mail.Kind) -> None:
+def test_a_screenshot_has_the_mails_colours(page: Page, folder: Path, kind: mail.Kind) -> None:
     seen = look_at(page, mail.preview(kind, locale="en", folder=folder), 1024, dark=False)
     with Image.open(seen["png"]) as opened:
         picture = opened.convert("RGB")

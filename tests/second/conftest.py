@@ -25,7 +25,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = [str(ROOT / ".venv-second" / "bin" / "python"), "-m", "localemu.runtime.main"]
         process = subprocess.Popen(command, cwd=folder, env=kept | own, stdout=log, stderr=log, start_new_session=True)
     try:
-        eventually(lambda: answers(url, process, folder / "log"), within=120)
+        eventually(lambda: answers(url, process, folder / "log"))
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)

@@ -74,11 +74,11 @@ def test_a_schedule_sends_the_envelope_to_the_queue_and_is_gone(queues: dict[str
     late = envelope()
     SqsTransport().send_at(QUEUE, Message.of(late), datetime.now(UTC) + timedelta(seconds=3))
 
-    (body,) = eventually(lambda: received(queues["queue"]), within=120)
+    (body,) = eventually(lambda: received(queues["queue"]))
 
     assert decode(body) == late
     scheduler = boto3.client("scheduler")
-    eventually(lambda: not scheduler.list_schedules(GroupName=STACK)["Schedules"], within=120)
+    eventually(lambda: not scheduler.list_schedules(GroupName=STACK)["Schedules"])
 
 
 def test_a_schedule_that_was_revoked_sends_nothing(queues: dict[str, str]) -> None:
@@ -88,7 +88,7 @@ def test_a_schedule_that_was_revoked_sends_nothing(queues: dict[str, str]) -> No
         SqsTransport().send_at(QUEUE, Message.of(one), soon)
     SqsTransport().cancel(revoked.id)
 
-    (body,) = eventually(lambda: received(queues["queue"]), within=120)
+    (body,) = eventually(lambda: received(queues["queue"]))
 
     assert decode(body) == other
 
@@ -114,7 +114,7 @@ def test_an_event_of_ses_becomes_a_run_of_record_mail_feedback_and_another_stack
         entry: Any = {"Source": "aws.ses", "DetailType": "Email Bounced", "Detail": json.dumps(detail)}
         assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
 
-    (body,) = eventually(lambda: received(queues["queue"]), within=60)
+    (body,) = eventually(lambda: received(queues["queue"]))
     run = decode(body)
     assert run.task == "record_mail_feedback"
     assert run.args["notification"]["mail"]["messageId"] == STACK

@@ -59,7 +59,7 @@ def test_a_page_of_the_application_or_of_another_is_taken(link: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_whatever_is_taken_is_a_path_or_an_http_address(link: str) -> None:
+def test_every_accepted_link_is_a_path_or_an_http_address(link: str) -> None:
     try:
         taken = link_of(link)
     except InvalidMessage:

@@ -25,7 +25,7 @@ def allows(queue: str, action: str, resource: str, **context: Any) -> bool:
 
 
 @pytest.mark.parametrize("action", ["PartiQLUpdate", "PartiQLInsert", "PartiQLDelete", "PartiQLSelect", "PutItem"])
-def test_media_has_no_other_way_to_write_or_read_posts(action: str) -> None:
+def test_the_media_role_is_denied_every_other_action_on_posts(action: str) -> None:
     assert not allows("media", f"dynamodb:{action}", table("posts"))
 
 
@@ -63,6 +63,6 @@ def test_no_role_changes_the_deployment(queue: str) -> None:
 
 
 @pytest.mark.parametrize("queue", sorted(set(QUEUES) - {"media"}))
-def test_media_alone_reads_originals(queue: str) -> None:
+def test_only_media_reads_originals(queue: str) -> None:
     assert allows("media", "s3:GetObject", bucket("uploads", "uploads/u/p/a.jpg"))
     assert not allows(queue, "s3:GetObject", bucket("uploads", "uploads/u/p/a.jpg"))

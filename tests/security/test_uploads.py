@@ -9,7 +9,7 @@ from urllib.parse import quote_plus
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from moto.s3.models import s3_backends
@@ -87,7 +87,7 @@ def test_an_upload_to_another_users_post_changes_nothing_of_it(body: bytes) -> N
     assert keys("") == [f"quarantine/{key}"]
 
 
-def test_an_order_in_the_message_makes_no_later_upload_stale() -> None:
+def test_a_forged_order_does_not_make_a_later_upload_stale() -> None:
     """Given a message with the highest order there can be, the picture that is uploaded after it still wins."""
     forged = put("uploads/victim/theirs/a.jpg", picture(30, 30), order="F" * 64)
     earlier_second(forged)
@@ -110,7 +110,7 @@ def earlier_second(args: ProcessMediaUpload) -> None:
         version.last_modified -= timedelta(seconds=1)
 
 
-def test_what_is_put_to_a_key_while_its_object_is_read_is_not_what_goes_into_quarantine(
+def test_an_object_that_replaces_a_refused_one_while_it_is_read_is_not_quarantined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Given a message without a version, and another object in the key's place by the time of the verdict."""
@@ -159,7 +159,7 @@ def test_an_upload_whose_post_never_comes_ends_in_quarantine_and_not_among_the_d
     assert keys("") == [f"quarantine/{args.key}"]
 
 
-def test_what_is_gone_takes_no_picture_off_a_post() -> None:
+def test_an_upload_that_was_deleted_leaves_the_posts_picture() -> None:
     old = put("uploads/victim/theirs/old.jpg", picture())
     process(put("uploads/victim/theirs/new.jpg", picture()))
     boto3.client("s3").delete_object(Bucket=old.bucket, Key=old.key, VersionId=str(old.version_id))
@@ -186,9 +186,9 @@ BODIES = st.one_of(
 )
 
 
-@examples(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=60)
 @given(KEYS, BODIES)
-def test_whatever_is_uploaded_under_whatever_name_ends_without_a_dead_letter(key: str, body: bytes) -> None:
+def test_an_upload_of_any_content_and_name_leaves_no_dead_letter(key: str, body: bytes) -> None:
     """By S3's own event, on its last attempt: it ends as a result, and the media's alarms hear nothing."""
     try:
         args = put(key, body)

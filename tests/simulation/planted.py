@@ -104,7 +104,7 @@ FAULTS = (
         '"attempts": attempt - 1',
         '"attempts": attempt',
     ),
-    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, eta, claimed.item)", "pass"),
+    Fault("what is retried comes again", Worker._failed, "self.messages.come_back(claimed, eta, claimed.item)", "pass"),
     Fault(
         "a second long wait has a schedule of its own",
         transport.schedule_name,
@@ -115,7 +115,7 @@ FAULTS = (
     Fault(
         "what a lost sandbox leaves after its last attempt is a dead letter",
         Worker._died,
-        "self.dead_letter(readable.body, error, readable.envelope, record.attempts)",
+        "self.messages.dead_letter(readable.body, error, readable.envelope, record.attempts)",
         "pass",
     ),
     Fault(

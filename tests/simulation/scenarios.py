@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.client import AsyncResult, chain, chord, group, result_of, send, send_many, then
+from nexus.client import AsyncResult, Group, chain, chord, group, result_of, results_of, send, send_many, then
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, NexusError, SendFailed
 from nexus.ids import derived_id, new_id
@@ -46,6 +46,9 @@ BAD: Sequence[tuple[str, ...]] = (
 )
 BUDGETS_AT = 11
 """Seeds with this remainder by twenty also have a task with a budget; the stories of the others stay the same."""
+
+MIXED_AT = 13
+"""The same for a canvas of all tasks and options."""
 
 LARGE = "x" * 2 * INLINE_BYTES
 GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
@@ -105,7 +108,16 @@ def _step(chance: random.Random, name: str, poison: float = 0.3, task: Any = Non
 
 
 def _then(before: Any, name: str, does: tuple[str, ...] = ()) -> Any:
-    return then(catalogue.step, given=result_of(before.task), name=name, does=does)
+    return then(catalogue.step, given=_given(before), name=name, does=does)
+
+
+def _given(before: Any) -> Any:
+    """What the link after this canvas may take."""
+    end: Any = before.parts[-1]
+    given: Any = result_of
+    while isinstance(end, Group):
+        end, given = end.members[0][-1], results_of
+    return given(end.task)
 
 
 def _says(name: str, *given: str) -> dict[str, Any]:
@@ -188,19 +200,21 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"chain {name}", body)
 
 
-def nested(chance: random.Random, name: str, before: str | None, depth: int) -> tuple[Any, str]:
-    """Nested canvases, and their result given that of what came `before`."""
+def nested(chance: random.Random, name: str, before: tuple[Any, str] | None, depth: int) -> tuple[Any, str]:
+    """Nested canvases, and their result given that of what came `before`, a canvas and its result."""
     kind = chance.choice(("task", "chain", "group")) if depth else "task"
     if kind == "task":
         step = catalogue.step.s(name=name, does=_does(chance, 0.1))
-        return step if before is None else _then(step, name, step.args.get("does", ())), f"{name}({before or ''})"
+        if before is None:
+            return step, f"{name}()"
+        return _then(before[0], name, step.args.get("does", ())), f"{name}({before[1]})"
     parts, texts = [], []
     for n in range(chance.randint(2, 3)):
         part, text = nested(chance, f"{name}{n}", before, depth - 1)
         parts.append(part)
         texts.append(text)
         if kind == "chain":
-            before = text
+            before = part, text
     return (chain(parts), texts[-1]) if kind == "chain" else (group(parts), ",".join(texts))
 
 
@@ -209,7 +223,7 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
     own = random.Random(f"{story.world.seed} {name}")
     if not story.small and own.random() < 0.4:
         canvas, text = nested(own, f"{name}n", None, 2)
-        canvas |= _then(catalogue.step.s(name=name), name)
+        canvas |= _then(canvas, name)
         if own.random() < 0.5:
             canvas = canvas.on_error(catalogue.step.s(name=f"{name}e"))
         story.program(
@@ -223,8 +237,9 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
 
     def body() -> None:
         if is_chord:
-            last = _then(members[0], name)
-            story.accepted.append(Accepted("chord", chord(members, last).delay(), _says(name, *texts)))
+            together = group(members)
+            last = _then(together, name)
+            story.accepted.append(Accepted("chord", chord(together, last).delay(), _says(name, *texts)))
         else:
             story.accepted.append(Accepted("group", group(members).delay(), [{"text": text} for text in texts]))
 
@@ -248,10 +263,10 @@ def fan_outs(story: Story, chance: random.Random, name: str) -> None:
 def large_results(story: Story, chance: random.Random, name: str) -> None:
     """A chain or a chord of results that are too large for a record."""
     members = [catalogue.step.s(name=f"{name}{n}", does=("big",)) for n in range(chance.randint(1, 4))]
-    last = _then(members[0], name)
+    before = members[0] if len(members) == 1 else group(members)
 
     def body() -> None:
-        handle = (chord(members, last) if len(members) > 1 else chain(*members, last)).delay()
+        handle = (before | _then(before, name)).delay()
         story.accepted.append(Accepted("large", handle, _says(name, *(LARGE for _ in members))))
 
     story.program(f"large {name}", body)
@@ -293,6 +308,49 @@ def budgets(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"budget {name}", body)
 
 
+def mixed(story: Story, chance: random.Random, name: str) -> None:
+    """A canvas of all tasks with all options, perhaps sent twice. Some of its runs may expire or give way."""
+    canvas = _chain_of_all(chance, name, None, 2)
+    task_id = chance.choice((None, None, new_id(), derived_id("mixed", story.world.seed)))
+    story.revoked.add(name)  # what comes of it is not known
+
+    def body() -> None:
+        handle = canvas.apply_async(task_id=task_id)
+        if task_id is not None:
+            handle = canvas.apply_async(task_id=task_id)
+        story.accepted.append(Accepted("mixed", handle, revocable=True))
+
+    story.program(f"mixed {name}", body)
+
+
+def _chain_of_all(chance: random.Random, name: str, before: Any, depth: int) -> Any:
+    """A chain of tasks and groups. `before` is the canvas that it follows, if any."""
+    links: list[Any] = []
+    for n in range(chance.randint(1, 3)):
+        if depth > 1 and chance.random() < 0.4:
+            members = range(chance.randint(1, 3))
+            before = group(_chain_of_all(chance, f"{name}{n}{m}", before, depth - 1) for m in members)
+        else:
+            before = _link_of_all(chance, f"{name}{n}", before)
+        links.append(before)
+    return chain(links)
+
+
+def _link_of_all(chance: random.Random, name: str, before: Any) -> Any:
+    task, does = chance.choice(catalogue.STEPS), _does(chance, 0.15)
+    name = chance.choice((name, "same"))
+    takes = before is not None and chance.random() < 0.6
+    link = then(task, given=_given(before), name=name, does=does) if takes else task.s(name=name, does=does)
+    options: dict[str, Any] = {
+        "countdown": chance.choice((5, 60, 800)),
+        "expires": chance.choice((1, 20, 1000, 90_000)),
+        "link_error": catalogue.step.s(name=f"{name}e"),
+        "group": "tenant",
+        "always": before is not None,
+    }
+    return link.set(**{option: value for option, value in options.items() if chance.random() < 0.15})
+
+
 SENDERS: Sequence[Scenario] = (
     sends,
     large_results,
@@ -324,7 +382,7 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
             status = one.handle.revoke("not wanted")
             left = [name for name in story.world.scheduler.schedules if name.startswith(one.handle.id)]
             # What waits for the next day's budget comes back then, and is found revoked.
-            if first and status == "REVOKED" and left and one.what != "rationed":
+            if first and status == "REVOKED" and left and one.what not in ("rationed", "mixed"):
                 story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
 
     story.program(f"revokes {name}", body, **_when(chance, "a claim"))
@@ -439,5 +497,7 @@ def tell(story: Story, seed: int) -> None:
         chance.choice(SENDERS)(story, chance, "abc"[n])
     if seed % 20 == BUDGETS_AT:
         budgets(story, random.Random(f"budget {seed}"), "r")
+    if seed % 20 == MIXED_AT:
+        mixed(story, random.Random(f"mixed {seed}"), "m")
     for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):
         chance.choice(OPERATORS)(story, chance, "xy"[n])

@@ -29,5 +29,5 @@ def _shows(fault: Fault, seed: int) -> bool:
     return bool(found) and not faults_of(seed)[0]
 
 
-def test_there_are_twenty_planted_faults_at_least() -> None:
+def test_at_least_twenty_faults_are_planted() -> None:
     assert len({fault.promise for fault in FAULTS}) == len(FAULTS) >= 20

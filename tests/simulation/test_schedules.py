@@ -16,7 +16,7 @@ SCHEDULES = int(os.environ.get("NEXUS_SCHEDULES", "50000"))
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BLOCK))
-def test_no_schedule_breaks_a_promise(first: int) -> None:
+def test_no_schedule_violates_an_invariant(first: int) -> None:
     found = survey(range(first, min(first + BLOCK, SCHEDULES)))
 
     assert not found.kinds, str(found)
@@ -29,20 +29,20 @@ def test_no_schedule_breaks_a_promise(first: int) -> None:
         *(665_934, 695_817, 927_451, 94_511),
     ],
 )
-def test_a_schedule_that_once_broke_a_promise_breaks_none(seed: int) -> None:
+def test_a_schedule_that_once_violated_an_invariant_violates_none(seed: int) -> None:
     found, _ = faults_of(seed)
 
     assert found == []
 
 
-def test_a_seed_is_one_history() -> None:
+def test_a_seed_always_gives_the_same_history() -> None:
     for seed in range(20):
         (_, once), (_, again) = faults_of(seed, trace=True), faults_of(seed, trace=True)
 
         assert once.world.trace == again.world.trace
 
 
-def test_much_goes_wrong_and_much_goes_well() -> None:
+def test_the_schedules_cause_every_kind_of_fault_and_every_outcome() -> None:
     befallen, ends = Counter[str](), Counter[str]()
     for seed in range(400):
         _, story = faults_of(seed, trace=True)

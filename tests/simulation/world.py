@@ -673,7 +673,7 @@ def installed() -> Iterator[None]:
     from nexus.aws import sdk, table
     from nexus.backend import transport
     from nexus.runs import payloads, tallies
-    from nexus.worker import execution, listing, observe
+    from nexus.worker import bookings, execution, listing, observe
     from ops import control
 
     silent = SilentLogger()
@@ -697,7 +697,7 @@ def installed() -> Iterator[None]:
         patch.setattr(execution, "time_limit", _limit)
         patch.setattr(listing, "watch", _watch)
         patch.setattr(execution, "_limiters", Memory)
-        patch.setattr(execution, "_purses", Memory)
+        patch.setattr(bookings, "_purses", Memory)
         for name, module in list(sys.modules.items()):
             if name.startswith("nexus.") and getattr(module, "datetime", None) is real_datetime:
                 patch.setattr(module, "datetime", WorldDatetime)

@@ -205,7 +205,7 @@ def filmed(upload: bytes) -> Seen | Code:
         try:
             if video.container_of(upload[:64]) is None:
                 return pictures.unsupported(upload).code
-            made = video.render(source, folder, seconds=60)
+            made = video.render(source, folder, seconds=600)
         except Rejected as refused:
             return refused.code
         path = made.renditions["video"].path

@@ -55,7 +55,7 @@ send_note = Task(
 
 
 class LikeNote(SendNote):
-    """A note whose check raises what pydantic does not expect, as a look-up does."""
+    """A note whose check raises what pydantic does not expect, as a lookup does."""
 
     @field_validator("kind")
     @classmethod

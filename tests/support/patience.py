@@ -17,3 +17,11 @@ def eventually[T](poll: Callable[[], T | None], *, within: float = PATIENCE, eve
             return result
         assert time.monotonic() < end, f"not within {within} s: {poll.__name__}"
         time.sleep(every)
+
+
+def next_millisecond() -> float:
+    """Waits until SQS, which has times in milliseconds, gives what is sent a later time than the one returned."""
+    before = int(time.time() * 1000)
+    while int(time.time() * 1000) <= before:
+        time.sleep(0.0005)
+    return before / 1000

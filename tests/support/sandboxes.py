@@ -19,11 +19,8 @@ from moto.core.models import botocore_stubber
 from nexus.aws import sdk, table
 from nexus.envelope import Segment
 from nexus.registry import registry
+from nexus.testing import SandboxDied
 from nexus.worker import Continued, FannedOut, Run
-
-
-class SandboxDied(BaseException):
-    """The sandbox ran out of memory or time, or was killed. No code catches this."""
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Terminal:
                 self._take()
             except OSError:
                 break
+        os.close(self._terminal)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def _take(self) -> None:

@@ -9,6 +9,20 @@ from pytest_socket import disable_socket
 from nexus import backend
 from tests.support import moto_cloud, rights
 
+OF_THE_TESTS = ("NEXUS_CLIENT", "NEXUS_CLOUD_FOLDER", "NEXUS_COVERAGE", "NEXUS_RIGHTS", "NEXUS_WRITE_TABLE")
+OF_A_PERSON = ("COLUMNS", "EDITOR", "FORCE_COLOR", "LINES", "NO_COLOR", "VISUAL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_variables_of_the_shell() -> Iterator[None]:
+    """Hides the deployment that `nexus env`, for example, has set, the proxy, and what concerns the terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ).difference(OF_THE_TESTS):
+            if name in OF_A_PERSON or name.startswith(("AWS_", "NEXUS_")) or name.upper().endswith("_PROXY"):
+                patch.delenv(name)
+        patch.setenv("TERM", "xterm-256color")
+        yield
+
 
 @pytest.fixture(autouse=True)
 def _no_network() -> None:

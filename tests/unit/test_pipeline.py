@@ -115,13 +115,17 @@ def test_a_workflow_installs_the_programs_that_make_would_only_install_as_root()
                 assert asked - ON_A_RUNNER <= set(" ".join(installed).split()), f"{path.name}: {name}"
 
 
-def test_only_the_repository_and_its_environment_may_be_the_deploy_role() -> None:
-    role = PIPELINE.body["Resources"]["DeployRole"]["Properties"]
+@pytest.mark.parametrize("repository", ["somebody/social", "somebody@123456/social@456789"])
+def test_only_the_repository_and_its_environment_may_be_the_deploy_role(repository: str) -> None:
+    """With ids, if GitHub's tokens have them: in those of repositories made since July 2026."""
+    pipeline = Templates((ROOT / "ops" / "pipeline.yaml").read_text(), {**PIPELINE.known, "Repository": repository})
+    assert re.fullmatch(pipeline.body["Parameters"]["Repository"]["AllowedPattern"], repository)
+    role = pipeline.body["Resources"]["DeployRole"]["Properties"]
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-    assert PIPELINE.value(statement["Condition"]) == {
+    assert pipeline.value(statement["Condition"]) == {
         "StringEquals": {
             "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
-            "token.actions.githubusercontent.com:sub": "repo:somebody/social:environment:prod",
+            "token.actions.githubusercontent.com:sub": f"repo:{repository}:environment:prod",
         }
     }
 
@@ -166,7 +170,7 @@ def arn(service: str, rest: str, region: str = REGION, account: str = ACCOUNT) -
         ("kms:Decrypt", KEY, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}, False),
     ],
 )
-def test_the_deploy_role_hands_over_and_does_nothing_itself(
+def test_the_deploy_role_may_only_hand_over_to_cloudformation(
     action: str, resource: str, context: dict[str, str], may: bool
 ) -> None:
     assert allowed(PIPELINE.of_role("DeployRole"), Request(action, resource, context)) is may
@@ -259,7 +263,7 @@ def test_cloudformation_makes_no_role_without_the_boundary(action: str) -> None:
 
 
 @pytest.mark.parametrize("role", [*(f"{queue.capitalize()}Role" for queue in QUEUES), "SchedulerRole"])
-def test_the_boundary_lets_through_all_that_the_templates_roles_may(role: str) -> None:
+def test_the_boundary_allows_every_right_of_the_templates_roles(role: str) -> None:
     boundary = PIPELINE.of_policy("Boundary")
     for statement in iam.stack().of_role(role):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
@@ -458,13 +462,13 @@ KNOW_NO_RESOURCE = {
 CONTEXT = {"iam:PermissionsBoundary": BOUNDARY, "lambda:FunctionArn": FUNCTION}
 
 
-def test_what_cloudformation_needs_is_known_for_every_type_of_the_template() -> None:
+def test_the_rights_that_cloudformation_needs_are_known_for_every_resource_type() -> None:
     kinds = {body["Type"] for body in template()["Resources"].values()}
     assert {one for kind in kinds for one in OF_SAM.get(kind, (kind,))} == NEEDED.keys()
 
 
 @pytest.mark.parametrize("kind", NEEDED)
-def test_cloudformation_may_do_what_its_handlers_do(kind: str) -> None:
+def test_cloudformation_may_make_every_request_of_its_resource_handlers(kind: str) -> None:
     resource, actions = NEEDED[kind]
     service = resource.split(":")[2]
     named = [f"{service}:{action}" for action in actions.split()]
@@ -489,7 +493,7 @@ def test_a_pipeline_of_a_stack_without_a_key_may_use_none() -> None:
         assert not [one for one in without.of_role(role) if "kms:" in str(one["Action"])]
 
 
-def test_the_key_is_used_by_rules_and_alarms_as_the_services_document_it() -> None:
+def test_the_key_is_used_by_rules_alarms_and_logs_as_the_services_document_it() -> None:
     key = Templates((ROOT / "ops" / "key.yaml").read_text(), {"Stack": STACK})
     document = key.value(key.body["Resources"]["Key"]["Properties"]["KeyPolicy"])
     found = {one["Principal"].get("Service"): one for one in document["Statement"]}
@@ -498,3 +502,4 @@ def test_the_key_is_used_by_rules_and_alarms_as_the_services_document_it() -> No
     assert rules == {**use, "Principal": {"Service": "events.amazonaws.com"}}, "no condition: EventBridge supports none"
     assert found["cloudwatch.amazonaws.com"]["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     assert found["cloudwatch.amazonaws.com"].items() >= use.items()
+    assert "kms:GenerateDataKey*" in found[f"logs.{REGION}.amazonaws.com"]["Action"]

@@ -159,7 +159,7 @@ def test_an_application_may_do_all_that_a_handle_does(
         assert handle.status == ("SUCCESS" if ended else "REVOKED")
 
 
-def test_an_application_may_settle_what_could_not_be_sent(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_application_may_fail_runs_that_could_not_be_sent(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**request: Any) -> Any:
         entries = request["Entries"]
         return {"Failed": [{"Id": entry["Id"], "Code": "no", "SenderFault": True} for entry in entries]}
@@ -226,7 +226,7 @@ def test_a_denied_request_is_known_and_so_is_the_right_that_allows_one() -> None
     assert {right[2:] for right in asked.used} == {("dynamodb:GetItem", ON)}
 
 
-def test_the_digest_has_a_sender_of_its_own_whether_it_was_given_or_not() -> None:
+def test_the_digest_may_be_sent_from_its_given_or_default_sender() -> None:
     for parameters, digest in (
         ({}, "digest@nexus.example"),
         ({"DigestSenderAddress": "news@nexus.example"}, "news@nexus.example"),
@@ -238,7 +238,7 @@ def test_the_digest_has_a_sender_of_its_own_whether_it_was_given_or_not() -> Non
             assert iam.allowed(template.of_role("EmailsRole"), request) is may, sender
 
 
-def test_a_request_is_the_callers_of_the_code_that_makes_it(cloud: None) -> None:
+def test_a_request_is_attributed_to_the_code_that_makes_it(cloud: None) -> None:
     """A test's own requests belong to no role; those of code that an application imports are the application's."""
     asked = Rights()
     with rights.watched(asked) as note:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -23,6 +24,7 @@ from tests.support.template import ACCOUNT, PATH, REGION, STACK, resolved, resou
 ROOT = Path(__file__).parents[2]
 NAMES = Settings(stack=STACK, account_id=ACCOUNT)
 FOURTEEN_DAYS = 14 * 86_400
+TEMPLATES = [PATH, *sorted((ROOT / "examples").glob("*/template.yaml"))]
 
 
 def named(kind: str, key: str) -> dict[str, dict[str, Any]]:
@@ -56,7 +58,7 @@ def messages(function: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_there_is_a_queue_a_dead_letter_queue_and_a_function_for_each_priority_and_no_other(
+def test_each_priority_has_a_queue_a_dead_letter_queue_and_a_function(
     queues: dict[str, Any], functions: dict[str, Any]
 ) -> None:
     wanted = {NAMES.queue_name(q) for q in QUEUES} | {NAMES.dead_letter_queue_name(q) for q in QUEUES}
@@ -92,7 +94,14 @@ def test_an_examples_queue_has_the_limits_that_the_worker_knows(example: str) ->
     assert {queue.get("MessageRetentionPeriod", RETENTION) for queue in own} == {RETENTION}  # SQS's default
 
 
-def test_each_function_has_a_role_of_its_own(functions: dict[str, Any]) -> None:
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.parent.name))
+def test_a_new_layer_publishes_a_version_of_every_function(path: Path) -> None:
+    """Otherwise `live` stays on the old layer: SAM names a version by the function's own code and properties."""
+    layers = [r for r in load(path.read_text())["Resources"].values() if r["Type"] == "AWS::Serverless::LayerVersion"]
+    assert [layer["Properties"].get("PublishLambdaVersion") for layer in layers] == [True]
+
+
+def test_each_function_has_its_own_role(functions: dict[str, Any]) -> None:
     roles = [json.dumps(function["Role"]) for function in functions.values()]
     assert len(set(roles)) == len(functions)
 
@@ -155,13 +164,13 @@ def test_no_role_lists_the_archive_or_writes_anothers_results() -> None:
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-def test_media_alone_has_a_reserve_and_every_other_function_shares_the_accounts(queue: str) -> None:
+def test_only_media_has_reserved_concurrency(queue: str) -> None:
     function = resources("AWS::Serverless::Function")[f"{queue.capitalize()}Function"]["Properties"]
     assert ("ReservedConcurrentExecutions" in function) == (queue == "media")
 
 
 @pytest.mark.parametrize("rule", resources("AWS::Events::Rule"))
-def test_what_a_rule_cannot_deliver_is_a_dead_letter_of_its_queue(rule: str) -> None:
+def test_an_event_that_a_rule_cannot_deliver_goes_to_its_queues_dead_letters(rule: str) -> None:
     (target,) = resources("AWS::Events::Rule")[rule]["Properties"]["Targets"]
     queue = target["Arn"]["Fn::GetAtt"].removesuffix("Queue.Arn")
     assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": f"{queue}DeadLetterQueue.Arn"}
@@ -170,7 +179,7 @@ def test_what_a_rule_cannot_deliver_is_a_dead_letter_of_its_queue(rule: str) -> 
     assert {"Fn::GetAtt": f"{rule}.Arn"} in policy["Condition"]["ArnEquals"]["aws:SourceArn"]
 
 
-def test_what_cannot_be_made_again_outlives_the_stack_and_a_failed_first_deployment_leaves_nothing() -> None:
+def test_tables_buckets_and_secrets_are_retained_except_after_a_failed_first_deployment() -> None:
     kept = [
         body
         for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret")
@@ -182,7 +191,7 @@ def test_what_cannot_be_made_again_outlives_the_stack_and_a_failed_first_deploym
 
 
 @pytest.mark.parametrize("queue", resources("AWS::SQS::Queue"))
-def test_every_queue_is_encrypted_and_takes_tls_alone(queue: str) -> None:
+def test_every_queue_is_encrypted_and_accepts_only_tls(queue: str) -> None:
     assert resources("AWS::SQS::Queue")[queue]["Properties"]["SqsManagedSseEnabled"]["Fn::If"][2] is True
     policies = [body["Properties"] for body in resources("AWS::SQS::QueuePolicy").values()]
     (policy,) = [one for one in policies if {"Ref": queue} in one["Queues"]]
@@ -256,7 +265,7 @@ def test_a_schedule_is_a_parameter_that_an_environment_may_set(task: Task[Any, A
 
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
-def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: str, functions: dict[str, Any]) -> None:
+def test_a_queue_of_jobs_delivers_one_message_at_a_time(queue: str, functions: dict[str, Any]) -> None:
     """A segment uses its time limit. Those behind it in a batch would have no time left."""
     assert messages(functions[queue])["BatchSize"] == 1
 
@@ -301,7 +310,7 @@ def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
-def test_what_expires_in_a_versioned_bucket_is_gone_a_day_later(bucket: str) -> None:
+def test_an_expired_object_of_a_versioned_bucket_is_deleted_a_day_later(bucket: str) -> None:
     """Expiration leaves the version behind a delete marker: it stays until a rule expires noncurrent versions."""
     properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
     rules = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
@@ -309,6 +318,22 @@ def test_what_expires_in_a_versioned_bucket_is_gone_a_day_later(bucket: str) -> 
     for rule in rules:
         assert "VersioningConfiguration" in properties
         assert rule.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1}, rule["Id"]
+
+
+@pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
+def test_no_two_rules_of_a_bucket_do_the_same_under_overlapping_prefixes(bucket: str) -> None:
+    """S3 refuses such rules unless they are written with a filter, for which CloudFormation has no property."""
+    properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
+    rules = properties["LifecycleConfiguration"]["Rules"]
+    for one, other in permutations(rules, 2):
+        if one.get("Prefix", "").startswith(other.get("Prefix", "")):
+            assert not actions(one) & actions(other), f"{one['Id']} and {other['Id']}"
+
+
+def actions(rule: dict[str, Any]) -> set[str]:
+    """What a lifecycle rule does, as S3 compares it."""
+    expires = {"ExpirationInDays", "ExpiredObjectDeleteMarker"}
+    return {"Expiration" if name in expires else name for name in set(rule) - {"Id", "Status", "Prefix"}}
 
 
 def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue(functions: dict[str, Any]) -> None:
@@ -321,6 +346,13 @@ def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue
     assert {"Name": "prefix", "Value": "uploads/"} in notification["Filter"]["S3Key"]["Rules"]
     (permission,) = resources("AWS::Lambda::Permission").values()
     assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
+
+
+def test_an_upload_that_is_retried_sets_off_no_alarm(functions: dict[str, Any]) -> None:
+    """Anyone with an upload form can cause one. As Lambda itself does not retry, it counts each as a dropped event."""
+    assert functions["media"]["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    alarms = resources("AWS::CloudWatch::Alarm").values()
+    assert "AsyncEventsDropped" not in {body["Properties"]["MetricName"] for body in alarms}
 
 
 def test_the_dashboards_metrics_are_those_that_something_emits(monkeypatch: pytest.MonkeyPatch) -> None:

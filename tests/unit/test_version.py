@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 TEMPLATES = [ROOT / "template.yaml", *sorted((ROOT / "examples").glob("*/template.yaml"))]
 
 
-def test_the_package_the_project_and_the_command_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_package_the_project_and_the_command_have_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert nexus.__version__ == VERSION
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
     assert main(["--version"]) == 0
@@ -22,9 +22,9 @@ def test_the_package_the_project_and_the_command_have_it(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.parent.name)
-def test_every_stack_has_it_among_its_outputs(template: Path) -> None:
+def test_every_template_has_the_version_as_an_output(template: Path) -> None:
     assert load(template.read_text())["Outputs"]["Version"]["Value"] == VERSION
 
 
-def test_the_changelog_has_it() -> None:
+def test_the_changelog_has_the_version() -> None:
     assert f"## [{VERSION}] - " in (ROOT / "CHANGELOG.md").read_text()

@@ -15,7 +15,6 @@ no answer, or an error of     may have been accepted                   the claim
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -85,12 +84,16 @@ class CannotSend(NexusError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one mail, with the reason unless sent. `lost`: SES's response to this attempt did not arrive."""
+    """The outcome of one mail, with the reason unless sent.
+
+    `lost`: SES's response to this attempt did not arrive. `earlier`: the ledger had the mail already.
+    """
 
     outcome: Literal["sent", "skipped", "unknown", "failed"]
     reason: str | None = None
     message_id: str | None = None
     lost: bool = False
+    earlier: bool = False
 
 
 def send_rate() -> float:
@@ -115,16 +118,24 @@ def send_rate() -> float:
 
 
 def known_rate() -> float:
-    """SES's rate for this account, cached for five minutes; the last known one while SES is busy."""
+    """SES's rate for this account, cached for five minutes; the last known one while SES is busy.
+
+    Raises SlowDown if none is known yet, as when several sandboxes start at once: a guess that is too low would take
+    up the time of the others' mails too.
+    """
     global _rate, _rate_until  # noqa: PLW0603 - of the sandbox
-    if time.monotonic() >= _rate_until:
-        with suppress(SlowDown):
+    if _rate is None or time.monotonic() >= _rate_until:
+        try:
             _rate = send_rate()
+        except SlowDown:
+            if _rate is None:
+                raise
         _rate_until = time.monotonic() + RATE_KEPT
     return _rate
 
 
-_rate, _rate_until = DEFAULT_RATE, 0.0
+_rate: float | None = None
+_rate_until = 0.0
 
 
 class Pace:
@@ -191,11 +202,13 @@ def deliver(
 def earlier_outcome(entry: Entry, run_id: str) -> Outcome:
     """The outcome for a run whose mail already has an entry: its own mail of an earlier attempt counts as sent."""
     own = entry.run_id == run_id
+    if entry.status == "sent" and own:
+        return Outcome("sent", message_id=entry.message_id, earlier=True)
     if entry.status == "sent":
-        return Outcome("sent", message_id=entry.message_id) if own else Outcome("skipped", "already sent")
+        return Outcome("skipped", "already sent", earlier=True)
     if not own and clock.now() - entry.claimed_at < UNKNOWN_AFTER:
-        return Outcome("skipped", "being sent by another run")
-    return Outcome("unknown", "claimed before, but SES's response was never recorded")
+        return Outcome("skipped", "being sent by another run", earlier=True)
+    return Outcome("unknown", "claimed before, but SES's response was never recorded", earlier=True)
 
 
 def one_click(unsubscribe_url: str) -> Sequence[Mapping[str, str]]:
@@ -321,6 +334,8 @@ def _meaning(error: Any, address: str) -> Exception:
         return SlowDown(message, quota="daily" in message.lower())
     if code in _OURS:
         return CannotSend(f"{_OURS[code]}: {message}")
+    if code == "MessageRejected" and ("paused" in message or "suspended" in message):  # by AWS, for the whole account
+        return CannotSend(message)
     if code == "MessageRejected" and "not verified" in message:
         # SES names every identity that is not verified. In the sandbox that may be the recipient.
         failed = message.rpartition(":")[2].lower()
@@ -329,4 +344,4 @@ def _meaning(error: Any, address: str) -> Exception:
         return CannotSend("the sender is not verified in SES")
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
         return _NoAnswer(f"SES failed: {code}")
-    return _Refused(f"SES refused it: {code}")
+    return _Refused(f"SES refused it: {code}: {message.replace(address, 'the address')}")

@@ -63,7 +63,7 @@ def cost(
         output.line("No runs were sent.")
     idle = sum(one.dollars for one in idle_costs)
     output.line()
-    output.line(f"Today {costs.dollars(today.cost.total)}, all of these {costs.dollars(whole.cost.total)}.")
+    output.line(f"Today: {costs.dollars(today.cost.total)}. All runs above: {costs.dollars(whole.cost.total)}.")
     output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for idle resources.")
     sampled = " ~ is computed from a sample of the records." if whole.estimated else ""
     output.note(f"List prices of {prices.REGION}, {prices.DATE}.{sampled}")

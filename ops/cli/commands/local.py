@@ -48,7 +48,10 @@ def down(yes: common.Yes = False) -> int:
             raise Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     elif cloud is not None and not yes:
         raise Problem(
-            "Nothing was changed", "stdin is not a terminal, so I cannot ask.", "Give --yes.", ExitCode.NOT_CONFIRMED
+            "Nothing was changed",
+            "stdin is not a terminal, so no question could be asked.",
+            "Give --yes.",
+            ExitCode.NOT_CONFIRMED,
         )
     if cloud is not None and not _make("stop", stdout=sys.stderr):
         raise Problem("The local cloud did not stop", "The failure is shown above.")

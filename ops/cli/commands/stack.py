@@ -62,7 +62,7 @@ def status() -> int:
     on = sum(rule.on for rule in scheduled)
     ringing = sum(alarm.state == "ALARM" for alarm in found.alarms)
     output.line()
-    output.line(f"Schedules: {on} of {len(scheduled)} on.  Alarms: {ringing} of {len(found.alarms)} ring.")
+    output.line(f"Schedules: {on} of {len(scheduled)} on.  Alarms: {ringing} of {len(found.alarms)} in ALARM.")
     print_findings(found.findings)
     return ExitCode.DONE if found.is_well else ExitCode.WRONG
 

@@ -53,6 +53,7 @@ class MemoryTable:
 
     def key(self, values: Item) -> tuple[str, ...]:
         """The key in an item, or in a request's Key."""
+        _refuse_empty(values, self.schema.key)
         return tuple(values[name]["S"] for name in self.schema.key)
 
     def refuse_unless(self, request: Mapping[str, Any], existing: Item | None) -> None:
@@ -76,6 +77,8 @@ class MemoryTable:
         if after is None:
             self.items.pop(key, None)
             return
+        for names in self.schema.indexes.values():
+            _refuse_empty(after, names)
         for name, value in after.items():
             if value in ({"NS": []}, {"SS": []}):
                 raise ValidationError(f"{name}: an empty set")
@@ -93,6 +96,12 @@ class MemoryTable:
         """The attributes that order a Query or Scan: the key of its index, then the table's own."""
         index = self.schema.indexes[request["IndexName"]] if "IndexName" in request else ()
         return tuple(dict.fromkeys((*index, *self.schema.key)))
+
+
+def _refuse_empty(values: Item, names: Sequence[str]) -> None:
+    for name in names:
+        if values.get(name) == {"S": ""}:
+            raise ValidationError(f"{name}: an empty string as a key")
 
 
 def place(names: Sequence[str], item: Item) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 DynamoDB and SQS use our own client (`nexus.aws.slim`) where the environment's variables alone say how to reach them.
 Otherwise, or if NEXUS_CLIENT is boto3, they use botocore. Methods, responses and errors are the same.
 
-Four Sessions would make start-up 50 % more expensive than one does. Botocore does not validate parameters (validation
+Four Sessions would make startup 50 % more expensive than one does. Botocore does not validate parameters (validation
 costs half of a BatchWriteItem): this package builds the requests, and the tests check them against the service's
 responses.
 """
@@ -239,7 +239,7 @@ def region() -> str | None:
 
 
 def session() -> "Session":
-    """The shared Session, which a start-up check uses to find the region and the credentials."""
+    """The shared Session, which a startup check uses to find the region and the credentials."""
     with _making:
         return _session()
 

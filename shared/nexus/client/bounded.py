@@ -1,6 +1,6 @@
 """Bounds every send to `Settings.send_timeout` seconds, whatever AWS, the network or the resolver does.
 
-A send is up to three requests, each of which may be retried, and neither a name look-up nor fetching credentials has
+A send is up to three requests, each of which may be retried, and neither a name lookup nor fetching credentials has
 its own timeout. So a thread makes the requests, and the caller waits for it for at most that time. After that the
 thread starts no further request, and the one in flight ends by its own timeout.
 """

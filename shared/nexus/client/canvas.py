@@ -20,13 +20,13 @@ from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.bounded import asynchronous
 from nexus.client.handles import AsyncResult
 from nexus.client.options import (
-    INSTEAD,
     OF_THE_FIRST,
     OF_THE_LAST,
     Options,
     fixed,
     given_id,
     known,
+    missing,
     moment,
     policy,
     queue_of,
@@ -57,7 +57,7 @@ type Part = Signature[Any] | Group
 type Parts = tuple[Part, ...]
 
 
-class Canvas[R]:
+class Canvas[R: Result]:
     """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`; in a coroutine by `adelay()`."""
 
     __slots__ = ()
@@ -75,17 +75,17 @@ class Canvas[R]:
         """A copy with a callback that is sent, once, if it fails: `set(link_error=callback)`."""
         return self.set(link_error=callback)
 
-    def __or__[S](self, after: "Canvas[S]") -> "Chain[S]":
+    def __or__[S: Result](self, after: "Canvas[S]") -> "Chain[S]":
         """`first | second`: a chain. If the first is a group, a chord."""
         return chain(self, after)
 
-    def delay(self) -> "AsyncResult[Any]":
+    def delay(self) -> "AsyncResult[R]":
         """Sends it. Returns the handle of the last run."""
         return self.apply_async()
 
-    def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
+    def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[R]":
         """Sends it with these options. `task_id` is the id of the last run: sent twice with it, it runs once."""
-        known(options, "apply_async")
+        known(options, "apply_async", "task_id")
         last = new_id() if task_id is None else given_id(task_id)
         ready = self.set(**fixed(options)) if options else self
         steps = _plan(ready.parts, last)
@@ -95,23 +95,22 @@ class Canvas[R]:
         launch(steps, given=task_id is not None)
         return self._handle(last)
 
-    def _handle(self, run_id: str) -> "AsyncResult[Any]":
+    def _handle(self, run_id: str) -> "AsyncResult[R]":
         last = self.parts[-1]
         return AsyncResult(run_id, last.task.result if isinstance(last, Signature) else None)
 
-    async def adelay(self) -> "AsyncResult[Any]":
+    async def adelay(self) -> "AsyncResult[R]":
         """`delay` for a coroutine."""
         return await asynchronous(self.delay)()
 
-    async def aapply_async(self, **options: Any) -> "AsyncResult[Any]":
+    async def aapply_async(self, **options: Any) -> "AsyncResult[R]":
         """`apply_async` for a coroutine, with the same options."""
         return await asynchronous(self.apply_async)(**options)
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            instead = f": write {INSTEAD[name]}" if name in INSTEAD else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
+            raise missing(self, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +140,11 @@ class Signature[R: Result](Canvas[R]):
         known(options, "set")
         return replace(self, options={**self.options, **options})
 
-    def delay(self) -> "AsyncResult[R]":
-        return self.apply_async()
-
     def apply_async(
         self, *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
     ) -> "AsyncResult[R]":
         """Sends it: see `nexus.tasks.Task.apply_async`."""
-        known(options, "apply_async")
+        known(options, "apply_async", "task_id", "track")
         run_id = _own_id(track) if task_id is None else given_id(task_id)
         ready = replace(self, options={**self.options, **options}) if options else self
         launch(_plan((ready,), run_id), given=task_id is not None, track=track)
@@ -220,7 +216,7 @@ class Group(Canvas[Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Chain[R](Canvas[R]):
+class Chain[R: Result](Canvas[R]):
     """Steps that run one after another: each success sends the next, with its result if the next takes it."""
 
     parts: Parts = ()
@@ -229,7 +225,7 @@ class Chain[R](Canvas[R]):
         known(options, "set")
         return replace(self, parts=_with(self.parts, options))
 
-    def __call__(self, **options: Any) -> "AsyncResult[Any]":
+    def __call__(self, **options: Any) -> "AsyncResult[R]":
         """`chain(...)()` sends it."""
         return self.apply_async(**options)
 
@@ -250,7 +246,7 @@ def group(*members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group:
     return Group(tuple(flat))
 
 
-def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
+def chain(*links: "Canvas[Any] | Iterable[Canvas[Any]]") -> "Chain[Any]":
     """Runs in sequence: `chain(a, b)`, `chain([a, b])` or `a | b`. The link after a group is the body of its chord.
 
     The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, except one that
@@ -262,7 +258,7 @@ def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
 @overload
 def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group: ...
 @overload
-def chord[S](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
+def chord[S: Result](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
 def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | None" = None) -> "Chain[Any] | Group":
     """A group and the task or canvas that follows it. The handle is the body's.
 
@@ -369,7 +365,7 @@ def send_many(
 
     SendFailed lists the ids of the runs that SQS did not accept; the others have been sent.
     """
-    known(options, "send_many")
+    known(options, "send_many", "track")
     steps, handles = [], []
     for signature in signatures:
         if not isinstance(signature, Signature):
@@ -506,6 +502,11 @@ def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
         raise InvalidMessage(
             f"{after.task.name}: {after.result_as} takes the result of {takes.task}, "
             f"but the step before it runs {', '.join(sorted(names))}"
+        )
+    what, given = ("a group", "results") if isinstance(before, Group) else ("a single task", "result")
+    if takes.what != given:
+        raise InvalidMessage(
+            f"{after.task.name}: {after.result_as}: the step before it is {what}: write {given}_of({takes.task})"
         )
 
 

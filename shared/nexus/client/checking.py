@@ -1,4 +1,4 @@
-"""A web application's start-up check: whether this process can send."""
+"""A web application's startup check: whether this process can send."""
 
 import re
 

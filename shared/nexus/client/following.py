@@ -205,39 +205,29 @@ def _after_revoked(step: Step, rest: Steps) -> list[Envelope]:
 def fail_next(run_id: str, steps: Steps, error: RunError, failure: Failure) -> list[Envelope]:
     """Ends what follows a failed run, so that no handle waits forever; `failure` is the cause.
 
-    A step that is to run `always` proceeds anyway. Returns the group members that this ends.
+    A step that is to run `always` proceeds anyway, but not within a group that ends: as its tallies do not exist, the
+    step could not be counted if the group begins after all. Returns the group members that this ends.
     """
-    (ended,) = _fail_all([(run_id, steps)], error, failure)
-    return ended
-
-
-def _fail_all(sequences: Sequence[tuple[str, Steps]], error: RunError, failure: Failure) -> list[list[Envelope]]:
-    """`fail_next` for several sequences, each with the run that it follows: together, 25 records per request."""
-    halves = [(run_id, *_until_always(steps)) for run_id, steps in sequences]
-    blocked = [step for _, ended, _ in halves for step in ended]
-    members: list[tuple[str, Steps]] = []
-    for step, outcome in zip(blocked, _block(blocked, error), strict=True):
+    first = next((n for n, step in enumerate(steps) if step.always), len(steps))
+    ended, rest = steps[:first], steps[first:]
+    whole = list(_with_members(ended))
+    for step, outcome in zip(whole, _block(whole, error), strict=True):
         if step.on_error and (outcome.item or {}).get("blocked"):
             send_next(step.id, step.on_error, failure.model_dump())
-        if isinstance(step, GroupStep):
-            members += [(step.id, member) for member in step.members]
-    if members:
-        _fail_all(members, error, failure)
-    return [_after_blocked(*half) for half in halves]
-
-
-def _until_always(steps: Steps) -> tuple[Steps, Steps]:
-    """The steps that are not to run, and those from the first that is to run `always`."""
-    first = next((n for n, step in enumerate(steps) if step.always), len(steps))
-    return steps[:first], steps[first:]
-
-
-def _after_blocked(run_id: str, blocked: Steps, rest: Steps) -> list[Envelope]:
-    before = blocked[-1] if blocked else None
+    before = ended[-1] if ended else None
     if rest:
         nothing = [None] * len(before.members) if isinstance(before, GroupStep) else None
         return send_next(before.id if before else run_id, rest, nothing)
     return [place(before)] if before else []
+
+
+def _with_members(steps: Steps) -> Iterator[Step]:
+    """The steps, and those within their groups."""
+    for step in steps:
+        yield step
+        if isinstance(step, GroupStep):
+            for member in step.members:
+                yield from _with_members(member)
 
 
 def _block(steps: Steps, error: RunError) -> list[Outcome]:

@@ -1,6 +1,7 @@
 """The handle to a run: its status, its result, waiting for it, and revoking it."""
 
 import math
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -33,8 +34,8 @@ class AsyncResult[R: Result]:
     `str()` gives the run's id; two handles to the same run are equal.
     """
 
-    def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
-        self.id = run_id
+    def __init__(self, run_id: str | uuid.UUID, result_type: type[R] | None = None) -> None:
+        self.id = str(run_id)
         self._result_type = result_type
 
     @property
@@ -100,7 +101,9 @@ class AsyncResult[R: Result]:
 
     @property
     def result(self) -> R | None:
-        """The result as its model; None before SUCCESS. For a group, the list of its members' results."""
+        """The result as its model; None before SUCCESS. For a group, the list of its members' results as JSON values:
+        `[member.result for member in handle.results]` are their models.
+        """
         return self._result(self.record())
 
     def _result(self, record: RunRecord) -> R | None:

@@ -27,7 +27,8 @@ class Options(TypedDict, total=False):
     """How a task is sent: see `nexus.tasks.Task.apply_async`.
 
     For a canvas, `countdown` and `eta` delay its first runs, `link_error` follows the canvas as a whole, and the rest
-    apply to each of its tasks. `always` sends the step even if the one before it has failed.
+    apply to each of its tasks. `always` sends the step even if the one before it has failed, but not within a group
+    that does not begin.
     """
 
     countdown: float | None
@@ -58,15 +59,25 @@ INSTEAD = {
     "map": "group(task.s(...) for ...)",
     "starmap": "group(task.s(...) for ...)",
     "skew": "group(task.s(...).set(countdown=n) for n, ...)",
+    "signature": "task.s(name=value)",
+    "subtask": "task.s(name=value)",
+    "delay_on_commit": "transaction.on_commit(lambda: task.delay(...)), or nexus.outbox.add(connection, task.s(...))",
+    "AsyncResult": "nexus.AsyncResult(id)",
 }
 
 
-def known(options: Mapping[str, Any], where: str) -> None:
-    """Raises TypeError for an unknown option, with what to write instead."""
+def known(options: Mapping[str, Any], where: str, *also: str) -> None:
+    """Raises TypeError for an unknown option, with what to write instead. `also` are options that only `where` has."""
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         instead = ", ".join(f"{name} (write {INSTEAD[name]})" if name in INSTEAD else name for name in sorted(unknown))
-        raise TypeError(f"{where}() has no {instead}; it has {', '.join(Options.__annotations__)}")
+        raise TypeError(f"{where}() has no {instead}; it has {', '.join((*Options.__annotations__, *also))}")
+
+
+def missing(one: object, name: str) -> AttributeError:
+    """The error for an attribute that a task or a canvas lacks, with what to write instead of Celery's."""
+    instead = f": write {INSTEAD[name]}" if name in INSTEAD else ""
+    return AttributeError(f"{type(one).__name__!r} object has no attribute {name!r}{instead}")
 
 
 def fixed(options: Options) -> Options:

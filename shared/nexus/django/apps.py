@@ -1,4 +1,4 @@
-"""The Django application: reads and checks the setting NEXUS at start-up."""
+"""The Django application: reads and checks the setting NEXUS at startup."""
 
 from collections.abc import Sequence
 from contextlib import suppress

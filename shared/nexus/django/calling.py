@@ -1,4 +1,4 @@
-"""Calling a Django task's function: an asynchronous one on an event loop, and clean-up after its time limit."""
+"""Calling a Django task's function: an asynchronous one on an event loop, and cleanup after its time limit."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

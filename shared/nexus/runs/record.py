@@ -27,7 +27,8 @@ TRACEBACK_LIMIT = 6000
 class RunError:
     """Why a run failed: the exception's class name and its message.
 
-    `path` is the class's dotted path. `traceback` is the end of the traceback: files, lines and source, no values.
+    `path` is the class's dotted path. `traceback` is the end of the traceback, without the worker's own frames: files,
+    lines and source, no values.
     """
 
     type: str
@@ -55,7 +56,10 @@ class RunError:
             message = str(error)
         except Exception as fault:  # noqa: BLE001 - an exception's own __str__ is a task's code
             message = f"(its text is not available: {type(fault).__name__})"
-        stack = traceback.extract_tb(error.__traceback__)
+        began = error.__traceback__
+        while began and began.tb_next and str(began.tb_frame.f_globals.get("__name__")).startswith("nexus.worker."):
+            began = began.tb_next  # readers want the task's own frames
+        stack = traceback.extract_tb(began)
         frames = "".join(stack.format())
         return cls(
             clean(kind.__name__)[:200],
@@ -138,6 +142,11 @@ class RunRecord:
     @property
     def fanned_out(self) -> bool:
         return self.total > 0
+
+    def leased_until(self, now: float) -> float | None:
+        """When the lease of the attempt at work ends; None if there is no such attempt."""
+        until = self.lease_until
+        return until if self.status == "STARTED" and until is not None and until > now else None
 
     @classmethod
     def of(cls, item: Item) -> "RunRecord":

@@ -168,7 +168,8 @@ def claim(
             # that was marked as blocked although its predecessor has succeeded: its message exists. It may have run and
             # failed again since it was read, with other parts.
             read = (status, equals("ended_at", known.get("ended_at")), equals("waits", None))
-            return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=read)
+            again: dict[str, Value] = {**started, "attempts": 1, "restarted": True}
+            return Write(envelope.id, set=again, remove=LEFT_BY_FAILURE, when=read)
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
                 return Busy(record.lease_until)

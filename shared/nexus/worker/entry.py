@@ -88,10 +88,10 @@ def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str,
         try:
             deliveries += received(message, worker.upload_task)
         except InvalidMessage as error:
-            worker.dead_letter(message.body, RunError.of(error), None, message.receives)
+            worker.messages.dead_letter(message.body, RunError.of(error), None, message.receives)
     worker.deliver(deliveries)
     later: dict[SqsMessage, float] = {}
-    for delivery, delay in worker.later:
+    for delivery, delay in worker.messages.later:
         if delivery.message is not None:
             # The message of an upload's event may carry several runs: it is redelivered for the first of them.
             later[delivery.message] = min(delay, later.get(delivery.message, delay))
@@ -110,8 +110,8 @@ def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
     worker.deliver(
         [Received(envelope=envelope, source="s3") for envelope in upload_envelopes(records, worker.upload_task)]
     )
-    if worker.later:
-        runs = ", ".join(delivery.envelope.id for delivery, _ in worker.later)
+    if worker.messages.later:
+        runs = ", ".join(delivery.envelope.id for delivery, _ in worker.messages.later)
         raise Retry(f"will be retried through the queue: {runs}")
 
 
@@ -127,7 +127,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
     delivery = Received(envelope=envelope, source="direct")
     delivery.readable(worker.task_for(envelope))
     worker.deliver([delivery])
-    for _, delay in worker.later:
+    for _, delay in worker.messages.later:
         # A direct invocation is not redelivered: what remains goes to the queue.
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
         failures = backend().transport.send(worker.queue, [message])

@@ -10,19 +10,16 @@ settled.
 
 import os
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from math import ceil, inf
+from math import inf
 from typing import Any
 
 from nexus import builtin, clock
 from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
-from nexus.backend.transport import MAX_DELAY, DeadLetter, Message, schedule_name
-from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
+from nexus.definitions import RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import (
     BudgetSpent,
@@ -31,22 +28,21 @@ from nexus.errors import (
     Reject,
     Retry,
     Revoked,
-    SendFailed,
     TimeLimitExceeded,
     UnknownTask,
 )
 from nexus.registry import Implementation, registry
 from nexus.runs import budget, locks, payloads, rate_limit, transitions
-from nexus.runs.budget import Purse
 from nexus.runs.rate_limit import RateLimiter
-from nexus.runs.record import RunError, RunRecord, clean
+from nexus.runs.record import RunError, RunRecord
 from nexus.runs.sender import Sender, current
-from nexus.runs.spent import Spent
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
 from nexus.values import compact
 from nexus.worker import fanout, listing, observe
+from nexus.worker.bookings import Bookings
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.listing import Listing
+from nexus.worker.messages import LEASE_GRACE, LONGEST_HIDING, Messages
 from nexus.worker.run import Continued, FannedOut, Run
 from nexus.worker.spending import Tab
 from nexus.worker.time_limit import time_limit
@@ -60,39 +56,26 @@ SETTLE_AFTER = 0.5
 It does not wait for a run of a task that this invocation has not run yet, or whose last run took longer.
 """
 
-LONGEST_HIDING = 11 * 3600.0
-"""The longest time in seconds to hide a message: SQS's twelve hours, less a margin for the run itself."""
-
-AFTER_TROUBLE = 30.0
-UNSERVED_AFTER = 600.0
-"""Seconds until redelivery if a deployment lacks the message's task: SQS gives up after twenty receives, over three
-hours.
-"""
-
 ASK_AFTER = 1.0
 """Seconds that a claimed run may wait, behind others of its batch or for its rate, until it asks before it begins
 whether it has been revoked.
 """
 
-ATTRIBUTE_LIMIT = 1024
-LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
+"""The longest time in seconds that a sandbox sleeps until the start of a rate-limited run."""
 
 
 class Worker:
-    """Serves the tasks of one queue. `context` is Lambda's; each Worker lives for one invocation.
-
-    `later` maps each delivery to redeliver to its delay in seconds.
-    """
+    """Serves the tasks of one queue. `context` is Lambda's; each Worker lives for one invocation."""
 
     def __init__(self, queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], context: Any) -> None:
         self.queue = queue
-        self.later: list[tuple[Received, float]] = []
+        self.messages = Messages(queue, observe.log_reference(context))
         self._tasks = tasks
-        self._log = observe.log_reference(context)
         # Lambda reuses the request id when it retries an asynchronous invocation; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
-        self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+        self._seconds: float = context.get_remaining_time_in_millis() / 1000
+        self._ends: float = clock.monotonic() + self._seconds
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
         self._took: dict[str, float] = {}
@@ -100,10 +83,7 @@ class Worker:
 
         self._tab = Tab()
         self._listing = Listing(queue, self._token)
-        self._purses: dict[str, Purse] = {}
-        self._booked: dict[str, int] = {}
-        self._unpaid = ""
-        """The run whose attempt, of a task with a budget, has begun and is not yet in the task's account."""
+        self._bookings = Bookings()
 
     @property
     def upload_task(self) -> str | None:
@@ -118,18 +98,18 @@ class Worker:
         return self._tasks[envelope.task]
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
-        """Claims, runs and settles the deliveries. Afterwards `later` has those to redeliver."""
+        """Claims, runs and settles the deliveries. Afterwards `messages.later` has those to redeliver."""
         listing.watch(self._listing)
         try:
             self._deliver(deliveries)
         finally:
-            for task, unused in self._booked.items():
-                self._purses[task].give_back(unused)
+            self._bookings.give_back()
 
     def _deliver(self, deliveries: Sequence[Received]) -> None:
-        readable = self._affordable(self._once(list(self._readable(deliveries))))
-        claimed, refused = self._claim(readable)
-        self._tab.share_out(deliveries, len(readable))
+        affordable, waiting = self._bookings.book(self._once(list(self._readable(deliveries))))
+        self._wait_for_tomorrow(waiting)
+        claimed, refused = self._claim(affordable)
+        self._tab.share_out(deliveries, len(affordable))
         try:
             for held in claimed:
                 self._run_or_release(held)
@@ -147,34 +127,36 @@ class Worker:
                 yield received.readable(self.task_for(received.envelope))
             except Exception as error:  # noqa: BLE001 - a task's own validator may raise anything; others are not affected
                 if sdk.is_of_aws(error) or isinstance(error, ConfigurationError):
-                    self._leave_for_later(received, error)  # S3 did not return what this message refers to
+                    self.messages.leave_for_later(received, error)  # S3 did not return what this message refers to
                 else:
                     self._never_ran(received, RunError.of(error))
 
     def _never_ran(self, received: Received, error: RunError) -> None:
+        """Gives up a message that cannot be read, unless its run has ended, or another sandbox can read it."""
         envelope, store = received.envelope, backend().store
-        with self._on_failure(received):
+        with self.messages.on_failure(received):
             existing = store.get([envelope.id]).get(envelope.id)
             record = RunRecord.of(existing or {})
-            if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
+            if until := record.leased_until(clock.now()):
                 # A duplicate: a function version that has the task is already running it.
-                self._wait_for_lease(received, record.lease_until)
+                self.messages.wait_for_lease(received, until)
                 return
             if record.status == "STARTED" and record.waits:
                 return  # a duplicate, too: its segments run and will end it
             if existing is None or not record.ended:
-                self.dead_letter(received.body, error, envelope, 0)
+                self.messages.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
-                write = transitions.never_ran(envelope, self.queue, error, now, keep, known=existing, log=self._log)
-                outcome = store.apply(write)
+                log = self.messages.log
+                outcome = store.apply(
+                    transitions.never_ran(envelope, self.queue, error, now, keep, known=existing, log=log)
+                )
                 if not isinstance(outcome, Applied):
-                    self.later.append((received, 1.0))
+                    self.messages.later.append((received, 1.0))
                     return
                 existing = outcome.item
             elif record.status == "FAILURE" and received.redriven:
-                self.dead_letter(
-                    received.body, error, envelope, record.attempts
-                )  # it came from the dead-letter queue, and returns there
+                # It came from the dead-letter queue, and returns there.
+                self.messages.dead_letter(received.body, error, envelope, record.attempts)
             self._follow_up(envelope, existing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
@@ -182,32 +164,8 @@ class Worker:
         first: dict[str, Readable] = {}
         for readable in deliveries:
             if first.setdefault(readable.envelope.id, readable) is not readable:
-                self.later.append((readable, 1.0))
+                self.messages.later.append((readable, 1.0))
         return list(first.values())
-
-    # --- afford ---
-
-    def _affordable(self, batch: list[Readable]) -> list[Readable]:
-        """The runs that their tasks' budgets allow today. The others wait for tomorrow, and are not claimed."""
-        budgets = {one.task.name: one.task.budget for one in batch if one.task.budget is not None}
-        if not budgets:
-            return batch
-        wanted = Counter(one.task.name for one in batch)
-        self._purses = {name: _purse(name, declared) for name, declared in budgets.items()}
-        for name, purse in self._purses.items():
-            self._booked[name] = purse.take(wanted[name])
-        left = dict(self._booked)
-        affordable, waiting = [], []
-        for readable in batch:
-            name = readable.task.name
-            if left.get(name) == 0:
-                waiting.append(readable)
-                continue
-            if name in left:
-                left[name] -= 1
-            affordable.append(readable)
-        self._wait_for_tomorrow(waiting)
-        return affordable
 
     def _wait_for_tomorrow(self, waiting: Sequence[Readable]) -> None:
         """Postpones the messages until the next day begins. Raises BudgetSpent for a direct invocation."""
@@ -220,7 +178,7 @@ class Worker:
         keep = transitions.keep_until(due)
         outcomes = backend().store.apply_all([transitions.kept(one.envelope.id, keep) for one in waiting])
         for readable, outcome in zip(waiting, outcomes, strict=True):
-            with self._on_failure(readable):
+            with self.messages.on_failure(readable):
                 self._postpone(readable, outcome.item, due)
 
     def _postpone(self, readable: Readable, existing: Item | None, due: float) -> None:
@@ -239,14 +197,13 @@ class Worker:
         if delay > LONGEST_HIDING or message is None or message.receives > 1 or message.wears_out(due):
             if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
                 outcome = backend().store.apply(transitions.send_again(envelope.id))
-                record = RunRecord.of(outcome.item or {})
-                if record.status == "STARTED" and record.lease_until is not None:
+                if until := RunRecord.of(outcome.item or {}).leased_until(clock.now()):
                     # The attempt that gave it up is not settled yet, so the mark is still needed.
-                    self._wait_for_lease(readable, record.lease_until)
+                    self.messages.wait_for_lease(readable, until)
                     return
-            if self._sent_again(readable, due):
+            if self.messages.replaced(readable, due):
                 return
-        self.later.append((readable, min(delay, LONGEST_HIDING)))
+        self.messages.later.append((readable, min(delay, LONGEST_HIDING)))
 
     # --- claim ---
 
@@ -296,10 +253,10 @@ class Worker:
                     self._already_ended(readable, record, existing or {})
                     return None
                 case Busy(until):
-                    self._wait_for_lease(readable, until)
+                    self.messages.wait_for_lease(readable, until)
                     return None
                 case Early(until):
-                    self._come_back(readable, until, existing or {})
+                    self.messages.come_back(readable, until, existing or {})
                     return None
                 case Died(record):
                     if self._died(readable, record, existing or {}):
@@ -309,7 +266,7 @@ class Worker:
     def _already_ended(self, readable: Readable, record: RunRecord, item: Item) -> None:
         """A duplicate of a run that has ended: completes the steps that its first delivery may have left undone."""
         if record.ended:
-            with self._on_failure(readable):
+            with self.messages.on_failure(readable):
                 self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
@@ -319,12 +276,12 @@ class Worker:
             f"attempt {record.attempts} ended without a report: out of memory, out of time, or killed "
             f"(its lease expired {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
         )
-        self.dead_letter(readable.body, error, readable.envelope, record.attempts)
-        failure = transitions.fail(record.id, str(item.get("claim", "")), error, clock.moment(), self._log)
+        self.messages.dead_letter(readable.body, error, readable.envelope, record.attempts)
+        failure = transitions.fail(record.id, str(item.get("claim", "")), error, clock.moment(), self.messages.log)
         outcome = backend().store.apply(failure)
         if not isinstance(outcome, Applied):
             return False
-        with self._on_failure(readable):
+        with self.messages.on_failure(readable):
             self._follow_up(readable.envelope, outcome.item)
         return True
 
@@ -342,56 +299,18 @@ class Worker:
     def _left(self) -> float:
         return self._ends - clock.monotonic()
 
-    # --- come back later ---
-
-    def _come_back(self, received: Received, due: float, item: Item) -> None:
-        """Has the run's message delivered again at `due`.
-
-        SQS hides a message for at most twelve hours, counted from its receive; for longer waits a one-off schedule
-        sends another one. Without the right to create one it comes back in steps: a run is not claimed before its time.
-        A message that SQS would soon give up or delete is replaced by another one. `item` is the run's record.
-        """
-        now, message = clock.now(), received.message
-        if due > now + MAX_DELAY:
-            with self._on_failure(received):
-                fanout.outlive(received.envelope, item, due)
-        back = min(due, now + LONGEST_HIDING)
-        if message is not None and due > back and self._sent_again(received, due):
-            return
-        if message is not None and message.wears_out(back) and self._sent_again(received, min(due, now + MAX_DELAY)):
-            return
-        self.later.append((received, max(0.0, due - now)))
-
-    def _wait_for_lease(self, received: Received, until: float) -> None:
-        """Has this very message delivered again when the lease of the attempt at work ends.
-
-        A redriven message may need its mark then, which another one would not have.
-        """
-        self.later.append((received, max(1.0, until - clock.now() + LEASE_GRACE)))
-
-    def _sent_again(self, received: Received, due: float) -> bool:
-        """Whether AWS has accepted another message of the run, to arrive at `due`; if not, this one is still needed."""
-        envelope, transport, delay = received.envelope, backend().transport, due - clock.now()
-        try:
-            if delay > MAX_DELAY:
-                name = schedule_name(envelope.id, due, delivered=True)
-                transport.send_at(self.queue, replace(Message.of(envelope), id=name), clock.date(due))
-                return True
-            refused = transport.send(self.queue, [Message.of(envelope, max(0, ceil(delay)))])
-        except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
-            reason = RunError.of(error)
-        else:
-            if not refused:
-                return True
-            reason = RunError.of(SendFailed(refused))
-        observe.not_sent_again(envelope.id, reason)
-        return False
-
     # --- run ---
 
     def _run_or_release(self, claimed: Claimed) -> None:
-        """Runs it if enough time remains for the task. The first run of an invocation gets whatever time remains."""
-        if self._left < MARGIN + (claimed.task.time_limit if self._took else 0.0):
+        """Runs it if enough time remains for the task.
+
+        For the first run of an invocation, half of the invocation is enough, as the task's limit may be longer. Less
+        than that is left if DynamoDB throttled the claim: the run would lose an attempt to its shortened limit.
+        """
+        needed = claimed.task.time_limit
+        if not self._took:
+            needed = min(needed, (self._seconds - MARGIN) / 2)
+        if self._left < MARGIN + needed:
             self._release(claimed)
             return
         task = claimed.task.name
@@ -402,34 +321,11 @@ class Worker:
         self._took[task] = clock.monotonic() - began
 
     def _run(self, claimed: Claimed) -> None:
+        """Runs it, unless it may not start now, and ends its attempt by what it returns or raises."""
         if not self._may_start(claimed):
             return
-        if self._left <= 0:
-            self._release(claimed)  # this sandbox was frozen until the lease expired; another one has the run now
-            return
-        envelope, task, record = claimed.envelope, claimed.task, claimed.record
-        if clock.now() - (record.started_at or 0.0) > ASK_AFTER:
-            existing = backend().store.get([envelope.id]).get(envelope.id, {})
-            if existing.get("revoke"):
-                self._revoke(claimed, "revoked before it began")
-                return
-        limit = min(task.time_limit, self._left - MARGIN)
-        run = Run(
-            id=envelope.id,
-            task=task.name,
-            attempt=record.attempts,
-            deadline=clock.monotonic() + limit,
-            limit=limit,
-            token=self._token,
-            sent_at=envelope.sent_at.timestamp() if record.sent_at is None else record.sent_at,
-            parent=envelope.parent,
-            segment=envelope.own_segment,
-            cursor=record.cursor,
-            last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
-        )
-        if task.name in self._booked:
-            self._booked[task.name] -= 1
-            self._unpaid = envelope.id
+        envelope, record = claimed.envelope, claimed.record
+        self._bookings.begin(claimed)
         started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
         observe.run_started(self.queue, envelope, record.attempts, waited)
@@ -439,7 +335,7 @@ class Worker:
         shortfall: str | None = None
         try:
             # A run with a total was planned by a sandbox that died before it had sent all segments.
-            returned = None if record.total else self._call(claimed, run, limit)
+            returned = None if record.total else self._call(claimed)
         except _tasks_own_errors() as raised:
             # Any exception from a task is that run's failure, by its policy, except KeyboardInterrupt, which comes from
             # the terminal.
@@ -475,7 +371,22 @@ class Worker:
             if held is not None:
                 self._revoke(claimed, f"{held.holder} is live, and {task.name} is unique")
                 return False
-        return task.rate_limit is None or self._starts_in_turn(claimed, task.rate_limit)
+        if task.rate_limit is not None and not self._starts_in_turn(claimed, task.rate_limit):
+            return False
+        if self._left <= 0:
+            self._release(claimed)  # this sandbox was frozen until the lease expired; another one has the run now
+            return False
+        return not self._was_revoked_meanwhile(claimed)
+
+    def _was_revoked_meanwhile(self, claimed: Claimed) -> bool:
+        """Whether the run was revoked while it waited for its turn; that ends it."""
+        if clock.now() - (claimed.record.started_at or 0.0) <= ASK_AFTER:
+            return False
+        existing = backend().store.get([claimed.envelope.id]).get(claimed.envelope.id, {})
+        if not existing.get("revoke"):
+            return False
+        self._revoke(claimed, "revoked before it began")
+        return True
 
     def _has_expired(self, claimed: Claimed) -> bool:
         """Whether the run has expired, which ends it. One that continues, or that has fanned out, does not expire."""
@@ -506,23 +417,41 @@ class Worker:
             clock.sleep(wait)
         return not self._has_expired(claimed)
 
-    def _call(self, claimed: Claimed, run: Run, limit: float) -> Any:
+    def _call(self, claimed: Claimed) -> Any:
+        """What the task's function returns. Raises whatever it raises, and TimeLimitExceeded."""
         task = claimed.task
         if task is builtin.ping:
             here = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "this process")
             return builtin.Pong(text=claimed.args.text, queue=self.queue, function=here)
         implementation = registry.implementation(task.name)
         work = implementation.function_for(part=claimed.envelope.is_part)
-        started = clock.monotonic()
+        limit, started = min(task.time_limit, self._left - MARGIN), clock.monotonic()
         try:
             with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
-                returned = work(claimed.args, run)
+                returned = work(claimed.args, self._seen(claimed, started + limit, limit))
         except TimeLimitExceeded as error:
             if what := table.throttled_since(started):
                 raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
             raise
         _check_returned(implementation, returned)
         return returned
+
+    def _seen(self, claimed: Claimed, deadline: float, limit: float) -> Run:
+        """The run as its task sees it."""
+        envelope, record = claimed.envelope, claimed.record
+        return Run(
+            id=envelope.id,
+            task=envelope.task,
+            attempt=record.attempts,
+            deadline=deadline,
+            limit=limit,
+            token=self._token,
+            sent_at=envelope.sent_at.timestamp() if record.sent_at is None else record.sent_at,
+            parent=envelope.parent,
+            segment=envelope.own_segment,
+            cursor=record.cursor,
+            last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
+        )
 
     def _on_return(self, claimed: Claimed, returned: Any, children: tuple[str, ...]) -> str:
         envelope = claimed.envelope
@@ -577,7 +506,7 @@ class Worker:
             outcome = backend().store.apply(retry)
             self._tab.lap()
             if isinstance(outcome, Applied):
-                self._come_back(claimed, eta, claimed.item)
+                self.messages.come_back(claimed, eta, claimed.item)
                 return "retry", reason
             if (outcome.item or {}).get("revoke"):
                 self._revoke(claimed, "revoked while it ran; its attempt failed", spent=retry.set["spent"])
@@ -588,8 +517,8 @@ class Worker:
             self._not_ours(claimed, backend().store.get([envelope.id]).get(envelope.id))
             return "overtaken", reason
         if claimed.source != "direct":
-            self.dead_letter(claimed.body, reason, envelope, record.attempts)
-        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 2)
+            self.messages.dead_letter(claimed.body, reason, envelope, record.attempts)
+        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self.messages.log), 2)
         return "failure", reason
 
     def _revoke(self, claimed: Claimed, reason: str, *, spent: Value | None = None) -> None:
@@ -601,7 +530,7 @@ class Worker:
         if not isinstance(outcome, Applied):
             self._not_ours(claimed, outcome.item)
             return
-        with self._on_failure(claimed):
+        with self.messages.on_failure(claimed):
             self._follow_up(claimed.envelope, outcome.item)
         observe.run_revoked(claimed.envelope, reason)
 
@@ -615,7 +544,7 @@ class Worker:
         outcome = backend().store.apply(write)
         self._tab.lap()
         if isinstance(outcome, Applied):
-            self._come_back(claimed, due, claimed.item)
+            self.messages.come_back(claimed, due, claimed.item)
         elif (outcome.item or {}).get("revoke"):
             self._revoke(claimed, "revoked while it ran", spent=write.set["spent"])
         else:
@@ -629,9 +558,7 @@ class Worker:
         If the run is listed among the live ones, this adds one, because that entry is removed or gets another time.
         """
         spent = self._tab.of(claimed, write, index_writes + self._listing.has(claimed.envelope.id))
-        if self._unpaid == claimed.envelope.id:
-            self._unpaid, before = "", Spent.of(claimed.item)
-            self._purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))
+        self._bookings.charge(claimed, spent)
         return replace(write, set={**write.set, "spent": spent.text()})
 
     def _end(self, claimed: Claimed, write: Write, index_writes: int) -> None:
@@ -654,7 +581,7 @@ class Worker:
         self._tab.lap()  # each run has been charged for its own settling
         for (claimed, _), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
-                with self._on_failure(claimed):
+                with self.messages.on_failure(claimed):
                     self._follow_up(claimed.envelope, outcome.item)
             else:
                 self._not_ours(claimed, outcome.item)
@@ -666,10 +593,10 @@ class Worker:
         place that it took is released.
         """
         observe.overtaken(claimed.envelope.id, claimed.record.attempts)
-        with self._on_failure(claimed):
+        with self.messages.on_failure(claimed):
             if claimed.place and RunRecord.of(existing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id, claimed.record.started_at)
-        self.later.append((claimed, 1.0))
+        self.messages.later.append((claimed, 1.0))
 
     def _follow_up(self, envelope: Envelope, item: Item) -> None:
         """Performs what follows from the end of a run. Idempotent: a redelivered message resumes it."""
@@ -678,36 +605,6 @@ class Worker:
         succeeded = item["status"] == "SUCCESS"
         fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
-
-    @contextmanager
-    def _on_failure(self, received: Received) -> Iterator[None]:
-        """Within the block, an error fails only this message, which is redelivered."""
-        try:
-            yield
-        except Exception as error:
-            if sdk.is_outage(error):
-                raise
-            self._leave_for_later(received, error)
-
-    def _leave_for_later(self, received: Received, error: Exception) -> None:
-        observe.left_for_later(received.envelope.id, RunError.of(error))
-        self.later.append((received, UNSERVED_AFTER if isinstance(error, UnknownTask) else AFTER_TROUBLE))
-
-    def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
-        """Sends a message that is given up to the dead-letter queue, with its reason."""
-        run_id, task = (envelope.id, envelope.task) if envelope else ("", "")
-        attributes = {
-            "ErrorType": error.type,
-            "ErrorMessage": error.message[:ATTRIBUTE_LIMIT],
-            "Task": task,
-            "RunId": run_id,
-            "Attempts": str(attempts),
-            "Log": self._log,
-            "FailedAt": f"{clock.date(clock.now()):%Y-%m-%dT%H:%M:%SZ}",
-        }
-        cleaned = {name: clean(value) for name, value in attributes.items()}
-        backend().transport.dead_letter(self.queue, DeadLetter(clean(body) or "(empty)", cleaned, clean(task)))
-        observe.dead_lettered(self.queue, error, run_id or None, task or None)
 
 
 def _tasks_own_errors() -> tuple[type[BaseException], ...]:
@@ -731,10 +628,3 @@ _limiters: dict[str, RateLimiter] = {}
 
 def _limiter(task: str, rate: RateLimit) -> RateLimiter:
     return _limiters.setdefault(task, RateLimiter(task, rate.per_second))
-
-
-_purses: dict[str, Purse] = {}
-
-
-def _purse(task: str, declared: Budget) -> Purse:
-    return _purses.setdefault(budget.key(task), Purse(task, declared))

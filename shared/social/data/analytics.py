@@ -149,5 +149,5 @@ def _read_day(item: Row) -> ContentDay:
 
 
 def _known(kind: type[ContentDay | PopularPost], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a newer version has added, which stays in the table after a roll-back."""
+    """Without what a newer version has added, which stays in the table after a rollback."""
     return {name.name: values[name.name] for name in fields(kind) if name.name in values}

@@ -1,7 +1,7 @@
 """Ids of users, posts, comments and so on: 16 characters that sort by creation time.
 
-Ids are opaque: any ASCII string of up to 64 characters works. Short ones are cheaper: the nightly count reads
-two of them per edge, and 100 million edges are 7.5 GB with these and 11 GB with UUIDs.
+Ids are opaque: any ASCII string of up to 128 characters without a slash works. Short ones are cheaper: the nightly
+count reads two of them per edge, and 100 million edges are 7.5 GB with these and 11 GB with UUIDs.
 """
 
 import os

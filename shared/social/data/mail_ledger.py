@@ -114,13 +114,10 @@ def get(mailing: Mailing, user_id: str, *, meter: Meter | None = None) -> Entry 
     return None if item is None else read(item)
 
 
-def posts_sent(
-    mailing: Mailing, user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1
-) -> Mapping[str, frozenset[str]]:
-    """The posts that each of these users was (or may have been) sent in a mailing."""
+def get_many(mailing: Mailing, user_ids: Sequence[str], *, meter: Meter | None = None) -> Mapping[str, Entry]:
+    """The entries of a mailing's mails to these users, by user."""
     keys = [_key(mailing, user_id) for user_id in user_ids]
-    items = TABLE.get_many(keys, attributes=("mailing", "user_id", "posts"), meter=meter, threads=threads)
-    return {item["user_id"]["S"]: frozenset(read_texts(item, "posts", key_of(item, "user_id"))) for item in items}
+    return {entry.user_id: entry for entry in map(read, TABLE.get_many(keys, meter=meter))}
 
 
 def entries(mailing: Mailing, *, meter: Meter | None = None) -> Iterator[Entry]:

@@ -1,4 +1,4 @@
-"""The Django application: connects to the mirrored models, and checks the mapping at start-up."""
+"""The Django application: connects to the mirrored models, and checks the mapping at startup."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A back-fill: every row of a mirror, a page at a time by primary key, from where the last one stopped."""
+"""A backfill: every row of a mirror, a page at a time by primary key, from where the last one stopped."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

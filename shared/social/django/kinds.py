@@ -10,7 +10,7 @@ from pydantic import Field
 from nexus import clock
 from nexus.errors import Retry
 from social import application, backfill
-from social.backfill import Id, PostRow, Row, UserRow, seconds_of
+from social.backfill import Id, Moment, PostRow, Row, UserRow, seconds_of
 from social.data import blocks, comments, posts, sessions, users
 from social.data.comments import Comment
 from social.data.days import day_of
@@ -120,7 +120,7 @@ class CommentRow(Row):
     comment_id: Id
     post_id: Id
     author_id: Id
-    created_at: datetime
+    created_at: Moment
     text: str = Field(default="", max_length=100_000)
 
 
@@ -190,7 +190,7 @@ class FollowRow(Row):
 
     follower_id: Id
     followed_id: Id
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Follows(Mirror[FollowRow]):
@@ -213,7 +213,7 @@ class BlockRow(Row):
 
     user_id: Id
     blocked_id: Id
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class Blocks(Mirror[BlockRow]):

@@ -133,7 +133,7 @@ class Mirror[R: BaseModel](ABC):
 
     @abstractmethod
     def put(self, rows: Sequence[R]) -> None:
-        """Writes many rows at once, for a back-fill. Existing items may stay unchanged."""
+        """Writes many rows at once, for a backfill. Existing items may stay unchanged."""
 
     def query(self) -> QuerySet[Any, dict[str, Any]]:
         """The rows with only the mirrored fields, and the primary key as `key`."""

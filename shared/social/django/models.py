@@ -1,4 +1,4 @@
-"""The progress of a back-fill."""
+"""The progress of a backfill."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Progress(models.Model):
-    """An unfinished back-fill. `after` is the primary key, as JSON, up to which all rows are written."""
+    """An unfinished backfill. `after` is the primary key, as JSON, up to which all rows are written."""
 
     name: Any = models.CharField(primary_key=True, max_length=100)
     after: Any = models.JSONField()

@@ -165,7 +165,7 @@ def test_nothing_else_of_the_account_is_in_reach(media: Clients, stack: Settings
     assert refused(lambda: media("lambda").invoke(FunctionName=f"{stack.stack}-emails"))
 
 
-def test_what_the_function_needs_is_granted(media: Clients, post: str, upload: tuple[str, str]) -> None:
+def test_the_media_role_may_do_what_the_function_needs(media: Clients, post: str, upload: tuple[str, str]) -> None:
     """A role that may do nothing would pass all of the above."""
     key, _ = upload
     s3, dynamodb = media("s3"), media("dynamodb")

@@ -35,7 +35,6 @@ def measured(job: str, users: int, **given: object) -> Measured:
         puts=10,
         cpu=1e-5 * users,
         peak_mb=50.0,
-        dollars=0.0,
         read_from={"users": 0.5 * users},
         posts=2 * users,
         parts=ROWS,
@@ -46,7 +45,7 @@ def measured(job: str, users: int, **given: object) -> Measured:
     return replace(plain, **given)  # type: ignore[arg-type]
 
 
-def test_what_grows_with_users_is_extended_along_the_line_through_two_sizes() -> None:
+def test_a_figure_is_extrapolated_along_the_line_through_two_sizes() -> None:
     job = "generate_content_analytics"
     smaller = measured(job, 1_000, requests=130, write_units=7.0)
     work = on_paper(smaller, measured(job, 10_000, requests=1_030, write_units=7.0), 1_000_000)
@@ -67,7 +66,7 @@ def test_a_sample_of_each_segment_does_not_grow_with_a_table_of_one_segment() ->
     assert work.write_units == pytest.approx(0.01 * 1_000_000 + sampled * 0.5)
 
 
-def test_the_nightly_count_of_a_hundred_million_needs_no_more_s3_requests_per_user_than_that_of_ten() -> None:
+def test_the_count_of_ten_times_the_users_is_estimated_at_most_ten_times_the_s3_requests() -> None:
     job = "update_user_statistics"
     reads = {"follows": 0.09, "posts/by-author": 0.02, "users": 0.026}
     smaller, larger = (

@@ -20,7 +20,7 @@ def test_a_table_without_a_place_of_its_own_is_an_error(page: str) -> None:
         tables.replaced(page, "a", "")
 
 
-def test_printing_leaves_the_page_alone(
+def test_printing_does_not_change_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("NEXUS_WRITE_TABLE", raising=False)

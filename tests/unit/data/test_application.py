@@ -19,6 +19,7 @@ from social import application
 from social.data import blocks, comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
 from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
+from social.data.sessions import Token
 from tests.support import sandboxes
 
 NOW = 1_800_000_000
@@ -31,7 +32,7 @@ def item(table: Table, **key: str) -> Row:
     return found
 
 
-def test_a_login_leaves_the_day_a_session_and_a_token(database: None) -> None:
+def test_a_login_records_the_active_day_a_session_and_a_token(database: None) -> None:
     user = application.register(" Ada@Example.com ", "Ada", at=NOW)
     session = application.record_login(user.user_id, "jti-1", at=NOW + 2 * DAY)
     stored = users.get(user.user_id)
@@ -73,7 +74,7 @@ def test_the_bits_remember_every_active_day_of_the_last_36_in_any_order(offsets:
     assert bits < 2**36
 
 
-def test_who_signs_out_leaves_no_session_and_none_of_its_tokens(database: None) -> None:
+def test_signing_out_removes_the_session_and_its_tokens(database: None) -> None:
     application.register("ada@example.com", "Ada", user_id="a", at=NOW)
     for name in ("one", "two"):
         application.record_login("a", f"jti-{name}", session_id=name, at=NOW)
@@ -118,13 +119,22 @@ def test_rotating_a_token_works_once(database: None) -> None:
     assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
 
 
-def test_a_row_that_cannot_be_read_takes_no_feed_down(database: None) -> None:
+def test_a_token_without_a_session_can_be_rotated(database: None) -> None:
+    """The tables in memory refuse an empty key, as DynamoDB does."""
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    sessions.put_tokens([Token("a", "one", issued_at=NOW, expires_at=NOW + 2 * DAY)])
+    assert application.rotate_token("a", "one", "two", at=NOW + DAY)
+    assert sessions.tokens_of("a") == ["two"]
+    assert item(users.TABLE, user_id="a")["last_active_day"] == {"S": days.day_of(NOW + DAY)}
+
+
+def test_a_feed_skips_a_row_that_cannot_be_read(database: None) -> None:
     made = application.new_post("a", "Tea", post_id="p", at=NOW)
     posts.TABLE.put({"post_id": "q", "author_id": "a", "feed": posts.feed_of("q"), "feed_rank": made.feed_rank + 1.0})
     assert [one.post_id for one in posts.feed(10)] == ["p"]
 
 
-def test_a_new_post_is_where_its_readers_look(database: None) -> None:
+def test_a_new_public_post_is_in_its_day_and_in_the_feed(database: None) -> None:
     made = application.new_post("a", "Tea at dawn #Café #tea \uff03tea #", at=NOW)
     assert made.hashtags == ("café", "tea")
     found = [
@@ -323,7 +333,7 @@ READY = Media(
 )
 
 
-def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> None:
+def test_media_of_an_older_event_does_not_overwrite_that_of_a_newer_one(database: None) -> None:
     post = application.new_post("a", "look", at=NOW)
     busy = Media(status="processing")
     assert posts.set_media(post.post_id, busy, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN
@@ -338,7 +348,7 @@ def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> No
     assert posts.set_media("no such post", READY, "1") is MediaOutcome.NO_POST
 
 
-def test_a_post_on_its_way_to_the_archive_takes_no_media_any_more(database: None) -> None:
+def test_a_post_that_is_being_archived_accepts_no_media(database: None) -> None:
     post = application.new_post("ada", "look")
     assert posts.TABLE.update(Write({"post_id": post.post_id}, set={"archived_as": "posts/x.json"}))
     assert posts.set_media(post.post_id, READY, "1") is MediaOutcome.NO_POST

@@ -41,7 +41,7 @@ def stored(table: Table) -> dict[tuple[str, ...], Any]:
     return {tuple(item[name]["S"] for name in table.key): item for item in rows}
 
 
-def test_rows_come_in_as_the_application_would_have_written_them(database: None) -> None:
+def test_rows_are_imported_as_the_application_would_write_them(database: None) -> None:
     user = {"user_id": 7, "email": "Ada@Example.com", "name": "Ada", "locale": "fr", "digest": "false"}
     dates = {"created_at": "2025-03-01T12:00:00", "last_active_at": "2026-11-20T23:30:00-02:00"}
     assert backfill.users([{**user, **dates, "password": "x"}]) == backfill.Report(1, 1, 0, 0)
@@ -64,7 +64,7 @@ def test_rows_come_in_as_the_application_would_have_written_them(database: None)
     assert follows.followed_by("7") == ["8"]
 
 
-def test_what_is_there_stays_and_faulty_rows_are_named(database: None) -> None:
+def test_existing_rows_are_kept_and_faulty_rows_are_reported(database: None) -> None:
     application.register("new@example.com", "New", user_id="1", at=NOW)
     faults: list[tuple[int, str]] = []
     rows = [*people(3), {"user_id": "9"}, {"user_id": "../x", "email": "a@b.c", "created_at": NOW}, *people(1)]
@@ -83,7 +83,7 @@ class Cut(BaseException):
 
 
 @pytest.mark.parametrize("wrong", ["0001-01-01T00:00:00", -1, NOW + 86_401, NOW * 1_000_000, "2262-04-11"])
-def test_times_that_no_job_could_read_or_that_would_top_the_feed_are_faults(database: None, wrong: object) -> None:
+def test_unreadable_and_future_times_are_reported_as_faults(database: None, wrong: object) -> None:
     faults: list[str] = []
     post = {"post_id": "p", "author_id": "a", "created_at": wrong}
     user = {"user_id": "a", "email": "a@b.c", "created_at": NOW, "last_active_at": wrong}
@@ -160,7 +160,7 @@ def nexus(*words: str) -> int:
 
 
 @pytest.mark.usefixtures("command")
-def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_file_and_a_json_lines_file_are_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "users.csv"
     with table.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, ["user_id", "email", "name", "locale", "created_at"])
@@ -191,7 +191,7 @@ def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("command")
-def test_text_that_is_not_utf_8_is_a_fault_and_not_written_with_other_letters(
+def test_text_that_is_not_utf_8_is_reported_as_a_fault_and_not_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "users.csv"
@@ -207,7 +207,7 @@ def test_text_that_is_not_utf_8_is_a_fault_and_not_written_with_other_letters(
 
 @pytest.mark.usefixtures("command")
 @pytest.mark.parametrize("text", ['"' + "x" * 200_000, "one\rtwo"])
-def test_a_file_that_cannot_be_csv_is_said_with_its_line(
+def test_a_file_that_is_not_csv_is_reported_with_the_line(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "users.csv"

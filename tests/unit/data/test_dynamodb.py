@@ -19,7 +19,7 @@ plain = st.recursive(
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), plain, max_size=5))
-def test_values_come_back_from_dynamodbs_json_as_they_went(values: dict[str, object]) -> None:
+def test_values_survive_a_round_trip_through_dynamodbs_json(values: dict[str, object]) -> None:
     item = to_item(values)  # type: ignore[arg-type]
     assert from_item(item) == values
     assert item_size(item) >= len("".join(values))

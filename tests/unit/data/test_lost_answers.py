@@ -513,7 +513,9 @@ def test_every_function_that_writes_conditionally_has_a_row() -> None:
 
 @pytest.mark.simulation
 @pytest.mark.parametrize("name", ROWS)
-def test_a_write_whose_answer_is_lost_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_whose_response_is_lost_has_the_same_effect_and_result(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     row, calls = ROWS[name], set[str]()
     undisturbed = reported(row, monkeypatch, calls)
     unlisted = [f"{attribute} of {table}" for table, attribute in sorted(stored() - listed())]
@@ -549,7 +551,7 @@ ONE_WINS: dict[str, tuple[Callable[[str], object], Callable[[object], bool]]] = 
 
 
 @pytest.mark.parametrize("name", ONE_WINS)
-def test_of_two_writers_one_wins_though_the_others_request_was_repeated(name: str) -> None:
+def test_one_of_two_writers_wins_although_the_others_request_is_repeated(name: str) -> None:
     signed_in()
     write, won = ONE_WINS[name]
     theirs: list[object] = []
@@ -570,7 +572,7 @@ def test_two_sandboxes_that_book_in_the_same_instant_book_different_stretches() 
     assert mine[0] != theirs[0][0]
 
 
-def test_counting_twice_counts_twice_though_a_request_was_repeated() -> None:
+def test_two_counts_add_two_although_a_request_is_repeated() -> None:
     posted()
 
     with lost_answers(lambda: application.count("p", likes=1)):
@@ -581,14 +583,14 @@ def test_counting_twice_counts_twice_though_a_request_was_repeated() -> None:
     assert post.counters.likes == 2
 
 
-def test_what_was_removed_before_is_not_counted_as_removed() -> None:
+def test_sessions_that_were_removed_before_are_not_reported_as_removed() -> None:
     signed_in()
     absent = [("u", "s0"), ("u", "gone")]
     assert sessions.end_sessions(absent, seen_before=NOW) == [True, False]
     assert sessions.end_sessions(absent, seen_before=NOW) == [False, False]
 
 
-def test_a_refusal_at_the_first_try_is_a_refusal_though_the_item_looks_like_the_write() -> None:
+def test_a_write_refused_at_the_first_try_is_refused_although_the_item_equals_the_write() -> None:
     write = Write("a", {"status": "STARTED"}, when=(equals("status", "PENDING"),))
     DynamoStore().apply(Write("a", {"status": "STARTED"}))
     assert not isinstance(DynamoStore().apply(write), Applied)
@@ -596,7 +598,7 @@ def test_a_refusal_at_the_first_try_is_a_refusal_though_the_item_looks_like_the_
     assert not follows.add("a", "b", NOW)
 
 
-def test_a_lost_answer_is_one_request_to_the_meter() -> None:
+def test_a_request_repeated_after_a_lost_response_is_metered_once() -> None:
     meter, table = Meter(), users.TABLE
     with lost_answers():
         assert table.insert({"user_id": "a"}, meter=meter) is None

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.sdk import client
@@ -27,6 +28,12 @@ def database() -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("values", [{"user_id": "", "email": "a@example.com"}, {"user_id": "a", "email": ""}])
+def test_an_empty_string_is_refused_as_a_key_of_a_table_and_of_an_index(database: None, values: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match="ValidationException"):
+        users.TABLE.put(values)
+
+
 def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:
     declared = {one.TABLE.entity: one.TABLE for one in (analytics, comments, follows, hashtags, notifications, posts)}
     declared |= {one.entity: one for one in (users.TABLE, sessions.SESSIONS, sessions.TOKENS)}
@@ -44,7 +51,7 @@ def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:
     assert not declared
 
 
-def test_what_a_test_keeps_in_memory_is_gone_with_it() -> None:
+def test_tables_in_memory_end_with_their_block() -> None:
     with in_memory():
         follows.add("a", "b", 1)
         with in_memory():
@@ -71,7 +78,7 @@ def test_a_page_begins_after_an_item_that_was_deleted(database: None, newest_fir
     assert sorted(seen) == [f"b{n}" for n in range(9)]
 
 
-def test_statements_say_what_was_there(database: None) -> None:
+def test_conditional_statements_return_whether_each_row_was_there(database: None) -> None:
     follows.add("a", "b", 7)
     keys = [{"follower_id": "a", "followed_id": other} for other in ("b", "c")]
     kept = [Write(key, delete=True, when=(Condition("created_at", "<", 5),)) for key in keys]
@@ -87,6 +94,6 @@ def test_an_archived_post_reads_back(database: None) -> None:
     assert posts.get("p") is None
 
 
-def test_what_is_not_kept_in_memory_says_so(database: None) -> None:
+def test_an_operation_that_is_not_implemented_in_memory_is_named(database: None) -> None:
     with pytest.raises(NotImplementedError, match="does not implement GetBucketAcl"):
         client("s3").get_bucket_acl(Bucket=settings().bucket("media"))

@@ -43,7 +43,7 @@ def same(database: None, item: Item | None, write: Write) -> tuple[Outcome, Item
 
 
 @pytest.mark.parametrize("test", TESTS)
-def test_a_condition_holds_for_the_same_items(database: None, test: Any) -> None:
+def test_a_condition_holds_for_the_same_items_in_memory_and_in_moto(database: None, test: Any) -> None:
     attribute = "set" if test == "lacks" else "n"
     held = {
         isinstance(
@@ -76,7 +76,9 @@ def test_values_of_different_types_are_unequal_and_have_no_order(how: str) -> No
     ],
     ids=str,
 )
-def test_an_update_leaves_the_same_item(database: None, item: Item, write: Write, after: Mapping[str, Any]) -> None:
+def test_an_update_leaves_the_same_item_in_memory_and_in_moto(
+    database: None, item: Item, write: Write, after: Mapping[str, Any]
+) -> None:
     left = {"user_id": "u", **after}
     assert same(database, item, write) == (Applied(left), left)
 
@@ -90,7 +92,7 @@ def test_an_insert_is_refused_with_the_existing_item(database: None) -> None:
     "filters",
     ["contains(#s, :text)", "NOT contains(#s, :text)", "#n BETWEEN :low AND :high", "#n > :high OR #s <> :text"],
 )
-def test_a_filter_keeps_the_same_items(database: None, filters: str) -> None:
+def test_a_filter_keeps_the_same_items_in_memory_and_in_moto(database: None, filters: str) -> None:
     values = {":text": {"S": "5"}, ":low": {"N": "-2"}, ":high": {"N": "5"}}
     request: dict[str, Any] = {
         "FilterExpression": filters,

@@ -55,7 +55,7 @@ def test_under_a_customer_managed_key_each_object_has_its_own_etag_and_copies_ar
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("said", [NO_CHECKSUMS, {"ChecksumType": "COMPOSITE", "ChecksumCRC32": "of-parts-#"}])
-def test_without_a_checksum_of_the_whole_the_bytes_are_compared(said: dict[str, Any]) -> None:
+def test_a_copy_without_a_full_object_checksum_is_compared_by_its_bytes(said: dict[str, Any]) -> None:
     objects.put("media", KEY, b"picture")
     with answers("HeadObject", **said):
         assert objects.copy("media", "archive", KEY)

@@ -45,7 +45,7 @@ def owner(place: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().strip())
 
 
-def test_what_a_killed_process_left_is_gone_with_the_next_ones_first_folder(place: Path) -> None:
+def test_the_folder_of_a_killed_process_is_removed_when_the_next_process_makes_its_first(place: Path) -> None:
     process, left = owner(place)
     assert (left / "clip").exists()
     process.send_signal(signal.SIGKILL)
@@ -66,7 +66,7 @@ def test_the_files_of_a_process_that_is_at_work_stay(place: Path) -> None:
     assert not theirs.parent.exists(), "it removes its own when it ends"
 
 
-def test_a_folder_from_before_the_sandbox_was_restarted_and_other_files(place: Path) -> None:
+def test_stale_folders_are_removed_and_other_files_kept(place: Path) -> None:
     (place / f"{scratch.PREFIX}stale").mkdir()
     (place / f"{scratch.PREFIX}stale" / "source").write_bytes(b"x")
     (place / "another-programs").mkdir()
@@ -76,7 +76,7 @@ def test_a_folder_from_before_the_sandbox_was_restarted_and_other_files(place: P
     assert list(Path(first).parent.iterdir()) == []
 
 
-def test_a_leftover_that_cannot_be_deleted_blocks_no_task(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_that_cannot_be_deleted_does_not_fail_the_task(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unlink, stuck, gone = os.unlink, place / f"{scratch.PREFIX}a" / "stuck", place / f"{scratch.PREFIX}b"
     for path in (stuck.parent, gone):
         path.mkdir()
@@ -94,7 +94,9 @@ def test_a_leftover_that_cannot_be_deleted_blocks_no_task(place: Path, monkeypat
     assert not gone.exists()
 
 
-def test_a_folder_that_was_taken_for_a_leftover_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_not_used(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock, taken = scratch._lock, list[Path]()
 
     def late(path: Path) -> int | None:

@@ -16,7 +16,7 @@ def test_a_seed_gives_the_same_network_and_another_gives_another() -> None:
     assert [user.user_id for user in later.users] == [user.user_id for user in generate(200, 7, NOW).users]
 
 
-def test_it_has_something_for_every_job() -> None:
+def test_the_demo_data_has_work_for_every_job() -> None:
     network = generate(2000, 1, NOW)
     followers = sorted(Counter(target for _, target, _ in network.follows).values(), reverse=True)
     assert sum(followers[:20]) > sum(followers) / 5, "one in a hundred has a fifth of the followers"
@@ -42,4 +42,4 @@ def test_seeding_reports_progress_and_is_idempotent(database: None) -> None:
     assert reported[-1][0] == reported[-1][1] == report.total
     again = seed(20, 3, now=NOW)
     assert again.rows == report.rows
-    assert sum(len(page.users) for page in users.sweep()) == 20
+    assert sum(len(page.items) for page in users.TABLE.scan()) == 20

@@ -25,5 +25,5 @@ from social.catalogue import DigestReport, FeedbackReport, MediaReport, Notifica
         (SweepReport(), None),
     ],
 )
-def test_a_shortfall_is_counted_by_its_reason(result: Result, shortfall: str | None) -> None:
+def test_each_result_states_its_shortfall(result: Result, shortfall: str | None) -> None:
     assert result.shortfall == shortfall

@@ -17,7 +17,7 @@ def people(count: int) -> list[dict[str, str | int]]:
     return [{"user_id": f"u{n:05}", "email": f"{n}@example.com", "n": n} for n in range(count)]
 
 
-def test_what_a_batch_leaves_unprocessed_is_sent_again_until_all_is_done(strict: StandIn) -> None:
+def test_unprocessed_items_of_a_batch_are_sent_again_until_all_are_done(strict: StandIn) -> None:
     strict.throttle = 0.4
     meter = Meter()
     assert USERS.put_many(people(203), meter=meter, threads=4) == 203
@@ -74,7 +74,7 @@ def test_a_query_continues_where_a_page_ended_in_both_directions(strict: StandIn
     assert sum(page.scanned for page in FOLLOWS.query("f", counted=True)) == 2500
 
 
-def test_the_meter_counts_what_the_service_counts(strict: StandIn) -> None:
+def test_the_meter_counts_the_requests_and_units_that_the_service_charges(strict: StandIn) -> None:
     meter = Meter()
     USERS.put_many(people(60), meter=meter)
     USERS.get({"user_id": "u00001"}, meter=meter)
@@ -97,7 +97,7 @@ def test_an_update_makes_no_item_and_an_insertion_replaces_none(database: None) 
     assert from_item(item) == {"user_id": "b", "n": 1, "seen": 2}
 
 
-def test_each_change_of_a_batch_succeeds_or_fails_by_itself(database: None) -> None:
+def test_each_change_of_a_batch_succeeds_or_fails_independently(database: None) -> None:
     USERS.put_many(people(30))
     changes = [
         Write(

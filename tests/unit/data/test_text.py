@@ -32,9 +32,9 @@ HANGUL = st.text(alphabet=st.characters(min_codepoint=0x1100, max_codepoint=0x11
 ANY_TEXT = st.one_of(st.text(max_size=60), HANGUL, st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(ANY_TEXT, st.integers(min_value=2, max_value=40))
-def test_nothing_is_cut_in_half(text: str, limit: int) -> None:
+def test_shortening_never_cuts_a_grapheme(text: str, limit: int) -> None:
     text = one_line(text)
     shown = shortened(text, limit)
     assert len(shown) <= limit
@@ -49,7 +49,7 @@ def test_nothing_is_cut_in_half(text: str, limit: int) -> None:
         assert not kept or len(kept) in ends or text[len(kept)] in " ,;:.-\u2013\u2014\u200c\u200d"
 
 
-def test_a_cut_is_between_words_where_there_are_any() -> None:
+def test_text_is_cut_between_words_if_it_has_several() -> None:
     assert shortened("one two three four", 12) == "one two…"
     assert shortened("one two", 7) == "one two"
     assert shortened("x" * 50, 10) == "x" * 9 + "…"
@@ -79,13 +79,12 @@ def test_a_cut_is_between_words_where_there_are_any() -> None:
         ("\u0660\u06dd", "\u0660\u06dd"),
     ],
 )
-def test_what_is_invisible_or_turns_text_around_goes_and_spelling_stays(text: str, shown: str) -> None:
+def test_invisible_and_bidirectional_characters_are_removed_unless_spelling_needs_them(text: str, shown: str) -> None:
     assert one_line(text) == shown
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
-def test_one_line_is_one_line_however_often(text: str) -> None:
+def test_one_line_is_idempotent_and_returns_a_single_line(text: str) -> None:
     once = one_line(text)
     assert one_line(once) == once
     assert "  " not in once
@@ -93,7 +92,6 @@ def test_one_line_is_one_line_however_often(text: str) -> None:
     once.encode()  # no lone surrogate is left
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("aéก\u0301\u0489\u20dd\u0e47\ufe0f\u200d"), max_size=60))
 def test_no_letter_has_more_marks_than_any_script_uses(text: str) -> None:
     """A grapheme of the other library, whatever its marks; joiners are invisible."""
@@ -102,16 +100,16 @@ def test_no_letter_has_more_marks_than_any_script_uses(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\u3164", "\u2800", "\u200d", "\ufe0f\u034f"])
-def test_what_shows_nothing_is_blank(text: str) -> None:
+def test_text_without_a_visible_character_is_blank(text: str) -> None:
     assert is_blank(text)
 
 
 @pytest.mark.parametrize("text", ["a", "李", "1", "❤\ufe0f", "-", "e\u0301"])
-def test_what_shows_something_is_not(text: str) -> None:
+def test_text_with_a_visible_character_is_not_blank(text: str) -> None:
     assert not is_blank(text)
 
 
-def test_the_first_strong_letter_says_which_way_a_text_runs() -> None:
+def test_the_first_strong_letter_decides_the_direction_of_a_text() -> None:
     texts = {"Ada": "ltr", "عمر": "rtl", "שלום Ada": "rtl", "1, 2 (Ada) עם": "ltr", "123": None, "": None, "👍": None}
     assert {text: direction(text) for text in texts} == texts
     assert isolated("عمر", "ltr") == "\u2068عمر\u2069"

@@ -44,7 +44,7 @@ def test_the_form_is_for_one_key_one_size_and_one_kind(environment: None) -> Non
     assert ["starts-with", "$Content-Type", "image/"] in policy(form)
 
 
-def test_a_whole_type_is_a_field_of_the_form(environment: None) -> None:
+def test_a_full_content_type_is_a_field_of_the_form(environment: None) -> None:
     form = presigned_post("u-1", "p-1", "a.mp4", content_type="video/mp4")
 
     assert form.fields["Content-Type"] == "video/mp4"
@@ -67,6 +67,8 @@ def test_a_whole_type_is_a_field_of_the_form(environment: None) -> None:
         ({"max_bytes": 0}, "max_bytes"),
     ],
 )
-def test_what_would_lead_elsewhere_is_refused_by_name(environment: None, arguments: dict[str, Any], named: str) -> None:
+def test_a_part_that_would_change_the_key_is_refused_by_name(
+    environment: None, arguments: dict[str, Any], named: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{named} is "):
         presigned_post(**{"user_id": "u-1", "post_id": "p-1", "file_name": "a.jpg"} | arguments)

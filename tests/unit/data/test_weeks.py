@@ -16,7 +16,7 @@ def test_the_week_of_a_day(day: str, week: str) -> None:
     assert week_of(datetime.fromisoformat(f"{day}T23:59:59").replace(tzinfo=UTC).timestamp()) == week
 
 
-def test_the_weeks_before_another() -> None:
+def test_weeks_before_counts_back_over_the_turn_of_a_year() -> None:
     assert weeks_before("2026-W01") == "2025-W52"
     assert weeks_before("2027-W01") == "2026-W53"
     assert weeks_before("2026-W48", 3) == "2026-W45"

@@ -83,7 +83,7 @@ def test_a_sandbox_notes_lines_by_their_names_in_lambda(checkout: Path, tmp_path
     assert json.loads(noted.read_text()) == {"/var/task/work.py": [1], "/opt/python/nexus/here.py": [1]}
 
 
-def test_nothing_is_loaded_to_measure_when_nothing_is_measured() -> None:
+def test_no_measuring_code_is_loaded_unless_measuring_is_on() -> None:
     code = "import sys; print('dev.measure' in sys.modules, sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID))"
     plain = [sys.executable, "-c", code]
 

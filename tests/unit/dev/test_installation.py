@@ -49,7 +49,7 @@ def test_a_missing_python_is_named_in_one_line(tmp_path: Path) -> None:
     assert all(line.startswith("make") for line in make)
 
 
-def test_debian_s_python_without_its_venv_package_is_named_in_one_line(tmp_path: Path) -> None:
+def test_debians_python_without_its_venv_package_is_named_in_one_line(tmp_path: Path) -> None:
     said, *make = setup(tmp_path, python3_13=WITHOUT_ENSUREPIP)
     assert said.startswith("python3.13 cannot create virtual environments: install python3.13-venv")
     assert all(line.startswith("make") for line in make)

@@ -41,7 +41,7 @@ def make(tmp_path: Path) -> Make:
     return run
 
 
-def test_without_the_local_cloud_nothing_is_deployed_with_the_users_own_credentials(make: Make, tmp_path: Path) -> None:
+def test_nothing_is_deployed_to_the_users_account_if_the_local_cloud_is_missing(make: Make, tmp_path: Path) -> None:
     done = make("-o", ".aws-sam/local/finished", ".local/cloud/deployed")
 
     assert done.returncode == 2

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
-def test_each_rule_names_what_is_there_and_has_its_score(rule: Rule) -> None:
+def test_each_rule_names_existing_lines_and_tests_and_has_a_row_on_the_page(rule: Rule) -> None:
     source = (ROOT / rule.file).read_text()
     lines = {line.strip() for line in source.splitlines()}
     assert [change for change in rule.equivalent if change.partition(" => ")[0] not in lines] == []
@@ -22,7 +22,7 @@ def test_each_rule_names_what_is_there_and_has_its_score(rule: Rule) -> None:
     assert f"`{rule.file}`" in rows[0]
 
 
-def test_a_mutant_is_killed_survives_or_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutants_are_killed_survive_or_fail_to_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a rule with its test, a project of its own
     package = tmp_path / "shared" / "doubling"
     package.mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_a_mutant_is_killed_survives_or_does_not_import(tmp_path: Path, monkeypa
     assert "2 * n" in (package / "rule.py").read_text()
 
 
-def test_survivors_and_entries_that_are_no_survivors_are_reported() -> None:
+def test_survivors_and_obsolete_equivalents_are_reported() -> None:
     rule = Rule("cron", "shared/nexus/cron.py", ())
     mutant = Mutant(7, "return a + b", "return a - b", "")
     scores = [Score(rule, killed=8, equivalent=3, survivors=(mutant, mutant), wrong=("x => y",))]
@@ -58,7 +58,7 @@ def test_survivors_and_entries_that_are_no_survivors_are_reported() -> None:
     assert scores[0].row == ("cron", "`shared/nexus/cron.py`", "13", "8", "3", "2", "80%")
 
 
-def test_a_rule_that_ran_alone_leaves_the_others_rows() -> None:
+def test_running_one_rule_keeps_the_rows_of_the_others() -> None:
     page = "| scores | `c` | 1 | 1 | 0 | 0 | 100% |\n| ranking | `r` | 2 | 1 | 0 | 1 | 50% |"
     ran = Score(Rule("ranking", "r", ()), killed=2, equivalent=0, survivors=(), wrong=())
     *_, ranking, scores = sorted(mutate.table([ran], page).splitlines(), key=lambda line: "scores" in line)

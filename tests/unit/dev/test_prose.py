@@ -45,11 +45,11 @@ def test_general_rules_apply() -> None:
     assert reported("It is at this point in time that it fails.")
 
 
-def test_words_are_whole() -> None:
+def test_only_whole_words_are_reported() -> None:
     assert reported("It understands the recommended form for every case.") == []
 
 
-def test_of_python_comments_docstrings_and_messages_are_read_in_their_lines() -> None:
+def test_findings_in_comments_docstrings_and_messages_have_their_own_lines() -> None:
     source = '''"""Sends it anew."""
 
 anew = 1  # told

@@ -27,7 +27,7 @@ def check(folder: Path, body: str, style: str = "") -> list[str]:
         ("<link rel='stylesheet' href='//example.com/a.css'>", "index.html: loads //example.com/a.css"),
     ],
 )
-def test_a_fault_is_reported(tmp_path: Path, body: str, fault: str) -> None:
+def test_a_broken_link_or_a_loaded_resource_is_reported(tmp_path: Path, body: str, fault: str) -> None:
     assert check(tmp_path, body) == [fault]
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +33,7 @@ from ops.django_admin import pages
 from ops.health import RuleState
 from tests.support import moto_cloud
 from tests.support.django_project import tasks as project
+from tests.support.patience import next_millisecond
 
 EVIL = "<script>alert(1)</script>"
 RUNS, LETTERS, RULES = "/admin/nexus/run/", "/admin/nexus/deadletter/", "/admin/nexus/schedule/"
@@ -141,7 +141,7 @@ def test_runs_are_listed_searched_and_filtered(world: World) -> None:
     assert person.get(RUNS, {"q": failed}).headers["Location"] == f"{RUNS}{failed}/change/"
 
 
-def test_older_runs_are_a_page_further(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_runs_are_on_the_next_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ops.django_admin.admin.PAGE", 2)
     ids = [project.add.enqueue(n).id for n in range(3)]
     person = browser()
@@ -190,7 +190,7 @@ def test_a_log_that_cannot_be_read_leaves_the_rest_of_the_page(world: World, mon
     assert "PENDING" in page
 
 
-def test_an_unknown_run_and_a_wrong_id_are_sentences(world: World) -> None:
+def test_an_unknown_run_and_an_invalid_id_get_a_message(world: World) -> None:
     person = browser()
     assert "No run has this id" in text(person.get(f"{RUNS}018f0000-0000-7000-8000-000000000000/change/"))
     assert "is not a run id" in text(person.get(f"{RUNS}nonsense/change/"))
@@ -215,7 +215,7 @@ def test_a_retry_asks_first_and_is_noted(world: World) -> None:
     assert [(one.what, one.who) for one in audit.entries()] == [("retry", f"{entry.user} in Django's admin")]
 
 
-def test_several_are_revoked_at_once(world: World) -> None:
+def test_several_runs_are_revoked_at_once(world: World) -> None:
     ids = [project.add.enqueue(n).id for n in range(2)]
     person = browser()
     person.post(f"{RUNS}do/revoke/", {"id": ids, "confirmed": "1"})
@@ -245,7 +245,7 @@ def test_prod_requires_its_name_to_be_typed(world: World) -> None:
 # --- permissions ---
 
 
-def test_permissions_are_djangos(world: World) -> None:
+def test_each_page_and_action_requires_its_django_permission(world: World) -> None:
     failed = failed_run()
     viewer = browser("view_run", "view_deadletter")
     assert "Retry" not in text(viewer.get(f"{RUNS}{failed}/change/"))
@@ -260,7 +260,7 @@ def test_permissions_are_djangos(world: World) -> None:
     assert AsyncResult[Any](failed).status == "FAILURE"
 
 
-def test_only_a_post_with_its_token_acts(world: World) -> None:
+def test_an_action_requires_a_post_with_a_csrf_token(world: World) -> None:
     failed = failed_run()
     person = browser(enforce_csrf_checks=True)
     assert person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}).status_code == 403
@@ -282,7 +282,7 @@ def test_a_page_has_only_its_own_actions_and_fields(world: World) -> None:
         assert person.post(f"{RUNS}do/{action}/", {"queue": "default"}).status_code == 404
 
 
-def test_the_menu_has_them(world: World) -> None:
+def test_the_admins_index_links_to_each_page(world: World) -> None:
     page = text(browser().get("/admin/"))
     for address in (RUNS, LETTERS, RULES, "/admin/nexus/periodictask/", "/admin/nexus/outbox/"):
         assert f'href="{address}"' in page
@@ -316,9 +316,7 @@ def test_dead_letters_are_dropped(world: World) -> None:
     person = browser()
     asked = text(person.post(f"{LETTERS}do/drop-letters/", group))
     (until,) = re.findall('name="until" value="([^"]+)"', asked)
-    asked_at = int(time.time() * 1000)
-    while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
-        time.sleep(0.0005)
+    next_millisecond()
     late = failed_run()
     person.post(f"{LETTERS}do/drop-letters/", {**group, "until": until, "confirmed": "1"})
     assert [letter.id for letter in dead_letters.read("default", dead_letters.Filter())] == [late]
@@ -326,7 +324,9 @@ def test_dead_letters_are_dropped(world: World) -> None:
     assert dead_letters.counts(["default"]) == {"default": 0}
 
 
-def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_dead_letters_than_a_page_handles_are_left_to_the_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("pages", "admin"):
         monkeypatch.setattr(f"ops.django_admin.{module}.MOST_LETTERS", 1)
     failed = failed_run()
@@ -410,7 +410,7 @@ def test_rules_are_listed_switched_run_and_changed(world: World, monkeypatch: py
 # --- AWS out of reach, and what the pages do not change ---
 
 
-def test_aws_that_is_away_is_a_sentence(world: World) -> None:
+def test_an_unreachable_aws_gets_a_message_and_503(world: World) -> None:
     world.error = EndpointConnectionError(endpoint_url="https://nowhere")
     person = browser()
     for address in (RUNS, LETTERS, RULES, f"{RUNS}018f0000-0000-7000-8000-000000000000/change/"):
@@ -420,7 +420,9 @@ def test_aws_that_is_away_is_a_sentence(world: World) -> None:
     assert "Periodic tasks" in text(person.get("/admin/"))
 
 
-def test_a_fault_of_ours_is_not_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_raised_and_not_shown_as_a_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history, "find", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         browser().get(RUNS)

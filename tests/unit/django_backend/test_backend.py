@@ -126,7 +126,7 @@ def test_another_queue_is_used_and_its_function_serves_the_task(sent: SentTasks)
     assert result.return_value == 2
 
 
-def test_run_after_waits(sent: SentTasks) -> None:
+def test_run_after_is_recorded_as_the_eta_of_a_pending_run(sent: SentTasks) -> None:
     due = timezone.now() + timedelta(minutes=10)
     result = project.add.using(run_after=due).enqueue(1)
     record = AsyncResult[Any](result.id).record()
@@ -148,7 +148,7 @@ def test_run_after_must_be_aware_with_time_zones_and_may_be_naive_without(sent: 
 
 
 @pytest.mark.parametrize("use_tz", [True, False])
-def test_a_results_times_are_the_runtimes_and_as_djangos_own(use_tz: bool, sent: SentTasks) -> None:
+def test_a_results_times_are_those_of_the_run_and_aware_as_use_tz_says(use_tz: bool, sent: SentTasks) -> None:
     zone = ZoneInfo("Europe/Berlin")
     now = datetime(2030, 7, 1, 9, 0, tzinfo=zone)
     signalled: list[Any] = []
@@ -176,7 +176,7 @@ def test_a_results_times_are_the_runtimes_and_as_djangos_own(use_tz: bool, sent:
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", datetime(2030, 1, 1)])  # noqa: DTZ001
-def test_what_is_not_json_is_refused_and_nothing_is_sent(value: Any, sent: SentTasks) -> None:
+def test_arguments_that_are_not_json_are_refused_and_nothing_is_sent(value: Any, sent: SentTasks) -> None:
     with pytest.raises((TypeError, ValueError), match="Unsupported"):
         project.add.enqueue(value)
     assert sent.calls == []
@@ -206,7 +206,7 @@ def test_a_task_that_takes_its_context_is_called_without_it(sent: SentTasks) -> 
     assert sent.calls == []
 
 
-def test_tuples_become_lists_as_django_has_it(sent: SentTasks) -> None:
+def test_tuples_become_lists_as_in_djangos_backends(sent: SentTasks) -> None:
     result = project.attempt.enqueue(answer=("a", ("b",)))
     assert result.kwargs == {"answer": ["a", ["b"]]}
     sent.run()
@@ -214,7 +214,7 @@ def test_tuples_become_lists_as_django_has_it(sent: SentTasks) -> None:
     assert result.return_value["answer"] == ["a", ["b"]]
 
 
-def test_an_asynchronous_caller(sent: SentTasks) -> None:
+def test_an_asynchronous_caller_enqueues_and_reads_the_result(sent: SentTasks) -> None:
     async def whole() -> Any:
         result = await project.add.aenqueue(2, 3)
         found = await project.add.aget_result(result.id)
@@ -254,7 +254,7 @@ def test_a_task_is_sent_within_a_transaction_and_not_after_it(sent: SentTasks, d
         assert len(sent.calls) == 1
 
 
-def test_what_the_function_would_not_find_is_refused_when_it_is_enqueued(sent: SentTasks, database: None) -> None:
+def test_a_task_that_the_function_could_not_import_is_refused_by_enqueue(sent: SentTasks, database: None) -> None:
     with pytest.raises(InvalidTask, match=r"tasks\.plain is not a task: a task must have the name of its function"):
         project.by_another_name.enqueue()
     with override_settings(NEXUS={"STACK": "s", "MODULES": ["users.tasks"]}):
@@ -265,7 +265,7 @@ def test_what_the_function_would_not_find_is_refused_when_it_is_enqueued(sent: S
     assert not Outbox.objects.exists()
 
 
-def test_a_module_that_changes_anothers_task_changes_it_for_itself(
+def test_a_task_changed_by_an_importing_module_is_registered_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = f"from {project.__name__} import flaky\nflaky = flaky.using(queue_name='emails')\n"
@@ -276,7 +276,7 @@ def test_a_module_that_changes_anothers_task_changes_it_for_itself(
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_what_the_settings_no_longer_allow_is_refused_when_it_is_enqueued(asynchronous: bool, sent: SentTasks) -> None:
+def test_a_queue_removed_from_the_settings_is_refused_by_enqueue(asynchronous: bool, sent: SentTasks) -> None:
     changed = project.add.using(queue_name="emails")
     settings = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default"]}}
     enqueue = (lambda n: asyncio.run(changed.aenqueue(n))) if asynchronous else changed.enqueue
@@ -290,7 +290,7 @@ def test_a_backend_that_the_settings_do_not_have_is_djangos_error() -> None:
         project.add.using(backend="unknown")
 
 
-def test_using_makes_another_task_and_leaves_the_first(sent: SentTasks) -> None:
+def test_using_returns_a_changed_copy_of_the_task(sent: SentTasks) -> None:
     same, due = project.add.using(), timezone.now()
     assert same == project.add
     assert same is not project.add
@@ -371,7 +371,7 @@ def test_a_task_that_exits_has_failed(sent: SentTasks, signals: list[Any]) -> No
     assert [name for name, _, _ in signals] == ["enqueued", "started", "finished"]
 
 
-def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[Any]) -> None:
+def test_a_task_that_raises_reject_is_not_retried(sent: SentTasks, signals: list[Any]) -> None:
     result = project.give_up.enqueue()
     sent.run()
     result.refresh()
@@ -392,7 +392,7 @@ def test_the_decorator_takes_the_policies() -> None:
     assert decorated.definition.rate_limit is not None
 
 
-def test_what_a_task_returns_must_be_json(sent: SentTasks) -> None:
+def test_a_task_whose_result_is_not_json_fails(sent: SentTasks) -> None:
     result = project.no_json.enqueue()
     sent.run()
     result.refresh()
@@ -401,7 +401,7 @@ def test_what_a_task_returns_must_be_json(sent: SentTasks) -> None:
     assert "Unsupported type" in result.errors[0].traceback
 
 
-def test_revoked_is_failed(sent: SentTasks) -> None:
+def test_a_revoked_run_has_failed_and_shows_the_reason(sent: SentTasks) -> None:
     result = project.add.enqueue(1)
     AsyncResult[Any](result.id).revoke("not wanted")
     sent.run()
@@ -510,9 +510,7 @@ def test_a_receiver_that_fails_after_the_task_changes_nothing_for_it(
     assert caplog.text.count("send_robust() (the metrics server is away)") == 2
 
 
-def test_what_is_not_sent_is_not_signalled(
-    sent: SentTasks, signals: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_send_emits_no_signal(sent: SentTasks, signals: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(sent.transport), "send", lambda *_: {"x": "full"})
     with pytest.raises(SendFailed):
         project.add.enqueue(1)
@@ -527,7 +525,7 @@ def test_a_queue_that_the_backend_does_not_have_is_refused() -> None:
         project.add.using(queue_name="nowhere")
 
 
-def test_priorities_are_the_queues() -> None:
+def test_a_priority_is_refused_because_queues_have_the_priorities() -> None:
     assert not default_task_backend.supports_priority
     with pytest.raises(InvalidTask, match="priority"):
         project.add.using(priority=5)
@@ -558,12 +556,12 @@ def test_a_function_within_a_function_is_refused() -> None:
         ({"rate_limit": "5/s"}, "rate_limit must be"),
     ],
 )
-def test_a_policy_that_cannot_be_is_refused(options: dict[str, Any], fault: str) -> None:
+def test_an_invalid_policy_is_refused(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(InvalidTask, match=fault):
         policy(**options)(project.add)
 
 
-def test_a_policy_for_what_has_none_says_where_it_belongs() -> None:
+def test_a_policy_on_something_else_than_a_task_of_this_backend_is_refused() -> None:
     wrong: Any = project.plain
     with pytest.raises(TypeError, match="is not a task: @policy goes above @task"):
         policy(max_attempts=2)(wrong)
@@ -573,7 +571,7 @@ def test_a_policy_for_what_has_none_says_where_it_belongs() -> None:
             policy(max_attempts=2)(made)
 
 
-def test_what_the_backend_supports() -> None:
+def test_the_backend_states_which_features_it_supports() -> None:
     assert isinstance(task_backends["default"], Backend)
     assert default_task_backend.supports_defer
     assert default_task_backend.supports_get_result
@@ -679,7 +677,7 @@ def test_the_settings_apply_before_any_task_is_imported(
         assert runtime_settings().stack == stack
 
 
-def test_a_setting_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_of_none_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of `os.environ.get("SOME_VARIABLE")`."""
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(NEXUS={"STACK": "s", "RUN_DAYS": None, "REGION": None, "MODULES": None}):

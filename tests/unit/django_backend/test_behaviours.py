@@ -104,13 +104,13 @@ def test_a_priority_other_than_0_is_refused_where_it_is_given(priority: Any) -> 
 
 
 @pytest.mark.parametrize("priority", [-101, 3.1, 101])
-def test_a_priority_that_cannot_be_is_djangos_error(priority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_priority_raises_djangos_error(priority: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backend, "supports_priority", True)
     with pytest.raises(InvalidTask, match="priority must be a whole number between -100 and 100"):
         project.add.using(priority=priority)
 
 
-def test_what_a_backend_says_that_it_does_not_support_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_that_the_backend_does_not_support_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     due = project.add.using(run_after=timezone.now())
     monkeypatch.setattr(Backend, "supports_async_task", False)
     monkeypatch.setattr(Backend, "supports_defer", False)
@@ -173,7 +173,7 @@ def test_the_backend_takes_a_call_as_the_task_does(sent: SentTasks) -> None:
         assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 1)
 
 
-def test_what_the_caller_changes_afterwards_is_not_the_tasks(sent: SentTasks) -> None:
+def test_arguments_that_the_caller_changes_after_enqueue_reach_the_task_unchanged(sent: SentTasks) -> None:
     answer = ["a"]
     result = project.attempt.enqueue(answer=answer)
     answer.append("b")
@@ -183,7 +183,7 @@ def test_what_the_caller_changes_afterwards_is_not_the_tasks(sent: SentTasks) ->
     assert result.return_value["answer"] == ["a"]
 
 
-def test_results_are_equal_by_all_that_they_say_and_have_no_order(sent: SentTasks) -> None:
+def test_results_are_compared_by_all_fields_and_cannot_be_sorted(sent: SentTasks) -> None:
     result = project.add.enqueue(1)
     assert deepcopy(result) == replace(result) == result
     changes: list[dict[str, Any]] = [
@@ -243,7 +243,7 @@ def test_an_asynchronous_caller_is_signalled_and_logged(sent: SentTasks, caplog:
         ("does.not", "exist", ImportError, "No module named 'does'"),
     ],
 )
-def test_an_errors_class_is_looked_up_and_must_be_an_exception(
+def test_the_class_of_an_error_must_exist_and_be_an_exception(
     module: str, name: str, fault: type[Exception], said: str, sent: SentTasks
 ) -> None:
     result = project.raise_unlike.enqueue(module, name)
@@ -318,7 +318,7 @@ def test_an_eager_task_that_fails_or_exits_has_failed_and_its_caller_continues(
     assert "".join(traceback.format_exception(record.exc_info[1])).endswith(last)
 
 
-def test_who_interrupts_an_eager_task_interrupts_its_caller(eager: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupt_during_an_eager_task_reaches_the_caller(eager: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG", "django.tasks"), pytest.raises(KeyboardInterrupt, match="by hand"):
         project.interrupted.enqueue()
     assert [level for level, _ in lines(caplog)] == ["INFO"], "it was started, and has not failed"

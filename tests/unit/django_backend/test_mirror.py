@@ -18,7 +18,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, models, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Case, Count, F, Q, Value, When
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
@@ -54,6 +54,7 @@ from tests.support.django_project.models import (
 )
 
 CATALOGUES = f"social.catalogue,{conf.CATALOGUE}"
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 
 
@@ -173,7 +174,7 @@ def test_every_kind_of_row_becomes_what_the_jobs_read(network: Tasks) -> None:
     assert differing() == []
 
 
-def test_what_the_jobs_own_stays_through_a_change(network: Tasks) -> None:
+def test_a_change_of_a_row_keeps_what_the_jobs_have_written(network: Tasks) -> None:
     ada = person("Ada")
     post = Post.objects.create(author=ada, words="Hello")
     deliver(network)
@@ -194,7 +195,7 @@ def test_what_the_jobs_own_stays_through_a_change(network: Tasks) -> None:
     assert there.media is not None
 
 
-def test_who_is_deleted_is_erased_with_all_that_hangs_on_them(network: Tasks) -> None:
+def test_a_deleted_user_is_erased_with_all_related_rows(network: Tasks) -> None:
     ada, bob = person("Ada"), person("Bob")
     post = Post.objects.create(author=bob, words="Hello")
     Comment.objects.create(post=post, author=ada, words="Hi")
@@ -244,7 +245,7 @@ def hidden_softly(post: Any) -> None:
         lambda post: (mirrors.mirrored(Post.objects.all()), Post.objects.all()._raw_delete("default")),
     ],
 )
-def test_an_archived_post_is_erased_when_its_row_goes(network: Tasks, delete: Any) -> None:
+def test_an_archived_post_is_erased_when_its_row_is_deleted(network: Tasks, delete: Any) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     archived(network, post)
     assert archive.find(["1"])
@@ -306,7 +307,7 @@ def change(chance: random.Random, people: list[Any], step: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_changes_in_any_order_and_more_than_once_come_to_what_the_rows_say(network: Tasks, seed: int) -> None:
+def test_messages_delivered_in_any_order_and_twice_leave_what_the_rows_say(network: Tasks, seed: int) -> None:
     chance = random.Random(seed)
     people = [person(name) for name in ("Ada", "Bob", "Cy")]
     letters = list[str]()
@@ -363,7 +364,7 @@ def test_a_dual_write_that_fails_repairs_itself(network: Tasks, monkeypatch: pyt
     assert differing() == []
 
 
-def test_a_row_and_its_message_are_one_transaction_even_without_one_around(
+def test_a_row_and_its_message_are_saved_in_one_transaction_without_atomic_too(
     network: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -380,7 +381,7 @@ def test_a_row_and_its_message_are_one_transaction_even_without_one_around(
     assert not Outbox.objects.exists()
 
 
-def test_a_row_that_cannot_be_is_a_dead_letter_with_the_reason_and_holds_up_no_other(network: Tasks) -> None:
+def test_an_invalid_row_is_a_dead_letter_with_the_reason_and_other_rows_are_written(network: Tasks) -> None:
     with transaction.atomic():
         people = Person.objects.bulk_create([Person(first="A", email="none"), Person(first="B", email="b@example.com")])
         assert mirrors.mirrored(people) == 2
@@ -418,7 +419,7 @@ def test_a_row_that_cannot_be_written_now_holds_up_no_other(network: Tasks, monk
     assert users.get("1") is not None
 
 
-def test_a_comment_or_like_that_comes_before_its_post_brings_it(network: Tasks) -> None:
+def test_a_comment_or_like_that_arrives_before_its_post_mirrors_the_post(network: Tasks) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     Outbox.objects.all().delete()
     Comment.objects.create(post=post, author=post.author, words="Hi")
@@ -433,7 +434,7 @@ def test_a_comment_or_like_that_comes_before_its_post_brings_it(network: Tasks) 
     assert there.counters == Counters(likes=1, comments=1)
 
 
-def test_comments_whose_deletions_arrive_after_one_another_all_go(network: Tasks) -> None:
+def test_several_deleted_comments_are_all_removed(network: Tasks) -> None:
     ada = person("Ada")
     post = Post.objects.create(author=ada, words="Hello")
     for n in range(3):
@@ -444,7 +445,7 @@ def test_comments_whose_deletions_arrive_after_one_another_all_go(network: Tasks
     assert differing() == []
 
 
-def test_a_post_on_its_way_to_the_archive_is_tried_again_until_it_is_there(network: Tasks) -> None:
+def test_a_post_that_is_being_archived_is_retried_until_it_is_archived(network: Tasks) -> None:
     post = Post.objects.create(author=person("Ada"), words="Hello")
     deliver(network)
     posts.TABLE.update(Write("1", set={"archived_as": "archive/object"}))
@@ -459,7 +460,7 @@ def test_a_post_on_its_way_to_the_archive_is_tried_again_until_it_is_there(netwo
     assert found.text == "Hello again"
 
 
-def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
+def test_a_moved_edge_leaves_nothing_behind(network: Tasks) -> None:
     ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
     follow = Follow.objects.create(follower=ada, followed=bob)
     deliver(network)
@@ -563,7 +564,7 @@ def test_both_rows_of_a_symmetrical_field_are_mirrored(members: Tasks) -> None:
 
 
 @pytest.mark.parametrize("model", [Member, MemberByAnotherName])
-def test_who_is_deleted_by_any_name_of_the_class_leaves_nothing(members: Tasks, model: Any) -> None:
+def test_a_user_deleted_through_a_proxy_or_parent_model_leaves_nothing(members: Tasks, model: Any) -> None:
     ada, bob = map(member, ("ada", "bob"))
     ada.friends.add(bob)
     deliver(members)
@@ -585,7 +586,7 @@ def test_an_id_that_is_given_as_text_is_the_same_id(members: Tasks) -> None:
     assert users.get(user_id) is None
 
 
-def test_no_message_has_more_rows_than_a_run_has_time_for(members: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_message_has_more_than_the_maximum_of_rows(members: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "KEYS", 3)
     ada, *others = map(member, ("ada", "bob", "cy", "dan", "eve", "fay"))
     ada.friends.add(*others)
@@ -655,7 +656,7 @@ def backfill(*words: str) -> str:
     return out.getvalue()
 
 
-def test_a_back_fill_brings_what_was_there_before_and_is_read_by_pages_without_the_pictures(unseen: Tasks) -> None:
+def test_a_backfill_mirrors_existing_rows_page_by_page_without_reading_pictures(unseen: Tasks) -> None:
     with CaptureQueriesContext(connection) as queries:
         said = backfill()
     assert "users: 25 rows done, 0 faulty\n" in said
@@ -668,7 +669,7 @@ def test_a_back_fill_brings_what_was_there_before_and_is_read_by_pages_without_t
         backfill("colours")
 
 
-def test_a_back_fill_that_was_killed_continues_after_its_last_page(
+def test_a_backfill_that_was_killed_continues_after_its_last_page(
     unseen: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror, written = mirrors.conf.mirrors()["posts"], list[str]()
@@ -693,7 +694,9 @@ def test_a_back_fill_that_was_killed_continues_after_its_last_page(
     assert differing() == []
 
 
-def test_rows_that_change_while_they_are_filled_in_are_right(unseen: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_change_during_a_backfill_are_mirrored_as_they_are_afterwards(
+    unseen: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mirror = mirrors.conf.mirrors()["posts"]
     put = type(mirror).put
 
@@ -707,11 +710,11 @@ def test_rows_that_change_while_they_are_filled_in_are_right(unseen: Tasks, monk
     monkeypatch.setattr(type(mirror), "put", meanwhile)
     backfill()
     unseen.drain()
-    Outbox.objects.all().delete()  # what the signals would repair, the back-fill has repaired itself
+    Outbox.objects.all().delete()  # what the signals would repair, the backfill has repaired itself
     assert differing() == []
 
 
-def test_rows_that_cannot_be_are_named_and_left_out(unseen: Tasks) -> None:
+def test_invalid_rows_are_counted_and_left_out_of_a_backfill(unseen: Tasks) -> None:
     Person.objects.filter(pk=2).update(email="none")
     with pytest.raises(CommandError, match="1 rows are invalid"):
         backfill("users")
@@ -719,7 +722,21 @@ def test_rows_that_cannot_be_are_named_and_left_out(unseen: Tasks) -> None:
     assert users.get("25") is not None
 
 
-def test_since_brings_up_to_date_what_changed_without_signals(unseen: Tasks) -> None:
+@pytest.mark.parametrize("year", [1969, 2100])
+def test_a_follow_with_an_implausible_time_is_counted_as_invalid(
+    unseen: Tasks, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    mirror = mirrors.conf.mirrors()["follows"]
+    when = Case(
+        When(pk=Follow.objects.earliest("pk").pk, then=Value(datetime(year, 1, 1, tzinfo=UTC))), default=Value(MADE)
+    )
+    monkeypatch.setitem(mirror.fields, "created_at", when)
+    with pytest.raises(CommandError, match="1 rows are invalid"):
+        backfill("follows")
+    assert sum(len(page.items) for page in follows.TABLE.scan()) == 24
+
+
+def test_a_backfill_since_a_time_mirrors_changes_without_signals(unseen: Tasks) -> None:
     backfill()
     before = timezone.now()
     Post.objects.filter(pk__in=[2, 3]).update(words="changed", saved=before + timedelta(seconds=1))
@@ -737,7 +754,9 @@ def test_since_brings_up_to_date_what_changed_without_signals(unseen: Tasks) -> 
 # --- reading back ---
 
 
-def test_what_the_jobs_found_comes_into_models_in_few_requests(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_the_jobs_are_copied_into_models_in_few_requests(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = [person(f"p{n}") for n in range(150)]
     Post.objects.create(author=people[0], words="Hello")
     deliver(network)
@@ -774,7 +793,7 @@ def test_what_the_jobs_found_comes_into_models_in_few_requests(network: Tasks, m
 # --- mapping and settings ---
 
 
-def test_right_mirrors_have_no_fault() -> None:
+def test_valid_mirrors_pass_the_checks() -> None:
     assert checks.run_checks() == []
 
 
@@ -817,7 +836,7 @@ def test_a_deletion_by_the_database_is_found_at_start_up(monkeypatch: pytest.Mon
     ]
 
 
-def test_the_task_must_be_served() -> None:
+def test_the_checks_report_that_the_mirrors_task_is_not_served() -> None:
     with override_settings(NEXUS={"STACK": "test", "MODULES": ["tests.support.django_project.tasks"]}):
         assert "social.E005" in [found.id for found in checks.run_checks()]
     for wrong in (None, {}, {"MIRRORS": "x", "COLOUR": "red"}):
@@ -825,7 +844,7 @@ def test_the_task_must_be_served() -> None:
             mirrors.conf.given()
 
 
-def test_a_field_that_a_kind_does_not_have_or_lacks_is_refused_where_it_is_written() -> None:
+def test_an_unknown_or_missing_field_of_a_mirror_is_refused_in_its_declaration() -> None:
     with pytest.raises(TypeError, match=r"Posts of project\.Post has no colour"):
         mirrors.Posts("project.Post", author_id="author", created_at="made", colour="red")
     with pytest.raises(TypeError, match=r"Posts of project\.Post lacks author_id, created_at"):
@@ -839,7 +858,7 @@ def test_a_kind_without_a_mirror_is_a_dead_letter(network: Tasks) -> None:
         mirroring.mirror.call("colours", [["1"]])
 
 
-def test_the_function_serves_the_projects_tasks_alone_though_it_knows_the_networks(
+def test_the_function_serves_only_the_projects_tasks_although_it_knows_the_networks(
     environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXUS_CATALOGUE", conf.CATALOGUE)
@@ -850,7 +869,7 @@ def test_the_function_serves_the_projects_tasks_alone_though_it_knows_the_networ
     assert "analytics" not in registry.queues()
 
 
-def test_the_networks_stack_is_another_than_the_projects(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_networks_tables_are_used_only_within_its_block(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_STACK", "project")
     settings.cache_clear()
     assert posts.TABLE.name == "project-posts"

@@ -25,7 +25,7 @@ def sender() -> str:
     return out.getvalue()
 
 
-def test_what_is_committed_is_sent_and_what_is_rolled_back_is_not(sent: SentTasks, database: None) -> None:
+def test_committed_rows_are_sent_and_rolled_back_ones_are_not(sent: SentTasks, database: None) -> None:
     with transaction.atomic():
         Outbox.add(project.add, 1)
         transaction.set_rollback(True)
@@ -50,7 +50,9 @@ def test_a_row_whose_task_is_gone_is_kept_with_the_reason(sent: SentTasks, datab
     row.delete()
 
 
-def test_rows_stay_while_aws_takes_none(sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_stay_in_the_outbox_while_sqs_refuses_them(
+    sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Outbox.add(project.add, 1)
 
     def full(_self: Any, _queue: str, messages: list[Message]) -> dict[str, str]:
@@ -107,7 +109,7 @@ def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--all"]])
-def test_all_of_the_database_can_be_dumped(options: list[str], database: None) -> None:
+def test_dumpdata_includes_models_without_a_table(options: list[str], database: None) -> None:
     """Some of this application's models have no table."""
     out = StringIO()
     call_command("dumpdata", "nexus", *options, stdout=out)
@@ -151,7 +153,7 @@ def complaint_of(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("typer", "needs typer: pip install typer"),
     ],
 )
-def test_the_operators_command_says_what_it_needs(
+def test_the_operators_command_names_the_missing_package(
     missing: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: str) -> None:

@@ -147,7 +147,7 @@ def test_the_admin_switches_and_deletes_several() -> None:
     assert not PeriodicTask.objects.exists()
 
 
-def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> None:
+def test_run_now_sends_the_task_and_firings_are_listed_as_its_history() -> None:
     person = browser()
     made = row(kwargs={"b": 5})
     listed = person.get(ROWS).content.decode()
@@ -182,7 +182,7 @@ def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> No
         ({"expression": "at(9999-12-31T23:59:59)", "timezone": "America/New_York"}, "times are out of range"),
     ],
 )  # fmt: skip
-def test_what_could_not_be_sent_is_refused_by_the_form(changes: dict[str, Any], fault: str) -> None:
+def test_the_form_refuses_a_task_that_could_not_be_sent(changes: dict[str, Any], fault: str) -> None:
     assert fault in text(browser().post(f"{ROWS}add/", form(**changes)))
     assert list(periodic.every()) == []
 
@@ -199,7 +199,7 @@ def test_a_rolled_back_row_writes_nothing() -> None:
     assert list(periodic.every()) == []
 
 
-def test_while_aws_is_away_the_row_is_kept_with_the_reason_and_the_command_repairs_it(
+def test_a_row_saved_while_aws_is_unreachable_keeps_the_reason_until_the_command_repairs_it(
     away: pytest.MonkeyPatch,
 ) -> None:
     person = browser()
@@ -221,7 +221,7 @@ def test_while_aws_is_away_the_row_is_kept_with_the_reason_and_the_command_repai
     assert periodic.get("weekly") is not None
 
 
-def test_a_deletion_waits_for_aws(away: pytest.MonkeyPatch) -> None:
+def test_a_deletion_while_aws_is_unreachable_is_made_later_by_the_command(away: pytest.MonkeyPatch) -> None:
     with pytest.MonkeyPatch.context() as there:
         there.setattr(periodic, "client", aws_client)
         made = row()
@@ -235,7 +235,7 @@ def test_a_deletion_waits_for_aws(away: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("action", ["write", "enable", "disable"])
-def test_no_action_brings_a_deleted_row_back(action: str, away: pytest.MonkeyPatch) -> None:
+def test_no_action_restores_a_deleted_row(action: str, away: pytest.MonkeyPatch) -> None:
     away.setattr(periodic, "client", aws_client)
     made = row()
     away.setattr(periodic, "client", lambda _: Away())
@@ -249,7 +249,7 @@ def test_no_action_brings_a_deleted_row_back(action: str, away: pytest.MonkeyPat
     assert not PeriodicTask.objects.exists()
 
 
-def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
+def test_a_schedule_changed_by_hand_is_restored_and_an_unknown_one_only_listed() -> None:
     row(start=timezone.now() - timedelta(days=30))
     row(name="same", expression="rate(1 day)")
     periodic.update("weekly", paused=True)
@@ -268,7 +268,7 @@ def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
     assert changed.expression == "rate(2 days)"
 
 
-def test_a_task_that_is_gone_is_a_fault_of_its_row_alone() -> None:
+def test_a_removed_task_is_an_error_only_of_its_own_row() -> None:
     row(name="gone", task="tests.support.django_project.tasks.nobody")
     row()
     assert state("gone")[0] == "write"
@@ -277,7 +277,7 @@ def test_a_task_that_is_gone_is_a_fault_of_its_row_alone() -> None:
     assert [task.name for task in periodic.every()] == ["weekly"]
 
 
-def test_what_is_written_is_the_row_as_it_is_then_and_not_as_it_was_saved() -> None:
+def test_the_schedule_is_written_from_the_row_as_it_is_at_the_commit() -> None:
     with transaction.atomic():
         row()
         PeriodicTask.objects.filter(pk="weekly").update(args=[9])
@@ -350,7 +350,7 @@ def test_a_firing_is_shown_without_a_run_history(leap_day: datetime, monkeypatch
     assert "The run history is not kept here." in shown
 
 
-def test_of_many_firings_the_newest_are_shown(leap_day: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_of_many_firings_are_shown(leap_day: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "MOST_FIRINGS", 2)
     made = row(expression="cron(* * * * ? *)")
     first, second, third = (fire(made, leap_day - timedelta(minutes=ago)) for ago in (2, 1, 0))

@@ -49,7 +49,7 @@ class Cases(NexusTestCase):
             self.assertNotEnqueued(project.add)
         self.assertEnqueued(project.add, 1)
 
-    def test_time_is_the_tests_own(self) -> None:
+    def test_advancing_the_time_runs_tasks_that_are_due(self) -> None:
         due = timezone.now() + timedelta(hours=3)
         project.add.using(run_after=due).enqueue(1)
         project.calls.clear()

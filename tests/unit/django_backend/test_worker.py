@@ -1,4 +1,4 @@
-"""What the worker does around a Django task: one set-up, its connections, its time limit, tasks on an event loop."""
+"""What the worker does around a Django task: one setup, its connections, its time limit, tasks on an event loop."""
 
 import os
 import subprocess
@@ -16,6 +16,7 @@ from dev.postgres import Server, temporary
 from nexus.errors import TimeLimitExceeded
 from nexus.testing import SentTasks
 from tests.support.django_project import tasks as project
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -88,7 +89,7 @@ def test_an_asynchronous_task_that_blocks_its_loop_is_given_up_and_goes_no_furth
     assert result.errors[0].exception_class is TimeLimitExceeded
     assert project.calls == ["on"], "the run has ended while the thread is still held"
     project.held.set()
-    assert project.over.wait(60)
+    assert project.over.wait(PATIENCE)
     assert project.calls == ["on", "off"]
 
 
@@ -162,6 +163,6 @@ def test_the_functions_process_sets_django_up_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, **variables, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"},
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.stdout.split() == ["1", "True"], done.stderr

@@ -65,7 +65,7 @@ def test_the_pages_code_ends_as_a_tasks_file_does(task: Task[Any, Any]) -> None:
     assert sys.modules[NAME].handler
 
 
-def test_the_pages_rule_is_like_those_that_are_there(task: Task[Any, Any]) -> None:
+def test_the_pages_rule_has_the_form_of_the_existing_rules(task: Task[Any, Any]) -> None:
     plain = block("yaml", "Resources").text.replace("!Sub ", "").replace("!Ref ", "").replace("!GetAtt ", "")
     ((logical, rule),) = yaml.safe_load(plain).items()
     there = template()["Resources"]["UpdateUserStatisticsRule"]
@@ -86,7 +86,7 @@ def test_the_pages_sample_event_is_one_that_the_task_takes(task: Task[Any, Any])
     task.check(sample["args"])
 
 
-def test_the_pages_row_for_the_readme_is_what_the_readmes_test_asks_for(task: Task[Any, Any]) -> None:
+def test_the_pages_row_for_the_readme_passes_the_readmes_test(task: Task[Any, Any]) -> None:
     readme = (DOCS.parent / "README.md").read_text()
     last = next(line for line in readme.splitlines() if "`update_post_engagement_scores`" in line)
 
@@ -96,7 +96,7 @@ def test_the_pages_row_for_the_readme_is_what_the_readmes_test_asks_for(task: Ta
     assert rows[NAME] == (task.queue, task.schedule.meaning)
 
 
-def test_the_page_leads_to_the_parameters_table_where_it_makes_a_parameter() -> None:
+def test_the_step_that_adds_a_parameter_links_to_the_table_of_parameters() -> None:
     step = (DOCS / PAGE).read_text().split("\n## ")[4]
     assert step.startswith("4. ")
     assert "(deploy.md#4-parameters)" in step

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from nexus.prices import MONTH
 from social.catalogue import QUEUES
 from tests.support.pages import DOCS
 from tests.support.template import resources, template
@@ -32,3 +33,18 @@ def test_the_concurrency_that_it_asks_for_is_the_sum_of_the_queues() -> None:
 def test_the_number_of_alarms_that_it_counts_is_the_templates() -> None:
     (said,) = re.findall(r"fixed: (\d+) alarms", TEXT)
     assert int(said) == len(resources("AWS::CloudWatch::Alarm"))
+
+
+def test_the_comparison_with_fargate_follows_from_the_prices_above_it() -> None:
+    def price(row: str) -> float:
+        (found,) = re.findall(rf"^\| {row}[^|]* \| ([\d.]+) \|", TEXT, re.MULTILINE)
+        return float(found)
+
+    rows = re.findall(r"^\| ([\d.]+) \| [\d.]+ \| ([\d.,]+) \| ([\d.,]+) \| 55", TEXT, re.MULTILINE)
+    assert len(rows) >= 5
+    for rate, *shown in rows:
+        million = float(rate) * 86_400 * MONTH / 1e6
+        wanted = [
+            price("fixed: ") + million * price(each) for each in ("messages sent one by one", "messages in batches")
+        ]
+        assert [float(text.replace(",", "")) for text in shown] == pytest.approx(wanted, rel=0.03)

@@ -13,6 +13,7 @@ from dev import postgres
 from nexus import periodic
 from ops import template
 from tests.support.pages import Block, blocks
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 PAGE = list(blocks("django.md"))
@@ -26,7 +27,7 @@ def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
     done = subprocess.run(
         words,
         env={**kept, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=120,
+        cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -76,7 +77,7 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     run([sys.executable, "manage.py", "test", "-v0"], folder)
 
 
-def test_the_page_s_project_runs_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_project_runs_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tasks, and its tests in a database of their own."""
     files = {block.words[0]: block.text for block in reversed(PAGE) if block.language == "python" and block.words}
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
@@ -118,7 +119,7 @@ def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None
         assert callable(getattr(periodic, name))
 
 
-def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
+def test_the_pages_admin_settings_show_the_runs_page(tmp_path: Path) -> None:
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
     settings, *_ = [block.text for block in PAGE if block.words == ("settings",)]
     (admin,) = [block.text for block in PAGE if block.words == ("admin",)]

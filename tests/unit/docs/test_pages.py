@@ -60,6 +60,9 @@ def test_make_help_lists_every_measurement() -> None:
     (line,) = [line for line in listed.splitlines() if "bench-%" in line]
     measured = re.findall(r"`make bench-(\w+)`", (ROOT / "docs" / "benchmarks.md").read_text())
     assert line.split(": ")[1].split(", ") == measured
+    programs = [path for path in (ROOT / "bench").glob("*.py") if "__main__" in path.read_text()]
+    folders = [path.parent for path in (ROOT / "bench").glob("*/__main__.py")]
+    assert sorted(measured) == sorted(path.stem for path in (*programs, *folders))
 
 
 def test_each_decision_has_a_date() -> None:

@@ -110,7 +110,7 @@ def forget() -> None:
     mail_links.forget_keys()
     settings.mail_settings.cache_clear()
     delivery.pace.cache_clear()
-    delivery._rate, delivery._rate_until = delivery.DEFAULT_RATE, 0.0
+    delivery._rate = None
     delivery._last_used = 0.0
     digest_task.close_editions()
 

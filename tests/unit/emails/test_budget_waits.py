@@ -14,7 +14,7 @@ from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import budget
 from nexus.settings import settings
-from nexus.worker import execution
+from nexus.worker import bookings
 from nexus.worker.entry import serve
 
 DIGEST = "send_content_digest_email"
@@ -24,7 +24,7 @@ DIGEST = "send_content_digest_email"
 def test_a_digest_that_has_already_waited_in_its_queue_comes_back_by_a_schedule(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(execution, "_purses", {})
+    monkeypatch.setattr(bookings, "_purses", {})
     sdk.client("scheduler").create_schedule_group(Name=settings().stack)
     account: dict[str, Value] = {
         "day": budget.today(time.time()),

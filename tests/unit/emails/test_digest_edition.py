@@ -18,7 +18,7 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import digest.edition
@@ -95,7 +95,9 @@ def made(path: Path, stop: Callable[[], bool] = lambda: False) -> Path:
     return path
 
 
-def test_it_keeps_the_best_of_each_author_with_all_that_a_mail_shows(week: list[Post], tmp_path: Path) -> None:
+def test_an_edition_keeps_the_best_posts_of_each_author_with_all_that_a_mail_shows(
+    week: list[Post], tmp_path: Path
+) -> None:
     path = tmp_path / "edition.sqlite"
     made(path)
     assert held(path) == 6 * digest.edition.KEPT_OF_ONE_AUTHOR
@@ -128,7 +130,7 @@ def test_a_posts_place_goes_by_its_counters_now_and_not_by_the_last_scoring(week
 
 
 @pytest.mark.parametrize(("kept", "blocks_kept"), [(300_000, 1_000), (4, 1_000), (4, 3)])
-def test_broken_off_after_every_page_it_comes_out_the_same(
+def test_an_edition_interrupted_after_every_page_is_the_same(
     week: list[Post], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, blocks_kept: int
 ) -> None:
     monkeypatch.setattr(digest.edition, "KEPT_POSTS", kept)
@@ -179,9 +181,8 @@ RANKED = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(RANKED, st.integers(0, 9)), max_size=60), st.integers(1, 12), st.integers(1, 7))
-def test_however_much_a_week_has_the_best_of_it_are_kept_and_little_more_is_ever_held(
+def test_an_edition_of_any_week_keeps_the_best_posts_and_never_holds_many_more(
     drawn: list[tuple[Ranked, int]], kept: int, page: int
 ) -> None:
     week = [one._replace(feed_rank=posts.feed_rank(10**engagement, one.created_at)) for one, engagement in drawn]
@@ -288,7 +289,7 @@ def test_an_edition_of_the_most_and_largest_rows_fits_into_tmp(tmp_path: Path) -
     assert sum(size.values()) + 2 * size["ranked"] < storage << 20, size
 
 
-def test_beyond_the_blocks_that_an_edition_holds_a_readers_own_are_read(
+def test_a_readers_blocks_are_read_if_the_edition_cannot_hold_all_blocks(
     week: list[Post], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks.add("reader", "a1", NOW)
@@ -306,7 +307,7 @@ def test_beyond_the_blocks_that_an_edition_holds_a_readers_own_are_read(
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["by DynamoDB's count", "which is out of date"])
-def test_too_many_blocks_take_no_space_in_the_file_if_dynamodbs_count_shows_them(
+def test_blocks_take_no_space_in_the_edition_if_dynamodb_counts_too_many(
     week: list[Post], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: bool
 ) -> None:
     blocks.put_many([(f"{number:0500}", f"{number:0500}", NOW) for number in range(600)])
@@ -366,7 +367,7 @@ def test_a_shard_or_a_file_that_has_expired_is_not_waited_for(week: list[Post], 
     assert not list(tmp_path.glob("*.shard"))
 
 
-def test_a_plan_that_is_short_of_time_hands_on_and_sends_all_the_same(
+def test_a_plan_that_runs_out_of_time_is_continued_and_sends_every_digest(
     week: list[Post], ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest_task, "TIME_TO_PUBLISH", 1_000.0)  # at every step there is too little left
@@ -441,7 +442,7 @@ def test_every_post_of_the_week_is_in_the_edition_or_counted(
         ("2028-03-06T09:00:00+00:00", ("2028-02-28", "2028-03-05")),
     ],
 )
-def test_a_digest_names_seven_days(until: str, named: tuple[str, str]) -> None:
+def test_a_digest_names_the_first_and_last_of_its_seven_days(until: str, named: tuple[str, str]) -> None:
     first, last = days_named(int(datetime.fromisoformat(until).timestamp()))
     assert (first.isoformat(), last.isoformat()) == named
     assert (last - first).days == 6

@@ -68,7 +68,7 @@ def test_a_reader_gets_the_nearest_language(locale: str | None, code: str) -> No
     assert choose(locale).code == code
 
 
-def test_english_and_french_count_each_in_their_way() -> None:
+def test_english_and_french_have_their_own_plurals_and_separators() -> None:
     english, french = load("en"), load("fr")
     assert [english.text("digest.likes", count=n) for n in (0, 1, 2, 1284)] == [
         "0 likes",
@@ -80,7 +80,7 @@ def test_english_and_french_count_each_in_their_way() -> None:
     assert french.text("digest.shares", count=12_345) == "12\u202f345 partages"
 
 
-def test_days_are_written_the_languages_way() -> None:
+def test_a_span_of_days_is_written_as_in_its_language() -> None:
     week, over_the_year = (date(2026, 11, 16), date(2026, 11, 22)), (date(2026, 12, 28), date(2027, 1, 3))
     assert load("en").days(*week) == "16\u201322 November"
     assert load("fr").days(*week) == "du 16 au 22 novembre"

@@ -71,7 +71,7 @@ class Parsed(HTMLParser):
 
 
 @pytest.mark.parametrize("mail", [welcome(), digest()], ids=["welcome", "digest"])
-def test_both_parts_have_what_the_law_and_the_reader_want(mail: Mail) -> None:
+def test_both_parts_of_a_mail_have_the_name_the_address_and_the_links(mail: Mail) -> None:
     html = Parsed(mail.html)
     assert LINK in html.values("a", "href")
     assert LINK in mail.text
@@ -99,9 +99,9 @@ def test_both_parts_of_the_digest_have_each_post_with_its_link() -> None:
     assert digest(STORY).subject == "Bea this week on Nexus"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SOME_TEXT, SOME_TEXT, SOME_TEXT)
-def test_what_users_write_stays_text(name: str, author: str, text: str) -> None:
+def test_users_text_in_a_mail_adds_no_tag_link_or_line(name: str, author: str, text: str) -> None:
     story = replace(STORY, author=person_name(author), text=text)
     mail = digest(story, replace(story, post_id="p-2", followed=False), name=name)
     tame = digest(STORY, replace(STORY, post_id="p-2", followed=False), name="Ada")
@@ -147,7 +147,7 @@ def test_the_preheader_has_no_links_and_strangers_links_appear_nowhere(followed:
     )
 
 
-def test_what_is_counted_is_kept_apart_by_more_than_a_margin() -> None:
+def test_counts_and_links_are_separated_by_a_character_and_not_only_by_a_margin() -> None:
     """Gmail, Outlook and Yahoo do not support margin-inline-end, and no program styles the text part."""
     mail = digest(replace(STORY, likes=1284, comments=97, shares=41))
     for part in (" ".join(Parsed(mail.html).text.split()), mail.text):
@@ -168,7 +168,7 @@ def test_a_text_that_is_not_translated_yet_says_that_it_is_english() -> None:
 
 
 @pytest.mark.parametrize(("code", "direction"), [("ar", "rtl"), ("fr", "ltr")])
-def test_language_and_direction_outlive_the_html_element(code: str, direction: str) -> None:
+def test_language_and_direction_are_stated_inside_the_html_element_too(code: str, direction: str) -> None:
     """Gmail and Yahoo drop it."""
     for mail in (welcome(language=load(code)), digest(replace(STORY, picture=PICTURE), language=load(code))):
         (article,) = [attributes for _, attributes in Parsed(mail.html).tags if attributes.get("role") == "article"]
@@ -204,7 +204,7 @@ def test_the_templates_contain_no_text(part: str) -> None:
                         assert attributes[attribute] == "※", (tag, attributes)
 
 
-def test_a_text_that_is_missing_is_a_fault_of_ours_and_says_which() -> None:
+def test_a_missing_or_broken_text_raises_a_template_fault_that_names_it() -> None:
     texts = {key: text for key, text in load("en").texts.items() if key != "welcome.intro"}
     with pytest.raises(TemplateFault, match=r"welcome in en: KeyError: 'welcome\.intro'"):
         welcome(language=replace(load("en"), texts=texts))
@@ -254,7 +254,7 @@ def media(**renditions: Rendition) -> Media:
     return Media(status="ready", kind="image", renditions=renditions)
 
 
-def test_the_renditions_made_for_mail_are_shown_at_an_honest_size() -> None:
+def test_the_renditions_made_for_mail_are_shown_in_their_proportions() -> None:
     chosen = choose_picture(
         media(
             thumbnail=rendition("t.webp", 150, "image/webp"),
@@ -274,7 +274,7 @@ def test_the_renditions_made_for_mail_are_shown_at_an_honest_size() -> None:
     assert not html.values("source", "srcset"), "Gmail, Outlook and Yahoo drop picture and source"
 
 
-def test_a_clips_still_is_shown_too() -> None:
+def test_a_clips_poster_is_shown_as_its_picture() -> None:
     clip = Media(
         status="ready",
         kind="video",
@@ -291,7 +291,7 @@ def test_a_clips_still_is_shown_too() -> None:
     ("size", "lead", "thumb"),
     [((1080, 1920), (215, 383), (63, 112)), ((1080, 108), (510, 51), (112, 11)), ((90, 60), (90, 60), (90, 60))],
 )
-def test_a_post_from_before_keeps_its_pictures_proportions(
+def test_a_post_without_mail_renditions_shows_its_picture_in_its_proportions(
     size: tuple[int, int], lead: tuple[int, int], thumb: tuple[int, int]
 ) -> None:
     chosen = choose_picture(media(w1080_jpeg=rendition("1080.jpg", size[0], "image/jpeg", size[1])))

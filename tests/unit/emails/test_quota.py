@@ -1,5 +1,6 @@
-"""SES's daily quota: what it leaves unsent goes out as it recovers, before any task has used up its retries."""
+"""SES's daily quota and its rate: what they leave unsent goes out later, before any task has used up its retries."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from nexus.aws.memory import Sesv2
 from nexus.runs.transitions import MAX_CONTINUED
 from nexus.tasks import Task
 from nexus.testing import Tasks, in_memory
-from nexus.worker.execution import LONGEST_HIDING
+from nexus.worker.messages import LONGEST_HIDING
 from social import application
 from social.catalogue import KEPT_AFTER_ERASURE, send_content_digest_email, send_welcome_email
 from tests.support import network
@@ -29,6 +30,19 @@ SENDING = [
     for task in network.tasks().values()
     if (path := ROOT / "functions" / "emails" / f"{task.name}.py").exists() and "QUOTA_WAIT" in path.read_text()
 ]
+
+
+class Busy(Sesv2):
+    """Another sender of the account takes five sixths of the rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = itertools.count(1)
+
+    def send_email(self, **request: Any) -> Mapping[str, Any]:
+        if next(self.asked) % 6:
+            raise refusal("TooManyRequestsException", "Maximum sending rate exceeded.", 429)
+        return super().send_email(**request)
 
 
 class Quota(Sesv2):
@@ -93,17 +107,38 @@ def test_a_welcome_waits_until_a_quota_that_was_used_up_just_before_it_recovers(
     assert timedelta(days=1) < tasks.now - MONDAY < timedelta(days=1.5)
 
 
+def town(tasks: Tasks, people: int) -> list[str]:
+    """The addresses of this many readers of one post. It is a minute later."""
+    author = application.register("author@example.com", "Author").user_id
+    application.new_post(author, "This is news")
+    readers = [f"r{number:03}@example.com" for number in range(people)]
+    for reader in readers:
+        application.record_login(application.register(reader, "Reader").user_id, token_id=reader)
+    tasks.freeze(MONDAY + timedelta(minutes=1))
+    return readers
+
+
+def test_a_digest_that_gets_a_sixth_of_the_rate_is_sent_without_dead_letters(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks.services.sesv2 = Busy()
+    monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 1)
+    monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
+    readers = town(tasks, 60)
+    handle = send_content_digest_email.delay()
+
+    tasks.drain()
+
+    assert sorted(mail.to[0] for mail in tasks.mails) == readers
+    assert handle.get().throttled == 5 * 60
+
+
 def test_a_digest_for_three_times_the_quota_goes_out_over_three_days(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ses = tasks.services.sesv2 = Quota(limit=4)
     monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 3)
-    author = application.register("author@example.com", "Author").user_id
-    application.new_post(author, "This is news")
-    readers = [f"r{number:02}@example.com" for number in range(12)]
-    for reader in readers:
-        application.record_login(application.register(reader, "Reader").user_id, token_id=reader)
-    tasks.freeze(MONDAY + timedelta(minutes=1))
+    readers = town(tasks, 12)
     send_content_digest_email.delay()
 
     tasks.drain()

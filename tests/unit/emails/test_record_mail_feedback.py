@@ -118,7 +118,7 @@ def test_an_address_that_forwards_to_one_that_bounces_gets_no_more_mail(ses: Ses
 @pytest.mark.parametrize(
     "destination", [[], ["Ada@Example.com", "Bea <bea@example.com>", "cay@xn--mnchen-3ya.example"]]
 )
-def test_without_our_tag_the_user_is_found_by_address(ses: Ses, destination: list[str]) -> None:
+def test_a_bounce_without_our_tag_finds_the_user_by_address(ses: Ses, destination: list[str]) -> None:
     person("ada")
     person("bea")
     person("cay", email="cay@münchen.example")

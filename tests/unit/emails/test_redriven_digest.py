@@ -1,6 +1,6 @@
-"""A shard of the digest that failed and is sent again: soon, the digest follows; too late, nothing does."""
+"""A part of the digest that failed and is sent again: soon, the digest follows; too late, nothing does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 
 import digest.edition
 import send_content_digest_email as digest_task
+from nexus.aws.memory import Sesv2
 from nexus.backend.transport import Message
 from nexus.client import AsyncResult
 from nexus.errors import Reject
@@ -87,8 +88,34 @@ def test_sent_again_later_it_is_given_up_and_says_what_to_do(
     assert handle.status == "FAILURE"
 
 
-def test_a_past_week_is_planned_today(tasks: Tasks) -> None:
+def test_a_digest_of_a_past_week_is_sent_without_expiring(tasks: Tasks) -> None:
     tasks.freeze(MONDAY + timedelta(days=9))
     handle = send_content_digest_email.delay(week="2026-W48")
     tasks.drain()
     assert handle.status == "SUCCESS"
+
+
+class Slow(Sesv2):
+    """Allows a mail every ten seconds."""
+
+    @staticmethod
+    def get_account() -> Mapping[str, Any]:
+        return {"SendingEnabled": True, "SendQuota": {"MaxSendRate": 0.1}}
+
+
+def test_a_redriven_segment_does_not_wait_for_mails_that_it_has_sent(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks.services.sesv2 = Slow()
+    monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 1)
+    readers = ["reader@example.com", *(f"r{number:03}@example.com" for number in range(120))]
+    for reader in readers[1:]:
+        application.record_login(application.register(reader, "Reader").user_id, token_id=reader)
+    send_content_digest_email.delay()
+    tasks.drain(raising=False)
+    before = len(tasks.mails)
+    assert 60 < before < 121, "the first time, it uses up its continuations"
+
+    redrive(tasks, timedelta(hours=1))
+
+    assert sorted(mail.to[0] for mail in tasks.mails) == sorted(readers)

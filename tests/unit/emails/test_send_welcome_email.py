@@ -54,7 +54,7 @@ def test_a_new_user_is_welcomed_in_their_language(ses: Ses) -> None:
     assert (entry.status, entry.message_id, entry.run_id) == ("sent", "m-0", RUN)
 
 
-def test_one_click_unsubscribes(ses: Ses) -> None:
+def test_the_mail_has_a_one_click_unsubscribe_header(ses: Ses) -> None:
     """RFC 8058: the header's address, with a token that works, signed by SES's DKIM."""
     person("ada")
     send("ada")
@@ -66,7 +66,7 @@ def test_one_click_unsubscribes(ses: Ses) -> None:
     assert mail_links.verify(token).user_id == "ada"
 
 
-def test_it_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
+def test_the_welcome_mail_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
     person("ada")
     first = send("ada")
     again = send("ada")
@@ -85,7 +85,7 @@ def test_it_is_sent_once_for_any_number_of_requests(ses: Ses) -> None:
         ({"email": "nobody"}, "the address is not of the form name@domain"),
     ],
 )
-def test_who_cannot_be_mailed_is_skipped_with_the_reason(ses: Ses, values: dict[str, Any], reason: str) -> None:
+def test_a_user_who_cannot_be_mailed_is_skipped_with_the_reason(ses: Ses, values: dict[str, Any], reason: str) -> None:
     person("ada", **values)
     report = send("ada")
     assert (report.outcome, report.reason) == ("skipped", reason)
@@ -116,7 +116,7 @@ def test_a_user_whose_row_comes_after_the_message_is_welcomed(ses: Ses) -> None:
         ReadTimeoutError(endpoint_url="https://email.eu-west-1.amazonaws.com"),
     ],
 )
-def test_a_mail_without_an_answer_is_unknown_and_never_sent_again_by_itself(ses: Ses, error: Exception) -> None:
+def test_a_mail_without_a_response_is_unknown_and_never_sent_again_automatically(ses: Ses, error: Exception) -> None:
     person("ada")
 
     def silent(request: dict[str, Any], number: int) -> None:
@@ -175,7 +175,7 @@ def test_a_claim_that_another_run_left_long_ago_is_unknown(ses: Ses, monkeypatch
         (ConnectTimeoutError(endpoint_url="https://email"), None),
     ],
 )
-def test_what_ses_has_not_taken_is_tried_again(ses: Ses, error: Exception, after: float | None) -> None:
+def test_a_mail_that_ses_refused_is_tried_again(ses: Ses, error: Exception, after: float | None) -> None:
     person("ada")
 
     def throttle(request: dict[str, Any], number: int) -> None:
@@ -205,9 +205,13 @@ NOT_VERIFIED = "Email address is not verified. The following identities failed t
         (refusal("MailFromDomainNotVerifiedException"), "the MAIL FROM domain is not verified"),
         (refusal("AccountSuspendedException"), "suspended"),
         (refusal("SendingPausedException"), "paused"),
+        (refusal("MessageRejected", "Sending paused for this account. For more information, ..."), "^Sending paused"),
         (refusal("NotFoundException"), "configuration set does not exist"),
         (refusal("AccessDeniedException", status=403), "no permission"),
-        (refusal("BadRequestException", "Missing final '@domain'"), "SES refused it: BadRequestException"),
+        (
+            refusal("BadRequestException", "Local address contains control or whitespace: ada@example.com"),
+            "SES refused it: BadRequestException: Local address contains control or whitespace: the address",
+        ),
         (NoCredentialsError(), "no credentials"),
     ],
 )
@@ -245,6 +249,24 @@ def test_paused_sending_is_known_before_anything_is_sent(ses: Ses) -> None:
     assert ses.asked == 0
 
 
+def test_a_sandbox_that_cannot_learn_the_rate_does_not_guess_one(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SES answers GetAccount once a second. A sandbox that assumed a low rate would book most of the common one."""
+    for user_id in ("ada", "bea"):
+        person(user_id)
+
+    def busy() -> dict[str, Any]:
+        raise refusal("TooManyRequestsException", status=429)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ses, "get_account", busy)
+        with pytest.raises(Retry, match="GetAccount: TooManyRequestsException"):
+            send("ada")
+    assert send("ada").outcome == "sent"
+    monkeypatch.setattr(delivery, "_rate_until", 0.0)
+    monkeypatch.setattr(ses, "get_account", busy)
+    assert send("bea").outcome == "sent", "at the rate that is known"
+
+
 def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     """SES closes the connections of a frozen sandbox; a mail sent on one would be unknown without need."""
     for user_id in ("ada", "bea"):
@@ -257,7 +279,7 @@ def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch
     assert ses.closed == 2
 
 
-def test_a_long_foreign_name_of_the_product_is_encoded_in_words_that_fit(
+def test_a_long_non_ascii_sender_name_is_encoded_in_words_of_75_characters(
     ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RFC 2047, 2: at most 75 characters, and no character split over two words."""
@@ -281,7 +303,7 @@ def test_a_long_foreign_name_of_the_product_is_encoded_in_words_that_fit(
     ("name", "shown"),
     [("Nexus", "Nexus"), ("Ada & Co", '"Ada & Co"'), ('A "B" <c>\r\nBcc: x', '"A \\"B\\" <c> Bcc: x"')],
 )
-def test_the_product_goes_by_its_name(ses: Ses, monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
+def test_the_sender_has_the_products_name(ses: Ses, monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
     monkeypatch.setenv("NEXUS_MAIL_SENDER_NAME", name)
     person("ada")
     send("ada")

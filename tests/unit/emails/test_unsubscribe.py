@@ -4,7 +4,7 @@ import time
 
 import boto3
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from social import mail_links
@@ -43,7 +43,7 @@ def test_a_token_expires() -> None:
         mail_links.verify(token, now=now + mail_links.LIFETIME + 1)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80)
 @given(st.text(min_size=1, max_size=128), st.data())
 def test_a_token_with_one_character_changed_is_worth_nothing(user_id: str, data: st.DataObject) -> None:
     try:
@@ -62,8 +62,8 @@ def test_a_token_with_one_character_changed_is_worth_nothing(user_id: str, data:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_anything_else_is_not_a_token(text: str) -> None:
+@settings(max_examples=60)
+def test_any_other_text_is_not_a_token(text: str) -> None:
     with pytest.raises(InvalidToken):
         mail_links.verify(text)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from ops.social.seed import Network, generate, write
@@ -13,9 +13,7 @@ from tests.support import moto_cloud
 settings.register_profile(
     "jobs",
     max_examples=6,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],  # a seed does not shrink to a smaller network
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 jobs = settings.get_profile("jobs")
 

@@ -49,7 +49,7 @@ def expected(network: Network) -> tuple[set[tuple[str, str]], set[tuple[str, str
 
 @jobs
 @given(seeds, st.integers(1, 30))
-def test_what_is_left_is_what_the_rule_leaves(filled: Filled, seed: int, people: int) -> None:
+def test_the_cleanup_leaves_exactly_the_rows_that_the_rule_keeps(filled: Filled, seed: int, people: int) -> None:
     network = filled(people, seed)
     report = run_task(job.cleanup_expired_tokens, {"sweep": True})
     assert stored() == expected(network)
@@ -69,7 +69,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert stored() == expected(network)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(25, 3)
     with throttled(one_in=3, seed=5) as refused:
         run_task(job.cleanup_expired_tokens, {"sweep": True})
@@ -101,7 +101,7 @@ def test_a_user_who_logs_in_during_the_cleanup_keeps_their_session(empty: Callab
     assert (("a", "new") in keys(sessions.SESSIONS)) == (seen[0] > moment)
 
 
-def test_an_old_session_that_comes_back_to_life_is_kept(empty: Callable[[], None]) -> None:
+def test_an_old_session_used_during_the_cleanup_is_kept(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW - 100 * DAY_SECONDS)
     application.record_login("a", "t", session_id="s", at=NOW - 60 * DAY_SECONDS)
     woken = [False]
@@ -118,7 +118,7 @@ def test_an_old_session_that_comes_back_to_life_is_kept(empty: Callable[[], None
     assert report.skipped == 1
 
 
-def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
+def test_a_dormant_user_is_signed_out_and_not_examined_again(filled: Filled) -> None:
     network = filled(60, 1)
     first = run_task(job.cleanup_expired_tokens)
     assert first.signed_out == sum(user.last_active_day < FIRST_DAY for user in network.users)
@@ -127,7 +127,9 @@ def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
     assert again.requests < first.requests / 2
 
 
-def test_while_ttl_keeps_up_it_reads_only_one_page(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cleanup_reads_one_page_while_ttl_keeps_up(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**9)
     fresh = [Token("u", f"t{n:02}", NOW - DAY_SECONDS, NOW + DAY_SECONDS) for n in range(40)]
     just = [Token("u", f"x{n}", NOW - DAY_SECONDS, NOW - 60) for n in range(3)]

@@ -104,7 +104,7 @@ def test_a_year_is_a_calendar_year_across_29_february_too() -> None:
         ("2026-01-14", "2027-01-15"),
     ],
 )
-def test_a_post_is_looked_at_when_its_date_has_come_again_and_is_over(made: str, first_old: str) -> None:
+def test_a_post_is_eligible_from_the_day_after_its_anniversary(made: str, first_old: str) -> None:
     for second in (start_of(made), start_of(made) + DAY_SECONDS - 1):
         item = to_item(posts.to_values(Post("p", "a", second), now=second))
         assert posts.is_eligible(item, first_old)
@@ -174,7 +174,7 @@ def old_post(**also: Any) -> Post:
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("_one_day")
-def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
+def test_a_sandbox_may_die_at_any_request(empty: Callable[[], None]) -> None:
     """One post with a rendition and a deleted comment, which takes the most steps."""
     for fatal in range(100):
         empty()
@@ -224,14 +224,12 @@ def test_a_like_at_any_moment_saves_the_post_or_comes_too_late(empty: Callable[[
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_nothing_is_removed_when_the_archive_reads_back_as_something_else(
+def test_no_post_is_removed_if_the_archive_does_not_read_back_as_written(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posts.put_many([old_post()], now=NOW)
     before = table(posts.TABLE)
-    put = objects.put
     monkeypatch.setattr(archive, "read", lambda key: {})
-    monkeypatch.setattr(objects, "put", put)
     with pytest.raises(archive.ArchiveError):
         run_task(job.cleanup_old_posts, {"mode": "archive"})
     assert table(posts.TABLE) == before
@@ -263,7 +261,7 @@ def test_the_next_run_continues_after_the_last_day_done(
 
 
 @pytest.mark.parametrize("pages_of", [1000, 1])
-def test_the_first_run_asks_for_the_days_that_have_posts_where_that_is_cheaper(
+def test_the_first_run_finds_its_days_by_the_cheaper_of_two_ways(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch, pages_of: int
 ) -> None:
     monkeypatch.setattr(job, "FIRST_DAY", add_days(posts.old_day(TODAY), -299))
@@ -275,7 +273,7 @@ def test_the_first_run_asks_for_the_days_that_have_posts_where_that_is_cheaper(
     assert (report.requests < 100) == (pages_of == 1000), "a small index is read; of a large one every day is asked for"
 
 
-def test_a_run_that_starts_late_leaves_the_watermark_alone(empty: Callable[[], None]) -> None:
+def test_a_run_that_starts_late_does_not_move_the_watermark(empty: Callable[[], None]) -> None:
     run_task(job.cleanup_old_posts, {"mode": "archive", "since": add_days(posts.old_day(TODAY), -3)})
     assert analytics.watermark(job.JOB) is None
 
@@ -292,7 +290,7 @@ def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empt
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_a_page_is_archived_some_posts_at_a_time_and_handed_on_in_the_middle(
+def test_a_page_is_archived_in_batches_and_continued_in_the_middle(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of the index has thousands of posts, and moving one with pictures takes most of a second."""
@@ -322,7 +320,7 @@ def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
     assert set(table(posts.TABLE)) == {("bad",)}
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(empty: Callable[[], None]) -> None:
     network = fill(3, 20)
     with throttled(one_in=4, seed=6) as refused:
         run_task(job.cleanup_old_posts, {"mode": "archive"})

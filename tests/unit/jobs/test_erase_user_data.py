@@ -22,7 +22,7 @@ from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
 from nexus.errors import InvalidMessage, Reject
 from nexus.settings import settings
-from nexus.testing import SentTasks, memory_backend, run_task
+from nexus.testing import SandboxDied, SentTasks, memory_backend, run_task
 from social import application, catalogue
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
@@ -41,7 +41,7 @@ from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, HOUR_SECONDS, add_days, day_of
 from social.data.notifications import Notification
 from social.data.posts import Counters, Media, Post
-from tests.support.sandboxes import Queue, SandboxDied, requests, small_pages
+from tests.support.sandboxes import Queue, requests, small_pages
 from tests.support.template import STACK, resolved, resources
 from tests.unit.jobs.conftest import NOW
 
@@ -61,12 +61,16 @@ def sent(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def stores() -> Iterator[tuple[str, str]]:
-    """(where, text) of every item of every table and every version of every object that template.yaml declares."""
+    """(where, text) of every item of every table and every version of every object that template.yaml declares.
+
+    Without the partial sums that KEPT_AFTER_ERASURE names.
+    """
     for body in resources("AWS::DynamoDB::Table").values():
         name = resolved(body["Properties"])["TableName"]
         for page in boto3.client("dynamodb").get_paginator("scan").paginate(TableName=name):
             for item in page["Items"]:
-                yield name.removeprefix(f"{STACK}-"), json.dumps(item, ensure_ascii=False)
+                if not item.get("kind", {}).get("S", "").startswith("part#"):
+                    yield name.removeprefix(f"{STACK}-"), json.dumps(item, ensure_ascii=False)
     s3 = boto3.client("s3")
     for body in resources("AWS::S3::Bucket").values():
         name = resolved(body["Properties"])["BucketName"]
@@ -75,19 +79,17 @@ def stores() -> Iterator[tuple[str, str]]:
                 yield name, marker["Key"]
             for version in listed.get("Versions", ()):
                 yield name, version["Key"]
+                where = f"{name}/{version['Key']}"
+                if "/work/" in where:
+                    continue
                 got = s3.get_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
                 content = gzip.decompress(got) if version["Key"].endswith(".gz") else got
-                yield f"{name}/{version['Key']}", content.decode("utf-8", "replace")
+                yield where, content.decode("utf-8", "replace")
 
 
 def left(*traces: str) -> list[tuple[str, str]]:
-    """Where data is left, except in the partial sums that KEPT_AFTER_ERASURE names."""
-    return [
-        (where, text)
-        for where, text in stores()
-        if any(trace in text for trace in traces)
-        if not text.startswith('{"kind": {"S": "part#') and "/work/" not in where
-    ]
+    """Where data is left."""
+    return [(where, text) for where, text in stores() if any(trace in text for trace in traces)]
 
 
 def a_life() -> None:
@@ -137,12 +139,19 @@ EVERYWHERE = {
 }
 
 
-def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
+def of_others() -> dict[str, int]:
+    """How often each trace of somebody else is stored."""
+    traces = ("words of somebody", "ann@example.org", f"fan-of-{STAYS}")
+    found = left(*traces)
+    return {trace: sum(trace in text for _, text in found) for trace in traces}
+
+
+def test_no_store_has_anything_left_of_a_deleted_user(sent: SentTasks) -> None:
     a_life()
     before = {where for where, _ in left(*TRACES)}
     assert before >= EVERYWHERE, "the walk sees everything that is to be erased"
     assert {where.split("/")[1] for where in before if "/" in where} >= {"reports", "posts"}
-    others = {trace: len(left(trace)) for trace in ("words of somebody", "ann@example.org", f"fan-of-{STAYS}")}
+    others = of_others()
 
     assert application.delete_user(GONE) is not None
     assert users.get(GONE) is None, "at once"
@@ -153,13 +162,13 @@ def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     assert report.kept == KEPT_AFTER_ERASURE
     counted = ("posts", "comments", "follows", "notifications", "sessions", "tokens", "archived", "reports")
     assert set(counted) <= set(report.erased)
-    assert {trace: len(left(trace)) for trace in others} == others, "and no one else's data is deleted"
+    assert of_others() == others, "and no one else's data is deleted"
     assert objects.get("media", f"media/new-{STAYS}/h/w320.webp") == b"second"
     assert application.delete_user(GONE) is None, "the second time there is nobody"
     assert run_task(job.erase_user_data, call[1]).erased == {}
 
 
-def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author_stays(sent: SentTasks) -> None:
+def test_no_store_has_anything_left_of_a_deleted_post_and_its_authors_other_data_stays(sent: SentTasks) -> None:
     a_life()
     post_id = f"new-{GONE}"
     application.new_post(GONE, "another", post_id="another", at=NOW)
@@ -184,7 +193,7 @@ def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author
     assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
 
 
-def test_a_user_and_posts_that_are_made_again_under_their_ids_are_left_alone(sent: SentTasks) -> None:
+def test_a_user_and_posts_created_again_under_the_same_ids_are_not_erased(sent: SentTasks) -> None:
     """As by a mirror of rows that were hidden and shown again: an account, a post, and a post in the archive."""
     a_life()
     old, new = f"old-{GONE}", f"new-{GONE}"
@@ -290,7 +299,7 @@ def test_a_user_with_many_rows_is_erased_in_segments(sent: SentTasks, monkeypatc
 
 
 @pytest.mark.simulation
-def test_what_comes_in_meanwhile_is_found_by_the_second_look(sent: SentTasks) -> None:
+def test_rows_written_during_an_erasure_are_found_by_its_second_pass(sent: SentTasks) -> None:
     """Another user's action, or one in progress, before each request of the erasure."""
     for moment in range(3, 400, 53):
         a_life_again(sent)
@@ -327,7 +336,7 @@ def a_life_again(sent: SentTasks) -> None:
     a_life()
 
 
-def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
+def test_an_upload_that_begins_just_before_its_post_is_hidden_leaves_no_renditions(sent: SentTasks) -> None:
     application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
     application.new_post(GONE, WORDS, post_id="p", at=NOW)
     seen: list[str] = []
@@ -359,7 +368,7 @@ def test_an_upload_that_shows_itself_just_before_its_post_is_hidden_leaves_no_re
         (None, None, False),
     ],
 )
-def test_a_post_is_looked_at_again_if_an_upload_may_still_write(
+def test_a_post_is_erased_again_later_if_an_upload_may_still_write(
     sent: SentTasks, media: dict[str, str] | None, order: str | int | None, again: bool
 ) -> None:
     application.new_post(GONE, WORDS, post_id="p", at=NOW)
@@ -494,7 +503,7 @@ def test_erasing_one_post_reads_only_the_objects_that_have_it(sent: SentTasks) -
     assert archive.find(["p2", "p3", "q3"]).keys() == {"p2", "q3"}
 
 
-def test_an_archived_post_is_found_and_erased_in_as_many_requests_however_many_objects_its_author_has(
+def test_erasing_an_archived_post_makes_the_same_requests_for_any_number_of_objects(
     sent: SentTasks,
 ) -> None:
     erasures = []
@@ -591,7 +600,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
 
 
 @pytest.mark.simulation
-def test_an_archiving_that_died_is_resumed_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
+def test_an_interrupted_archiving_is_resumed_although_its_object_was_rewritten(empty: Callable[[], None]) -> None:
     for fatal in range(4, 200, 8):
         empty()
         old = Post("p", STAYS, OLD, "stays", counters=Counters(views=1))
@@ -645,7 +654,7 @@ def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], 
             return
 
 
-def test_every_store_of_the_template_is_walked() -> None:
+def test_this_test_searches_every_table_and_bucket_of_the_template() -> None:
     """A new table or bucket must be considered here and in the task."""
     known = EVERYWHERE | {"hashtags", "task-runs"}
     named = {resolved(body["Properties"])["TableName"] for body in resources("AWS::DynamoDB::Table").values()}

@@ -10,6 +10,7 @@ from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -100,7 +101,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
         assert len(list(csv.DictReader(StringIO(table)))) == number
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(25, 3)
     with throttled(one_in=3, seed=4) as refused:
         run_task(job.generate_content_analytics)
@@ -117,7 +118,7 @@ def test_a_run_that_comes_days_late_counts_the_day_that_it_was_fired_for(filled:
     assert analytics.content_day(day) == expected(network, day)
 
 
-def test_two_firings_that_were_held_up_count_both_days(filled: Filled) -> None:
+def test_two_delayed_firings_count_their_own_days(filled: Filled) -> None:
     """As after a queue was paused for two days: both runs are live at once."""
     filled(3, 3)
     with memory_backend() as tasks:
@@ -161,6 +162,25 @@ def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Cal
     assert (content.active_users, content.new_users, content.total_users) == (1, 0, 2)
 
 
+def test_a_post_made_private_while_the_day_is_counted_is_not_in_the_report(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for post_id in ("kept", "hidden"):
+        application.new_post("a", f"The text of {post_id}", post_id=post_id, at=start_of(DAY))
+    total = day_sums.total
+
+    def meanwhile(work: str, parts: int, **options: Any) -> day_sums.DaySums:
+        application.set_visibility("hidden", "private")
+        return total(work, parts, **options)
+
+    monkeypatch.setattr(day_sums, "total", meanwhile)
+    report = run_task(job.generate_content_analytics)
+    assert report.report_key is not None
+    page = objects.get("archive", report.report_key).decode()
+    assert "The text of kept" in page
+    assert "The text of hidden" not in page
+
+
 def orphaned(network: Network) -> Network:
     """The network without every other user, whose posts and follows stay."""
     gone = network.users[::2]
@@ -179,7 +199,8 @@ def test_totals_include_everything_that_exists(filled: Filled, *, counted_before
         Queue.unreliable(5).run(job.generate_content_analytics)
     content = analytics.content_day(DAY)
     assert content == expected(network, DAY)
-    assert content.total_follows > sum(user.following_count for page in users.sweep() for user in page.users)
+    rows = [users.read(item) for page in users.TABLE.scan() for item in page.items]
+    assert content.total_follows > sum(user.following_count for user in rows)
 
 
 def test_totals_of_the_night_before_will_do_and_older_ones_are_counted_again(
@@ -243,7 +264,7 @@ def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
     assert (content.active_users, content.posts) == (1, {"public": 1})
 
 
-def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
+def test_the_report_has_the_day_just_counted_although_a_replica_lacks_it(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB runs a Query on a replica that may lack the latest write."""
@@ -329,7 +350,7 @@ def text_of(page: str) -> str:
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
 
 
-def test_a_figure_is_compared_with_the_day_and_the_week_before_and_with_no_other() -> None:
+def test_a_figure_is_compared_with_the_day_before_and_the_week_before_only() -> None:
     *_, day = days = history(8)
     numbers = {content.day: content.comments for content in days} | {day.day: 150, days[-2].day: 100, days[0].day: 200}
     days = [replace(content, comments=numbers[content.day]) for content in days]
@@ -380,7 +401,7 @@ def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
         assert post.author_id not in page
 
 
-def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
+def test_the_report_is_written_as_json_and_csv_too() -> None:
     days = [content for content in history(8) if content.day != add_days(DAY, -3)]
     formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="＠ada", author_id="-1")
     days[-1] = replace(days[-1], popular=(formula,))

@@ -44,7 +44,7 @@ def test_a_refresh_finds_what_the_nightly_count_finds(empty: Callable[[], None])
     assert {user.user_id: counts(user.user_id) for user in network.users} == refreshed
 
 
-def test_a_refresh_leaves_a_later_count_alone(empty: Callable[[], None]) -> None:
+def test_a_refresh_does_not_overwrite_a_later_count(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a")
     users.set_counts([Counts("a", 5, 6, 7, counted_at=NOW * 2)])
     run_task(refresh_user_statistics.refresh_user_statistics, {"user_id": "a"})
@@ -115,7 +115,7 @@ def test_a_deleted_users_token_is_not_rotated(empty: Callable[[], None]) -> None
     assert sessions.tokens_of("a") == ["old"], "the erasure deletes it"
 
 
-def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> None:
+def test_a_login_after_the_revocation_was_requested_is_kept(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW - 100)
     application.record_login("a", "old", session_id="old", at=NOW - 50)
     application.record_login("a", "new", session_id="new", at=NOW)
@@ -127,7 +127,7 @@ def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> No
     assert item["tokens_valid_from"] == {"N": str(NOW)}
 
 
-def test_a_notification_is_seen_once_however_often_its_message_comes(empty: Callable[[], None]) -> None:
+def test_a_notification_is_stored_once_however_often_it_is_delivered(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a")
     application.register("ben@example.com", "Ben", user_id="ben")
     arguments = {"user_id": "a", "kind": "like", "text": "Ben liked your post", "link": "/posts/1", "actor_id": "ben"}
@@ -168,7 +168,7 @@ def test_nothing_by_a_blocked_user_is_notified(empty: Callable[[], None]) -> Non
 
 
 @pytest.mark.usefixtures("empty")
-def test_a_late_notification_does_not_name_somebody_who_was_deleted_meanwhile() -> None:
+def test_a_late_notification_does_not_name_a_deleted_user() -> None:
     """As one from a backlog, or a dead letter that is sent again, after both passes of the erasure."""
     for user_id in ("a", "ada"):
         application.register(f"{user_id}@example.com", user_id, user_id=user_id)

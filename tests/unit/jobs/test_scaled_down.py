@@ -98,7 +98,7 @@ def fill(tables: dict[str, Table], people: int) -> dict[str, tuple[int, int, int
     return right
 
 
-def test_a_hundred_million_users_are_counted_with_no_more_requests_a_user_than_ten_million() -> None:
+def test_counting_ten_times_the_users_makes_at_most_ten_times_the_s3_requests() -> None:
     ten, hundred = count(1_000), count(10_000)
     assert (ten.right, hundred.right) == (True, True), "what counting one by one gives"
     assert ten.ranges[1] == 1, "merged straight from the scans"

@@ -87,7 +87,7 @@ def test_a_like_during_the_scoring_is_never_lost(filled: Filled, nth: int, opera
     assert post.engagement_score == posts.engagement_score(post.counters)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(20, 3)
     with throttled(one_in=3, seed=2) as refused:
         run_task(job.update_post_engagement_scores)
@@ -157,7 +157,7 @@ def test_an_old_post_that_lost_its_only_like_is_put_up_for_review(empty: Callabl
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(1_704_067_200, 2_000_000_000))
 @example(0, 1, 1_704_067_200)
-def test_the_rank_falls_never_with_engagement_and_grows_with_time(score: int, more: int, created_at: int) -> None:
+def test_the_rank_never_falls_with_engagement_and_grows_with_time(score: int, more: int, created_at: int) -> None:
     rank = posts.feed_rank(score, created_at)
     assert posts.feed_rank(score + more, created_at) >= rank
     assert posts.feed_rank(score, created_at + 45_000) == pytest.approx(rank + 1, abs=2e-6)

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 import update_user_statistics as job
 import user_sums
 from nexus.aws.dynamodb import Write
+from nexus.errors import Reject
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops.social.seed import Network, generate, write
 from social.data import follows, posts, users
 from social.data.users import Counts
+from social.parts import MergeRange, PlanRanges
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
@@ -31,11 +33,8 @@ def expected(network: Network) -> dict[str, tuple[int, int, int]]:
 
 
 def stored() -> dict[str, tuple[int, int, int]]:
-    return {
-        user.user_id: (user.followers_count, user.following_count, user.posts_count)
-        for page in users.sweep()
-        for user in page.users
-    }
+    rows = [users.read(item) for page in users.TABLE.scan() for item in page.items]
+    return {user.user_id: (user.followers_count, user.following_count, user.posts_count) for user in rows}
 
 
 def wrong(network: Network) -> int:
@@ -84,7 +83,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
-def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandbox_may_die_at_any_request(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**6)
     monkeypatch.setattr(user_sums, "READS_AT_ONCE", 1)  # the nth request is the same one in every round
     network = generate(4, 7, NOW)
@@ -105,7 +104,9 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monke
 
 @pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
-def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_every_invocation_is_short_of_time_still_ends(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began_with: dict[str, set[str]] = {"count": set(), "regroup": set(), "merge": set()}
 
     def noted(name: str) -> Callable[[Any, Run], Any]:
@@ -132,7 +133,7 @@ def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypat
 
 
 @given(st.integers(0, 220_000_000))
-def test_no_object_is_read_in_more_than_so_many_pieces_however_many_users(people: int) -> None:
+def test_no_object_is_read_in_more_than_64_pieces_for_any_number_of_users(people: int) -> None:
     bands, ranges = job.layout(people)
     assert bands * ranges * job.USERS_PER_RANGE > people
     assert bands + (ranges if ranges > 1 else 0) <= 2 * 32
@@ -142,7 +143,7 @@ def test_no_object_is_read_in_more_than_so_many_pieces_however_many_users(people
     assert all(band < bands and place < ranges for band, place in places)
 
 
-def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+def test_throttling_slows_the_job_and_loses_nothing(filled: Filled) -> None:
     network = filled(20, 3)
     with throttled(one_in=3, seed=1) as refused:
         run_task(job.update_user_statistics)
@@ -191,7 +192,26 @@ def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[],
     assert stored() == {"old": (0, 0, 0)}
 
 
-def test_what_it_asks_of_dynamodb_grows_with_pages_and_changes_alone(filled: Filled) -> None:
+PLAN: dict[str, Any] = {"work": "work/run", "started_at": NOW, "bands": 1, "ranges": 1}
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        PlanRanges(**PLAN, parts={"follows": 1}),
+        MergeRange(**PLAN, gathered="work/run/gathered/g", column=0, first=0, end=1),
+    ],
+    ids=lambda phase: type(phase).__name__,
+)
+def test_a_phase_whose_partial_sums_have_expired_says_what_to_do(
+    empty: Callable[[], None], phase: PlanRanges | MergeRange
+) -> None:
+    """As when its dead letter is sent again after days: trying again cannot help."""
+    with pytest.raises(Reject, match=r"expired \(archive: no object work/run/.*\): send the task again"):
+        run_task(job.update_user_statistics, phase)
+
+
+def test_a_second_run_without_changes_only_scans(filled: Filled) -> None:
     filled(60, 1)
     run_task(job.update_user_statistics)
     again = run_task(job.update_user_statistics)

@@ -116,7 +116,7 @@ def test_a_mail_gets_pictures_that_need_no_cropping(size: tuple[int, int], lead:
 
 
 @pytest.mark.parametrize("size", [(1200, 900), (150, 150)])
-def test_the_finished_come_in_one_sequence_so_that_a_repeat_gives_the_same_names(size: tuple[int, int]) -> None:
+def test_renditions_are_finished_in_a_fixed_order(size: tuple[int, int]) -> None:
     upload, finished = still("PNG", gradient(*size)), list[str]()
     made = render(upload, on_made=lambda number, rendition: finished.append(f"{number} {rendition.name}"))
     in_order = [f"{number} {rendition.name}" for number, rendition in enumerate(made.renditions)]
@@ -126,7 +126,7 @@ def test_the_finished_come_in_one_sequence_so_that_a_repeat_gives_the_same_names
     assert finished == sorted(in_order, key=lambda one: largest_first.index(one.split()[1]))
 
 
-def test_a_picture_that_needs_no_cut_is_encoded_once_for_the_mail() -> None:
+def test_a_picture_that_needs_no_crop_is_encoded_only_once_for_the_mail() -> None:
     made = render(still("JPEG", gradient(1200, 900)), recipes=(*RECIPES, *MAIL))
     assert named(made, "mail_lead").data == named(made, "w1080_jpeg").data
 
@@ -202,7 +202,7 @@ def test_nothing_is_enlarged(kind: str) -> None:
     assert named(made, "w1080").data == named(made, "full").data
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_a_picture_of_one_pixel_is_accepted() -> None:
     made = render(still("PNG", plain(RED, 1, 1)))
 
     assert {(r.width, r.height) for r in made.renditions} == {(1, 1)}
@@ -222,7 +222,7 @@ def test_the_thumbnail_is_cut_from_the_centre() -> None:
 
 @pytest.mark.parametrize("size", [(30_000, 1), (1, 30_000), (16_384, 3)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_thread_of_pixels_is_clamped_on_both_axes(kind: str, size: tuple[int, int]) -> None:
+def test_an_extremely_thin_picture_has_renditions_of_at_least_one_pixel(kind: str, size: tuple[int, int]) -> None:
     made = render(still(kind, plain(BLUE, *size)))
 
     for rendition in made.renditions:
@@ -233,7 +233,7 @@ def test_a_thread_of_pixels_is_clamped_on_both_axes(kind: str, size: tuple[int, 
 
 
 @pytest.mark.parametrize("kind", STILLS)
-def test_the_same_bytes_give_the_same_bytes(kind: str) -> None:
+def test_rendering_the_same_bytes_twice_gives_the_same_result(kind: str) -> None:
     source = still(kind, gradient(700, 500))
 
     assert render(source) == render(source)
@@ -396,7 +396,7 @@ def test_no_rendition_reveals_where_or_by_whom_it_was_taken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ANIMATIONS)
-def test_no_animation_does_either(kind: str) -> None:
+def test_no_rendition_of_an_animation_has_metadata(kind: str) -> None:
     added: dict[str, Any] = {"comment": SECRET} if kind == "GIF" else {"exif": files.exif(latitude=(52.0, 31.0, 12.0))}
     if kind != "GIF":
         added["icc_profile"] = files.rgb_profile()
@@ -409,7 +409,7 @@ def test_no_animation_does_either(kind: str) -> None:
         assert SECRET not in rendition.data
 
 
-def test_what_hangs_behind_a_picture_is_not_carried_on() -> None:
+def test_bytes_after_a_picture_are_in_no_rendition() -> None:
     made = render(still("JPEG", gradient(300, 200)) + b"<script>alert(1)</script>")
 
     assert all(b"<script>" not in rendition.data for rendition in made.renditions)
@@ -450,7 +450,7 @@ def test_a_wide_gamut_becomes_srgb(kind: str, display_p3: Colour, srgb: Colour) 
         assert distance(centre(shown(made, name)), srgb) <= 16
 
 
-def test_the_reddest_red_of_a_wide_gamut_is_the_reddest_there_is() -> None:
+def test_the_purest_red_of_a_wide_gamut_becomes_that_of_srgb() -> None:
     made = render(still("PNG", plain((255, 0, 0)), icc_profile=files.rgb_profile()))
 
     assert distance(centre(shown(made, "full")), (255, 0, 0)) <= 8
@@ -461,9 +461,7 @@ def test_the_reddest_red_of_a_wide_gamut_is_the_reddest_there_is() -> None:
     [((0, 0, 0, 0), (100, 0, 0)), ((0, 255, 0, 0), (48, 74, -3)), ((0, 255, 255, 0), (47, 68, 48))],
     ids=["paper", "magenta", "red"],
 )
-def test_printing_inks_become_what_the_press_prints(
-    inks: tuple[int, int, int, int], lab: tuple[float, float, float]
-) -> None:
+def test_cmyk_is_converted_by_its_profile(inks: tuple[int, int, int, int], lab: tuple[float, float, float]) -> None:
     source = still("JPEG", Image.new("CMYK", (64, 48), inks), icc_profile=files.cmyk_profile())
 
     made = render(source)
@@ -472,7 +470,7 @@ def test_printing_inks_become_what_the_press_prints(
         assert distance(centre(shown(made, name)), from_lab(*lab)) <= 14
 
 
-def test_printing_inks_without_a_profile_are_read_as_ideal_ones() -> None:
+def test_cmyk_without_a_profile_is_converted_as_ideal_inks() -> None:
     made = render(still("JPEG", Image.new("CMYK", (64, 48), (0, 255, 255, 0))))
 
     assert distance(centre(shown(made, "full")), (255, 0, 0)) <= 8
@@ -504,9 +502,7 @@ def test_a_grey_profile_is_followed() -> None:
 
 
 @pytest.mark.parametrize("name", ["sRGB-elle-V2-g10.icc", "sRGB, linear", "Linear"])
-def test_a_linear_profile_is_followed_though_its_name_begins_like_srgbs(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_linear_profile_with_a_name_like_srgbs_is_followed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     described = icc._text
     monkeypatch.setattr(icc, "_text", lambda _: described(name))
     linear = icc._rgb(PRIMARIES[1], icc._power(1))
@@ -557,7 +553,7 @@ def sticker(width: int = 200, height: int = 120) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "HEIF"])
-def test_transparency_is_kept_and_flattened_on_white_where_there_is_none(kind: str) -> None:
+def test_transparency_is_kept_or_flattened_on_white_in_jpegs(kind: str) -> None:
     made = render(still(kind, sticker()))
 
     for name in ("w320", "full"):
@@ -593,7 +589,7 @@ def test_a_transparent_grey_stays_transparent() -> None:
         assert alpha(shown(made, "full"), 160, 60) == 0
 
 
-def test_a_colour_with_nothing_over_it_costs_no_alpha() -> None:
+def test_an_opaque_picture_with_an_alpha_channel_loses_it() -> None:
     made = render(still("PNG", plain(GREEN).convert("RGBA")))
 
     assert shown(made, "full").mode == "RGB"

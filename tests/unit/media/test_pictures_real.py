@@ -270,7 +270,7 @@ def with_crop(heif: bytes, width: int, height: int, right: int, down: int) -> by
 @pytest.mark.parametrize(
     ("size", "shift", "colour"), [((100, 60), (-100, -60), 0), ((100, 60), (100, 60), 3), ((100, 60), (100, -60), 1)]
 )
-def test_what_a_clean_aperture_crops_away_is_not_published(
+def test_pixels_outside_the_clean_aperture_are_not_published(
     kind: str, size: tuple[int, int], shift: tuple[int, int], colour: int
 ) -> None:
     source = with_crop(still(kind, quarters(400, 240)), *size, *shift)
@@ -284,7 +284,7 @@ def test_what_a_clean_aperture_crops_away_is_not_published(
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_crop_comes_before_a_turn(kind: str, orientation: int) -> None:
+def test_a_picture_is_cropped_before_it_is_turned(kind: str, orientation: int) -> None:
     turned = still(kind, quarters(400, 240), exif=files.exif(orientation))
 
     made = render(with_crop(turned, 100, 60, -100, -60))

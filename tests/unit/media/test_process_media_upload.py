@@ -105,7 +105,7 @@ def test_renditions_of_the_same_bytes_are_one_object() -> None:
     assert len(set(of.values())) == 5
 
 
-def test_the_same_upload_again_writes_the_same_keys() -> None:
+def test_processing_an_upload_twice_writes_the_same_keys() -> None:
     process(upload(picture()))
     first = media()
     process(upload(picture(), order="0B"))
@@ -122,7 +122,7 @@ def test_an_older_event_cannot_undo_a_newer_one() -> None:
     assert media()["width"] == 900
 
 
-def test_on_demand_it_replaces_what_is_there() -> None:
+def test_processing_on_demand_replaces_the_posts_picture() -> None:
     process(upload(picture(900, 600), order="0B"))
     report = process(upload(picture(300, 300), order=""))
     assert report.status == "ready"
@@ -245,9 +245,7 @@ def test_a_refused_upload_is_hidden_and_kept() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_forbidden_may_mean_that_the_upload_is_gone_and_is_tried_again_first(
-    last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_access_denied_is_retried_before_the_upload_counts_as_gone(last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3's answer about a missing object to a role that may not list, and about a right that was lost."""
     args = upload(picture())
 
@@ -327,7 +325,7 @@ def test_a_clip_becomes_a_video_with_its_posters(tmp_path: Path) -> None:
     assert media()["duration"] > 0
 
 
-def test_the_renditions_of_a_deployment_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployments_recipes_give_other_renditions_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip's posters follow, and have another address than those that are cached without an expiry."""
     args = upload(make_clip(tmp_path / "clip.mp4").read_bytes(), key="uploads/u-1/p-1/clip.mp4")
     process(args)
@@ -438,7 +436,7 @@ def test_the_limits_of_pictures_are_not_those_of_a_clips_own_poster(
     assert report.status == "ready", report.reason
 
 
-def test_from_s3s_event_to_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_s3_event_leads_to_a_ready_post(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_QUEUE", "media")
     settings.cache_clear()
     args = upload(picture())

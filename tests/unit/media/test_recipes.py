@@ -134,7 +134,7 @@ def test_cloudformation_refuses_a_slip_before_anything_is_deployed(text: str) ->
     assert not _pattern().fullmatch(text)
 
 
-def test_what_is_chosen_is_made() -> None:
+def test_the_chosen_recipes_are_rendered() -> None:
     chosen = read_recipes("tile:64:square:jpeg:quality=30,good:64:square:jpeg:quality=95,small:300x100:avif")
 
     made = {each.name: each for each in render(still("PNG", gradient(900, 600)), recipes=chosen.stills).renditions}

@@ -23,6 +23,7 @@ from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
 from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, supervisor
 from social.refusals import Rejected
+from tests.support.patience import PATIENCE
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
 Run = Callable[..., dict[str, Any]]
@@ -78,7 +79,7 @@ def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, chi
 
 
 @pytest.mark.parametrize(("before", "body"), [("import nothing_of_that_name", ""), ("", "raise OSError(28, 'full')")])
-def test_a_child_that_cannot_begin_or_has_no_disk_says_so(before: str, body: str, child: Run) -> None:
+def test_a_child_that_cannot_start_or_has_no_disk_fails_with_the_reason(before: str, body: str, child: Run) -> None:
     with pytest.raises(Unavailable, match=r"nothing_of_that_name|full"):
         child(body or "pass", before=before)
 
@@ -128,7 +129,7 @@ open({pids!r}, "a").write(f"{{os.getpid()}} ")
 
 
 @pytest.mark.parametrize("ending", ["report.progress(0.5)\ntime.sleep(600)", "os._exit(3)"], ids=["hangs", "ends"])
-def test_a_child_goes_with_all_that_it_started(
+def test_a_childs_own_processes_end_with_it(
     ending: str, child: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = tmp_path / "pids"
@@ -160,7 +161,7 @@ def test_a_server_that_ended_between_two_children_is_replaced_and_fails_none(chi
     assert sandbox.start() is not server
 
 
-def test_the_server_goes_with_the_function(child: Run) -> None:
+def test_the_server_ends_with_the_function(child: Run) -> None:
     child("return {}")
     server = sandbox.start()
     server._here.close()
@@ -172,7 +173,7 @@ SLOW = """
 import os, time
 
 IMPORTED_BY = os.getpid()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + {patience}
 while not os.path.exists({marker!r}):
     if time.monotonic() > deadline:
         raise TimeoutError("imported before the first child could report")
@@ -188,7 +189,7 @@ def work(job, files, report):
 def marker(modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A server that has its first job when it has started, and that preloads `slow`."""
     marker = tmp_path / "marker"
-    (modules / "slow.py").write_text(SLOW.format(marker=str(marker)))
+    (modules / "slow.py").write_text(SLOW.format(marker=str(marker), patience=PATIENCE))
     (modules / "busy_server.py").write_text(
         "import select, sys\nfrom sandbox import server\nselect.select([int(sys.argv[1])], [], [])\nserver.main()\n"
     )
@@ -299,7 +300,7 @@ def test_a_child_over_a_bound_is_the_files_fault(body: str, code: str, child: Ru
     assert refused.value.code == code
 
 
-def test_the_log_says_which_layer_the_kernel_lacks(
+def test_a_confinement_layer_that_the_kernel_lacks_is_logged(
     child: Run, modules: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "SERVER", "some_server")
@@ -356,7 +357,7 @@ def test_a_system_that_refuses_prctl_as_lambda_does_fails_no_upload(calls: list[
 
 
 @pytest.mark.parametrize("kind", [*STILLS, *ANIMATIONS])
-def test_a_sandbox_renders_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_a_confined_child_renders_the_same_bytes_as_this_process(kind: str, tmp_path: Path) -> None:
     content = reel(kind, COLOURS, (100,) * len(COLOURS)) if kind in ANIMATIONS else still(kind, gradient(900, 600))
     (tmp_path / "source").write_bytes(content)
     alone = rendering.render(content)
@@ -407,7 +408,7 @@ def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
     assert made.content_hash != usual.content_hash
 
 
-def test_what_is_known_is_reported_while_the_rest_is_made(tmp_path: Path) -> None:
+def test_facts_about_a_picture_are_reported_before_its_renditions_are_made(tmp_path: Path) -> None:
     class Enough(Exception):
         pass
 
@@ -445,7 +446,7 @@ def test_each_file_is_published_while_the_next_ones_are_made(tmp_path: Path) -> 
     assert head in (b"RIFF", b"\xff\xd8\xff\xe0", b"\0\0\0 ")
 
 
-def test_what_is_published_cannot_be_changed_by_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_file_cannot_be_changed_by_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is checked and put while the child still runs, and still holds its own."""
 
     def run(_: str, __: object, opened: Any, **options: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Renditions are stored while the next are made, and `ready` follows them all, whatever dies, fails or is slow."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,13 +9,14 @@ import pytest
 
 import pictures
 import process_media_upload as module
-from nexus.testing import run_task
+from nexus.testing import SandboxDied, run_task
 from process_media_upload import process_media_upload
 from social import application
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
 from social.refusals import Code, Rejected
-from tests.support.sandboxes import SandboxDied, requests
+from tests.support.patience import PATIENCE, eventually
+from tests.support.sandboxes import requests
 from tests.support.stills import COLOURS, reel
 from tests.unit.media.test_process_media_upload import keys, media, picture, upload
 
@@ -44,14 +44,6 @@ def status() -> str | None:
     post = posts.get("p-1", consistent=True)
     assert post is not None
     return post.media.status if post.media else None
-
-
-def until(held: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if held():
-            return
-        time.sleep(0.01)
-    pytest.fail("it does not happen")
 
 
 @contextmanager
@@ -85,7 +77,7 @@ def test_a_sandbox_may_die_at_any_request(number: int) -> None:
     assert {each["key"] for each in media()["renditions"].values()} <= set(keys("media"))
 
 
-def test_the_requests_and_their_order() -> None:
+def test_an_upload_makes_these_requests_in_this_order() -> None:
     args = upload(picture(300, 200))
     with dying_at(1000) as made:
         process(args)
@@ -116,7 +108,7 @@ def test_a_rendition_is_stored_while_the_next_is_made(monkeypatch: pytest.Monkey
             def taken(content_hash: str, name: str, made: Any) -> None:
                 put(content_hash, name, made)
                 begun.add(made.path.read_bytes())
-                until(lambda: len(keys("media")) == len(begun))
+                eventually(lambda: len(keys("media")) == len(begun), every=0.01)
 
             return taken
 
@@ -134,7 +126,7 @@ def test_nothing_is_stored_before_the_post_is_updated(monkeypatch: pytest.Monkey
 
     def slow(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
         if media.status == "processing":
-            assert made_all.wait(30), "the work does not wait for this write"
+            assert made_all.wait(PATIENCE), "the work does not wait for this write"
             stored_by_then.append(keys("media"))
         return tell(post_id, media, order)
 
@@ -156,7 +148,7 @@ def test_a_late_write_does_not_undo_a_refusal(monkeypatch: pytest.MonkeyPatch) -
 
     def slow(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
         if media.status == "processing":
-            assert refusing.wait(30)
+            assert refusing.wait(PATIENCE)
             reported.wait(0.5)  # it would be set if the refusal did not wait for this write
         else:
             reported.set()

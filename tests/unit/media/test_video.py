@@ -143,7 +143,7 @@ def apart(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("name", MATRICES)
-def test_video_preview_and_every_poster_stand_as_a_player_shows_the_source(
+def test_video_preview_and_posters_are_turned_as_a_player_turns_the_source(
     name: str, tmp_path: Path, out: Path
 ) -> None:
     a, b, c, d = matrix = MATRICES[name]
@@ -179,7 +179,7 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, out: Path) -> No
     assert not made.remuxed
 
 
-def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path: Path, out: Path) -> None:
+def test_a_clip_in_the_target_format_is_copied_frame_by_frame(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", metadata={"title": "secret"})
 
     made = render(clip, out)
@@ -190,7 +190,7 @@ def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path: Path, out: Pa
 
 
 @pytest.mark.parametrize("kind", [MP4, AVI], ids=["copied", "encoded"])
-def test_metadata_is_gone(kind: Kind, tmp_path: Path, out: Path) -> None:
+def test_metadata_is_removed_from_every_rendition(kind: Kind, tmp_path: Path, out: Path) -> None:
     tags = {"location": POSITION, "comment": "secret", "title": "secret", "IGPS": POSITION}
     clip = make_clip(tmp_path / "clip", kind, metadata=tags, options={"x264-params": "opts=1"} if kind is MP4 else None)
     assert b"secret" in clip.read_bytes()
@@ -460,7 +460,7 @@ def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path: Pat
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_progress_rises_in_steps_and_never_more_often_than_a_write_is_worth(tmp_path: Path, out: Path) -> None:
+def test_progress_is_reported_in_rising_steps_of_a_minimum_size(tmp_path: Path, out: Path) -> None:
     heard: list[float] = []
 
     render(make_clip(tmp_path / "clip.webm", WEBM, frames=120, sound=None), out, on_progress=heard.append)
@@ -471,7 +471,7 @@ def test_progress_rises_in_steps_and_never_more_often_than_a_write_is_worth(tmp_
     assert heard[-1] <= 1
 
 
-def test_what_on_progress_raises_stops_the_work(tmp_path: Path, out: Path) -> None:
+def test_an_error_raised_by_on_progress_stops_the_work(tmp_path: Path, out: Path) -> None:
     class Revoked(Exception):
         pass
 
@@ -689,7 +689,7 @@ def test_sound_of_more_channels_than_can_be_mixed_refuses_no_clip(
         assert bool(container.streams.audio) == heard
 
 
-def test_a_clip_of_two_that_were_joined_is_not_copied(tmp_path: Path, out: Path) -> None:
+def test_a_clip_with_two_sample_descriptions_is_not_copied(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=48)
     content = clip.read_bytes()
     table = (b"moov", b"trak", b"mdia", b"minf", b"stbl")

@@ -10,10 +10,11 @@ import pytest
 
 import video
 from tests.support.clips import AVI, make_clip
+from tests.support.patience import PATIENCE
 from video.ahead import ahead
 
 
-def test_the_items_come_in_their_order_from_another_thread() -> None:
+def test_the_items_are_made_in_one_other_thread_and_arrive_in_order() -> None:
     makers: set[int] = set()
 
     def numbers() -> Iterator[int]:
@@ -54,7 +55,7 @@ def test_no_more_than_agreed_are_made_ahead() -> None:
     with closing(ahead(counted(), 3)) as items:
         for used, _ in enumerate(items, start=1):
             if used == 1:
-                assert blocked.wait(30), "it makes as many as agreed"
+                assert blocked.wait(PATIENCE), "it makes as many as agreed"
             assert made <= used + 4
 
 
@@ -77,7 +78,7 @@ def test_a_reader_that_gives_up_ends_the_thread() -> None:
     assert ended.is_set()
 
 
-def test_the_same_clip_comes_to_the_same_whatever_the_threads_do(tmp_path: Path) -> None:
+def test_the_same_clip_gives_the_same_packets_and_stills_twice(tmp_path: Path) -> None:
     """Except for some bytes of x264's, whose threads share what the ceiling of the bit rate leaves them."""
     clip = make_clip(tmp_path / "clip.avi", AVI, size=(160, 120), frames=48)
     made = []

@@ -77,7 +77,7 @@ def test_no_brand_of_a_picture_a_raw_photo_or_sound_is_a_clips(brand: bytes) -> 
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_have_an_answer(head: bytes) -> None:
+def test_any_bytes_are_a_known_container_or_none(head: bytes) -> None:
     assert container_of(head) in {None, "mov", "matroska", "avi", "asf"}
 
 
@@ -153,7 +153,7 @@ def test_a_length_that_no_file_has_is_only_a_promise(
         assert promised_bytes(file, kind) == promised
 
 
-def test_more_elements_than_a_clip_has_are_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_the_maximum_of_elements_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "_MOST_ELEMENTS", 3)
     assert promised_bytes(BytesIO(b"\xa3\x80" * 2), "matroska") == 4
     assert promised_bytes(BytesIO(b"\xa3\x80" * 3), "matroska") == 0
@@ -234,7 +234,7 @@ def test_the_smallest_clips_lose_a_pixel_at_most_and_have_two(source: tuple[int,
         ((0, -ONE, -ONE, 0), (("transpose", "dir=clock_flip"),), True),
     ],
 )
-def test_the_eight_orientations_have_each_their_filter(
+def test_each_of_the_eight_orientations_has_its_filter(
     abcd: tuple[int, int, int, int], filters: tuple[tuple[str, str], ...], swapped: bool
 ) -> None:
     a, b, c, d = abcd
@@ -242,12 +242,12 @@ def test_the_eight_orientations_have_each_their_filter(
 
 
 @given(st.lists(st.integers(-(1 << 31), (1 << 31) - 1), min_size=9, max_size=9))
-def test_a_senseless_matrix_still_gives_some_orientation(matrix: list[int]) -> None:
+def test_a_matrix_of_any_numbers_gives_an_orientation(matrix: list[int]) -> None:
     filters, swapped = turn_of(pack("=9i", *matrix))
     assert swapped == any(name == "transpose" for name, _ in filters)
 
 
-def test_no_matrix_is_upright() -> None:
+def test_a_clip_without_a_matrix_is_not_turned() -> None:
     assert turn_of(None) == ((), False)
 
 

@@ -1,5 +1,6 @@
 """What tests of the operator's commands share."""
 
+import io
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,13 @@ from ops import audit, catalogue, deployment
 from ops.deployment import Choice, Deployment
 from social.catalogue import QUEUES
 from tests.support import moto_cloud
+
+
+class Tty(io.StringIO):
+    """A terminal: what a person types, or what they are shown."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture

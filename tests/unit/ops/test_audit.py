@@ -25,6 +25,7 @@ from ops import audit, aws
 from ops.cli import common
 from ops.main import app, main
 from ops.problems import ExitCode
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 ADA = "arn:aws:iam::123456789012:user/ada (ada)"
@@ -83,7 +84,7 @@ def test_every_command_there_is_runs_in_a_change() -> None:
     assert [path for path, callback in found.items() if callback.__code__ is not audited] == []
 
 
-def test_whatever_a_command_changes_is_noted_before_it_is_changed_and_what_it_reads_is_not(
+def test_every_command_is_noted_before_its_first_change_and_not_if_it_only_reads(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen: list[list[tuple[str, dict[str, Any], str]]] = []
@@ -139,7 +140,7 @@ READING = {
 """Operations that read, besides those that AWS names Get, List, Describe or Head."""
 
 
-def test_only_what_is_known_to_read_passes_unnoted() -> None:
+def test_an_operation_is_noted_unless_it_is_known_to_read_only() -> None:
     """Of the operations that the operator's side and the runtime use, these read; all others change something."""
     services = (
         "cloudformation", "cloudwatch", "dynamodb", "events", "iam", "lambda", "logs", "s3", "scheduler",
@@ -248,7 +249,7 @@ def test_a_change_that_is_cut_short_or_fails_has_its_entry() -> None:
     ]
 
 
-def test_a_change_is_made_though_its_entry_cannot_be_written_and_does_not_pass_in_silence(
+def test_a_change_whose_audit_entry_cannot_be_written_is_made_and_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied() -> str:
@@ -267,7 +268,7 @@ def test_a_change_is_made_though_its_entry_cannot_be_written_and_does_not_pass_i
     assert trail() == []
 
 
-def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_could_not_be_written_at_first_is_complete_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     throttled = [ClientError({"Error": {"Code": "Throttling", "Message": "wait"}}, "GetCallerIdentity")]
 
     def who() -> str:
@@ -283,7 +284,7 @@ def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypa
     assert trail() == [("pause", {"queue": "media"}, "done")]
 
 
-def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_changes_by_the_runtimes_own_client_are_noted_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This client is used for DynamoDB and SQS wherever the environment is simple, as on the local cloud."""
     from nexus.aws import connections, slim, surroundings
 
@@ -309,7 +310,7 @@ def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest
     assert asked == ["ReceiveMessage", "UpdateItem", "SendMessage", "UpdateItem"]
 
 
-def test_an_error_that_nobody_can_cause_is_not_taken_for_a_missing_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_while_noting_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> str:
         raise ValueError("a bug")
 
@@ -318,7 +319,7 @@ def test_an_error_that_nobody_can_cause_is_not_taken_for_a_missing_note(monkeypa
         message()
 
 
-def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_without_a_user_name_is_noted_by_uid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the module's own _who
 
     def unnamed() -> str:
@@ -334,9 +335,9 @@ def test_arguments_too_long_for_an_entry_are_shown_as_far_as_they_were_kept() ->
     assert audit._entry(cut).about == {"cut": '{"args": "aaaa'}
 
 
-def test_a_change_in_the_background_that_fails_raises_where_its_result_is_read() -> None:
+def test_an_error_of_a_change_in_the_background_is_raised_where_its_result_is_read() -> None:
     def broken() -> None:
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        aws.in_background(broken).result(timeout=60)
+        aws.in_background(broken).result(timeout=PATIENCE)

@@ -43,7 +43,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_only_a_developer_needs_is_dropped_from_packages(installed: Path) -> None:
+def test_files_that_only_a_developer_needs_are_removed_from_packages(installed: Path) -> None:
     build.cut(installed)
     assert names(installed) == {"package/__init__.py", "package/template.html"}
 
@@ -58,7 +58,7 @@ def test_a_function_is_its_sources_compiled_and_nothing_else(tmp_path: Path) -> 
     assert b"/var/task/revoke_user_tokens.py" in (built / "__pycache__/revoke_user_tokens.cpython-313.pyc").read_bytes()
 
 
-def test_what_editors_leave_beside_the_sources_is_not_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_editors_leave_are_not_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "ROOT", tmp_path)
     sources = tmp_path / "functions/users"
     (sources / "mail").mkdir(parents=True)
@@ -71,7 +71,7 @@ def test_what_editors_leave_beside_the_sources_is_not_deployed(tmp_path: Path, m
     assert names(tmp_path / "built") == {"task.py", "mail/welcome.html", "__pycache__/task.cpython-313.pyc"}
 
 
-def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_removes_it(tmp_path: Path) -> None:
+def test_files_left_by_installing_the_client_are_no_source_and_make_clean_removes_them(tmp_path: Path) -> None:
     left = ("shared/build/lib/nexus/tasks.py", "shared/nexus_tasks_client.egg-info/PKG-INFO")
     for name in ("shared/nexus/tasks.py", "shared/requirements.txt", "functions/default/task.py", *left):
         path = tmp_path / name
@@ -89,7 +89,7 @@ def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_r
     assert names(tmp_path) == set(sources)
 
 
-def test_other_parameters_are_another_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_parameter_makes_another_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new layer publishes a version of every function; SAM publishes none for a parameter's value alone."""
     for name in ("shared/nexus/__init__.py", "shared/social/__init__.py"):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_other_parameters_are_another_layer(tmp_path: Path, monkeypatch: pytest.
 SOURCE = "NAMES = {'a', 'b', 'c', 'd'}\n\n\ndef is_known(name: str) -> bool:\n    return name in {'x', 'y', 'z'}\n"
 
 
-def test_it_compiles_to_the_same_bytes_wherever_it_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_is_the_same_for_every_hash_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of strings have another order in every process, unless their hashes are fixed."""
     compiled = []
     for seed in ("1", "2"):
@@ -186,7 +186,7 @@ def test_every_service_that_the_code_may_ask_for_is_deployed() -> None:
     assert all((BOTOCORE_DATA / service).is_dir() for service in build.services())
 
 
-def test_documentation_goes_and_a_member_of_that_name_stays() -> None:
+def test_documentation_is_removed_unless_it_is_a_members_name() -> None:
     model = {"documentation": "<p>Long</p>", "members": {"documentation": {"shape": "Text", "documentation": "Short"}}}
     assert build._undocumented(model) == {
         "documentation": "",

@@ -5,13 +5,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    DataNotFoundError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+    TokenRetrievalError,
+)
 from botocore.session import get_session
 
 from nexus.errors import ConfigurationError, SendFailed
@@ -27,6 +36,7 @@ from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from ops.validation import Check
 from social.catalogue import QUEUES
+from tests.unit.ops.conftest import Tty
 
 ROOT = Path(__file__).parents[3]
 
@@ -183,7 +193,7 @@ def test_a_change_that_a_closed_pipe_prevents_has_failed(
 
 
 @pytest.mark.usefixtures("network")
-def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_prints_into_a_closed_pipe_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     paused = control.Switched("users", "Enabled", "Disabled", 2)
     monkeypatch.setattr(control, "pause", lambda _: paused)
     with unread():
@@ -191,7 +201,7 @@ def test_a_change_whose_outcome_nothing_reads_is_done(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("network")
-def test_a_dry_run_that_nothing_reads_to_its_end_has_prevented_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_into_a_closed_pipe_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_live", lambda *_: ["r-1"])
     with unread():
         assert nexus("revoke", "--queue", "users", "--dry-run") == ExitCode.DONE
@@ -220,7 +230,7 @@ def test_ctrl_c_before_the_command_has_begun_causes_no_traceback(monkeypatch: py
     assert nexus("status") == ExitCode.INTERRUPTED
 
 
-def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
+def test_a_bug_has_its_traceback_and_a_commands_own_exit_is_kept(
     network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in (ValueError("a bug"), SystemExit(7)):
@@ -233,7 +243,7 @@ def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
             nexus("env")
 
 
-def test_without_a_stack_it_says_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_stack_says_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert nexus("status") == ExitCode.UNREACHABLE
     assert "nexus up" in capsys.readouterr().err
 
@@ -311,7 +321,7 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
     ("text", "expected"),
     [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("3d", 259_200), ("0.5", 0.5)],
 )
-def test_spans_of_time(text: str, expected: float) -> None:
+def test_a_span_of_time_is_parsed_to_seconds(text: str, expected: float) -> None:
     assert spans.seconds(text) == expected
 
 
@@ -349,7 +359,7 @@ def test_floats_are_rounded_for_people() -> None:
     }
 
 
-def test_outcomes_are_completed_behind_a_comma_too() -> None:
+def test_outcomes_are_completed_after_a_comma_too() -> None:
     assert common.complete_outcome("re") == ["retry", "revoked"]
     assert common.complete_outcome("failure,re") == ["failure,retry", "failure,revoked"]
 
@@ -361,19 +371,6 @@ def where(stage: str, *, named: bool = False) -> deployment.Deployment:
     return deployment.Deployment(
         "nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, datetime.now(UTC), named=named
     )
-
-
-class _Terminal:
-    """A person at a terminal who types one line."""
-
-    def __init__(self, typed: str) -> None:
-        self.typed = typed
-
-    def isatty(self) -> bool:
-        return True
-
-    def readline(self) -> str:
-        return self.typed + "\n"
 
 
 @pytest.mark.parametrize(
@@ -388,10 +385,10 @@ class _Terminal:
         ("prod", "nexus-x", True),
     ],
 )
-def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
+def test_a_destructive_change_is_confirmed_and_in_prod_by_typing_the_stacks_name(
     stage: str, typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    monkeypatch.setattr("sys.stdin", Tty(f"{typed}\n"))
     if goes_on:
         common.confirm(where(stage), "Really?", yes=False)
     else:
@@ -400,7 +397,7 @@ def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
         assert refusal.value.code == ExitCode.NOT_CONFIRMED
 
 
-def test_yes_suffices_but_in_prod_only_together_with_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yes_confirms_but_in_prod_only_together_with_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     common.confirm(where("dev"), "Really?", yes=True)
     common.confirm(where("prod", named=True), "Really?", yes=True)
@@ -415,7 +412,7 @@ def test_a_reversible_action_is_confirmed_only_in_prod(monkeypatch: pytest.Monke
         common.confirm(where("prod"), "Really?", yes=False, lasting=False)
 
 
-def test_mail_that_was_sent_is_read_on_the_local_cloud_alone(
+def test_sent_mail_can_be_read_only_on_the_local_cloud(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def connect(_: deployment.Choice) -> deployment.Deployment:
@@ -479,7 +476,7 @@ def test_only_the_deployments_tasks_count_whatever_else_is_imported(
         catalogue.use("social.catalogue", tuple(QUEUES))
 
 
-def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
+def test_a_stacks_queues_are_those_of_its_outputs() -> None:
     base = "http://127.0.0.1:4566/000000000000"
     outputs = {
         "PostQueueUrl": f"{base}/letters-post",
@@ -563,52 +560,28 @@ def test_a_running_local_cloud_is_not_reported_as_missing(monkeypatch: pytest.Mo
     assert "is not this checkout's local cloud (http://127.0.0.1:4999)" in refusal.value.why
 
 
-def _client_error(code: str, message: str = "m") -> Exception:
-    from botocore.exceptions import ClientError
-
+def _client_error(code: str, message: str = "m") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "DescribeStacks")
 
 
-def _no_credentials() -> Exception:
-    from botocore.exceptions import NoCredentialsError
-
-    return NoCredentialsError()
+NO_CONNECTION = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
 
 
-def _no_connection() -> Exception:
-    from botocore.exceptions import EndpointConnectionError
-
-    return EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
-
-
-def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
-    failed = SendFailed({"r-1": "no connection"})
-    failed.__cause__ = _no_connection()
-
-    problem = explained(failed)
-
-    assert problem is not None
-    assert (problem.what, problem.code) == ("AWS does not respond", ExitCode.UNREACHABLE)
-
-
-def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
-    """One of botocore's exceptions."""
-
-    def make() -> Exception:
-        made: Exception = getattr(importlib.import_module("botocore.exceptions"), name)(**given)
-        return made
-
-    return make
-
-
-def test_a_send_that_another_error_stopped_says_which() -> None:
+@pytest.mark.parametrize(
+    ("cause", "code", "what"),
+    [
+        (NO_CONNECTION, ExitCode.UNREACHABLE, "AWS does not respond"),
+        (TimeoutError("the limit of 4 s"), ExitCode.WRONG, "not sent: r-1: the limit of 4 s"),
+    ],
+)
+def test_a_failed_send_is_explained_by_its_cause(cause: Exception, code: ExitCode, what: str) -> None:
     failed = SendFailed({"r-1": "the limit of 4 s"})
-    failed.__cause__ = TimeoutError("the limit of 4 s")
+    failed.__cause__ = cause
 
     problem = explained(failed)
 
     assert problem is not None
-    assert (problem.what, problem.code) == ("not sent: r-1: the limit of 4 s", ExitCode.WRONG)
+    assert (problem.what, problem.code) == (what, code)
 
 
 @pytest.mark.parametrize(
@@ -632,7 +605,7 @@ def test_a_full_or_closed_stream_causes_no_traceback(
     assert "Traceback" not in done.stderr
 
 
-def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
+def test_an_unexpected_error_is_not_explained() -> None:
     assert explained(ValueError("a bug")) is None
 
 
@@ -643,7 +616,7 @@ def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
         (ConfigurationError("NEXUS_STACK is not set"), ExitCode.UNREACHABLE, "NEXUS_STACK is not set"),
     ],
 )
-def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, what: str) -> None:
+def test_an_error_of_the_runtime_is_explained(error: Exception, code: ExitCode, what: str) -> None:
     problem = explained(error)
     assert problem is not None
     assert (problem.code, what in problem.what) == (code, True)
@@ -652,25 +625,25 @@ def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, 
 @pytest.mark.parametrize(
     ("error", "code", "reported"),
     [
-        (_botocore("TokenRetrievalError", provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
-        (_botocore("ProfileNotFound", profile="ada"), 3, "`aws configure list-profiles`"),
-        (_botocore("NoRegionError"), 3, "Give --region, or export AWS_REGION."),
-        (_botocore("DataNotFoundError", data_path="x"), 3, "The request to AWS failed"),
-        (lambda: _client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
-        (lambda: _client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
-        (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
-        (_no_credentials, 3, "No AWS credentials"),
-        (_no_connection, 3, "does not respond"),
-        (lambda: _client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
-        (lambda: _client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
-        (lambda: _client_error("ResourceInUseException"), 1, "an earlier change is in progress"),
-        (lambda: _client_error("AccessDenied"), 4, "was denied"),
-        (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
-        (lambda: _client_error("Throttling"), 1, "throttles"),
+        (TokenRetrievalError(provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
+        (ProfileNotFound(profile="ada"), 3, "`aws configure list-profiles`"),
+        (NoRegionError(), 3, "Give --region, or export AWS_REGION."),
+        (DataNotFoundError(data_path="x"), 3, "The request to AWS failed"),
+        (_client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
+        (_client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
+        (_client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
+        (NoCredentialsError(), 3, "No AWS credentials"),
+        (NO_CONNECTION, 3, "does not respond"),
+        (_client_error("InvalidClientTokenId"), 3, "rejects the credentials"),
+        (_client_error("ExpiredToken"), 3, "Sign in again (`aws sso login`)"),
+        (_client_error("ResourceInUseException"), 1, "an earlier change is in progress"),
+        (_client_error("AccessDenied"), 4, "was denied"),
+        (_client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
+        (_client_error("Throttling"), 1, "throttles"),
     ],
 )
-def test_what_aws_answers_is_explained(
-    error: Callable[[], Exception],
+def test_an_error_of_aws_is_explained(
+    error: Exception,
     code: int,
     reported: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -680,7 +653,7 @@ def test_what_aws_answers_is_explained(
         meta: Any = type("meta", (), {"region_name": "eu-west-1"})
 
         def describe_stacks(self, **_: str) -> Mapping[str, Any]:
-            raise error()
+            raise error
 
     monkeypatch.setenv("NEXUS_STACK", "x")
     monkeypatch.setattr(deployment, "client", lambda service: Refusing())

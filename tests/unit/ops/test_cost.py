@@ -109,7 +109,7 @@ def test_a_run_that_was_revoked_without_ever_being_sent_costs_nothing() -> None:
     assert cost.read_slices(time.time() - 7 * DAY) == []
 
 
-def test_of_a_busy_task_a_sample_is_read_and_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_tasks_cost_is_estimated_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "LEAST", 10)
     for n in range(45):
         ran("send_welcome_email", "emails", user_id=f"u-{n}")
@@ -147,7 +147,7 @@ def slice_of(task: str, ago: int, dollars: float) -> Slice:
 
 
 @pytest.mark.parametrize("days", [1, 7, 14, 60])
-def test_a_month_at_the_rate_of_equal_days_is_a_month_of_such_days(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_month_ahead_is_estimated_from_equal_days(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: MONDAY)
     slices, since = spread(days, 2.0), MONDAY - days * DAY
     assert cost.covered(slices, since) == days
@@ -163,7 +163,7 @@ def test_a_stack_that_is_newer_than_the_span_counts_from_its_first_day(
     assert cost.covered([slice_of("t", oldest, 1.0), slice_of("t", 0, 1.0)], MONDAY - 7 * DAY) == days
 
 
-def test_a_stack_without_runs_costs_what_it_costs_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_without_runs_has_only_its_idle_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: MONDAY)
     assert cost.month_ahead([], [Idle("a", 4.5)], cost.covered([], MONDAY - 7 * DAY)) == 4.5
 
@@ -241,11 +241,11 @@ def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) 
         (0.0000321, "$0.000032"),
     ],
 )
-def test_dollars_are_shown_to_the_digit_that_says_something(amount: float, shown: str) -> None:
+def test_dollars_are_shown_with_their_significant_digits(amount: float, shown: str) -> None:
     assert cost.dollars(amount) == shown
 
 
-def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_sums_costs_by_the_given_key(capsys: pytest.CaptureFixture[str]) -> None:
     ran("send_welcome_email", "emails", user_id="u-1")
     assert main(["cost", "--by", "queue", "--since", "2h", "--json"]) == 0
     reported = json.loads(capsys.readouterr().out)
@@ -316,7 +316,7 @@ def test_an_invalid_budget_is_refused(words: list[str], reported: str, capsys: p
     assert reported in capsys.readouterr().err
 
 
-def test_a_task_that_declares_none_cannot_be_given_one() -> None:
+def test_a_task_without_a_declared_budget_cannot_be_given_one() -> None:
     with pytest.raises(Problem, match="ping has no budget"):
         budgets.limits("ping", "5", None)
 
@@ -345,7 +345,7 @@ def test_status_can_be_asked_without_a_run_table(monkeypatch: pytest.MonkeyPatch
     assert health._of_budgets() == []
 
 
-def test_yesterdays_account_says_nothing_of_today() -> None:
+def test_an_earlier_days_account_does_not_count_today() -> None:
     booked(500, day="2020-01-01", limited=True, limit_runs=20)
     one = budgets.of(DIGEST)
     assert (one.runs, one.spent, one.limits.runs) == (0, False, 20)
@@ -362,7 +362,7 @@ def test_the_plan_in_the_docs_is_the_one_that_is_computed() -> None:
 
 
 @pytest.mark.parametrize("kind", plan.kinds(), ids=lambda kind: kind.name)
-def test_more_at_once_is_never_slower_and_more_runs_take_longer(kind: plan.Kind) -> None:
+def test_the_plan_is_no_slower_with_more_concurrency_and_longer_with_more_runs(kind: plan.Kind) -> None:
     rows = plan.rows(kind)
     for fewer, more in pairwise(rows):
         assert fewer.a_second <= more.a_second
@@ -381,7 +381,9 @@ def test_a_steady_queue_is_drained_at_its_rate() -> None:
     assert large.seconds == pytest.approx(10_000_000 / row.a_second, rel=0.001)
 
 
-def test_the_plan_asks_no_stack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_is_computed_without_a_stack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def no_stack() -> None:
         raise AssertionError("it was asked")
 
@@ -394,5 +396,5 @@ def test_the_plan_asks_no_stack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert kind["rows"][0]["a_second"] == pytest.approx(2 / 2.002, rel=0.01)
 
 
-def test_a_line_of_nothing_costs_nothing_each() -> None:
+def test_a_line_without_runs_costs_nothing_each() -> None:
     assert Line("t", 0, Cost(), estimated=False).each == 0.0

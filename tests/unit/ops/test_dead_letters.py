@@ -71,7 +71,7 @@ def dead() -> str:
     return settings().dead_letter_queue_name("default")
 
 
-def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
+def test_reading_returns_each_letter_once_and_leaves_all_visible(dead: str) -> None:
     # Given 25 letters, when they are read
     sent = {give_up(number).id for number in range(25)}
     letters = list(dead_letters.read("default", Filter()))
@@ -83,7 +83,7 @@ def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> 
     assert len(waiting(dead)) == 25
 
 
-def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
+def test_a_read_with_a_limit_makes_the_letters_visible_again(dead: str) -> None:
     for number in range(25):
         give_up(number)
     assert len(list(dead_letters.read("default", Filter(), limit=3))) == 3
@@ -112,7 +112,7 @@ def test_a_read_slower_than_the_visibility_timeout_ends_when_letters_repeat(
     assert len([letter.id for page in scan.pages() for letter in page]) == seen
 
 
-def test_filters_hold_together(dead: str) -> None:
+def test_several_filters_must_all_match(dead: str) -> None:
     give_up(1, error="ValueError")
     give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
     give_up(3, task="send_notification", error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
@@ -120,7 +120,7 @@ def test_filters_hold_together(dead: str) -> None:
     assert [letter.args for letter in found] == [{"text": "n2"}]
 
 
-def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None:
+def test_letters_that_are_no_messages_of_tasks_are_shown_too(dead: str) -> None:
     boto3.client("sqs").send_message(QueueUrl=queue_url(dead), MessageBody="hello")
     (letter,) = dead_letters.read("default", Filter())
     assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
@@ -168,7 +168,7 @@ def test_a_run_that_succeeded_meanwhile_is_not_made_to_wait(dead: str) -> None:
     assert AsyncResult[Any](envelope.id).status == "SUCCESS"
 
 
-def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_letter_whose_new_message_is_refused_is_not_deleted(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given SQS that refuses every second message
     letters = {give_up(number).id for number in range(10)}
     real = dead_letters._send
@@ -234,7 +234,7 @@ def test_an_argument_that_is_kept_in_s3_stays_there_unless_it_is_edited(args: di
 
 
 @pytest.mark.parametrize("status", ["STARTED", "FAILURE"])
-def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(status: str) -> None:
+def test_a_letter_sent_again_while_its_run_is_started_is_marked(status: str) -> None:
     envelope = give_up(1)
     backend().store.apply(Write(envelope.id, {"status": status}))
 
@@ -245,7 +245,7 @@ def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(stat
     assert ("ErrorType" in message.get("MessageAttributes", {})) == (status == "STARTED")
 
 
-def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
+def test_drop_deletes_only_the_letters_with_the_given_ids(dead: str) -> None:
     letters = [give_up(number) for number in range(12)]
     assert dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, "unknown"}))).done == 1
     assert dead_letters.drop("default", Filter(ids=frozenset({letters[7].id[-8:]}))).done == 1
@@ -270,7 +270,7 @@ class _MovingSqs:
         return {"Results": [next(self._results)]}
 
 
-def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_letters_of_a_queue_are_moved_by_sqs(monkeypatch: pytest.MonkeyPatch) -> None:
     sqs = _MovingSqs({"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 30})
     monkeypatch.setattr(dead_letters, "client", lambda service: sqs)
     monkeypatch.setattr("time.sleep", lambda _: None)

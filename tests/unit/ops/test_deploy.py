@@ -15,16 +15,17 @@ from nexus.settings import Settings
 from ops.checkout import ROOT
 from social.catalogue import QUEUES
 from tests.support import network
+from tests.support.patience import PATIENCE
 from tests.support.template import template
 
 
 @pytest.mark.parametrize("name", ["nexus-prod", "n", "a" * deploy.LONGEST_NAME])
-def test_a_name_that_all_names_made_of_it_can_carry_is_taken(name: str) -> None:
+def test_a_stack_name_that_fits_every_resources_name_is_accepted(name: str) -> None:
     assert deploy.faults_of_name(name) == []
 
 
 @pytest.mark.parametrize("name", ["Nexus-Prod", "9lives", "nexus_prod", "nexus-", "a" * (deploy.LONGEST_NAME + 1), ""])
-def test_a_name_that_a_bucket_or_a_rule_could_not_carry_is_refused(name: str) -> None:
+def test_a_stack_name_that_a_bucket_or_rule_could_not_have_is_refused(name: str) -> None:
     (fault,) = deploy.faults_of_name(name)
     assert f"stack_name is {name!r}" in fault
 
@@ -68,7 +69,7 @@ def test_a_reserve_that_throttles_the_media_queue_is_refused_by_the_check_and_th
         (99, "50", True),
     ],
 )
-def test_what_other_functions_reserve_does_not_count_and_what_this_stack_reserves_does(
+def test_concurrency_reserved_by_this_stack_counts_as_available_and_by_others_not(
     unreserved: int, deployed: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloudformation = boto3.client("cloudformation", region_name="eu-west-1")
@@ -99,7 +100,7 @@ def test_the_variables_of_the_local_cloud_are_not_taken_for_an_account(
     assert shown.out == ""
 
 
-def test_the_stack_and_its_region_are_those_of_samconfig(
+def test_the_stack_and_its_region_are_read_from_samconfig(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = (ROOT / "samconfig.toml").read_text().replace('"nexus-dev"', '"forum"').replace("eu-west-1", "us-east-1")
@@ -117,7 +118,7 @@ def test_make_deploy_deletes_the_old_versions_of_the_stack_that_it_has_deployed(
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
     command = ["make", "-C", str(ROOT), "-o", "package", "deploy", "ENV=dev", f"DEV={tmp_path}", "SAM=true"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     assert (tmp_path / "asked").read_text() == "--stack forum --region us-east-1 versions --prune\n"
 
 
@@ -138,7 +139,7 @@ def test_every_later_deployment_rolls_back(status: str) -> None:
     "status",
     ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_FAILED"],
 )
-def test_what_cloudformation_would_refuse_is_reported(status: str) -> None:
+def test_a_stack_status_that_prevents_an_update_is_reported(status: str) -> None:
     (fault,) = deploy.faults_of_state(status, "nexus-prod")
     assert status in fault
 
@@ -161,7 +162,7 @@ def test_an_environment_sets_only_existing_parameters(name: str) -> None:
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(("name", "asked"), [("prod", 1), ("dev", 0)])
-def test_prod_alone_is_protected_from_being_deleted(name: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_prod_is_protected_from_deletion(name: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     client = boto3.client("cloudformation", region_name="eu-west-1")
     monkeypatch.setattr("boto3.client", lambda *_, **__: client)
     with Stubber(client) as stubbed:

@@ -138,7 +138,7 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     return made
 
 
-def test_queues_are_paused_and_resumed_and_one_that_someone_paused_is_left_alone(sources: Sources, note: Path) -> None:
+def test_queues_are_paused_and_resumed_except_one_that_was_paused_already(sources: Sources, note: Path) -> None:
     with session._taken(stack(), ["media", "users", "default"], note) as taken:
         assert taken == ["media", "users"]
         assert set(sources.states.values()) == {"Disabled"}
@@ -147,7 +147,7 @@ def test_queues_are_paused_and_resumed_and_one_that_someone_paused_is_left_alone
     assert json.loads(note.read_text()) == []
 
 
-def test_what_a_killed_session_had_paused_is_resumed(sources: Sources, note: Path) -> None:
+def test_queues_that_a_killed_session_had_paused_are_resumed(sources: Sources, note: Path) -> None:
     sources.states["users"] = "Disabled"
     note.write_text('["default", "users", "a-queue-of-an-older-template"]')
     with session._taken(stack(), ["users"], note) as taken:
@@ -175,7 +175,7 @@ def test_ctrl_c_while_it_pauses_resumes_too(sources: Sources, note: Path, monkey
         signal.signal(signal.SIGINT, before)
 
 
-def test_with_every_queue_paused_there_is_nothing_to_work_on(sources: Sources, note: Path) -> None:
+def test_a_session_is_refused_if_every_queue_is_paused(sources: Sources, note: Path) -> None:
     with pytest.raises(Problem, match="There is no queue to run"), session._taken(stack(), ["default"], note):
         pytest.fail("there is none")
     assert sources.states["default"] == "Disabled"
@@ -187,7 +187,7 @@ def test_a_queue_without_an_event_source_is_not_taken(sources: Sources, monkeypa
         session._state("users")
 
 
-def test_two_sessions_of_a_stack_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_session_of_the_same_stack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "cloud_folder", lambda: tmp_path)
     with (
         session._noted("a"),
@@ -515,7 +515,9 @@ def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
 
 
 @pytest.mark.usefixtures("connected")
-def test_what_another_queue_ran_last_is_not_run_again(working: Callable[..., worker.Worker], tmp_path: Path) -> None:
+def test_the_last_message_of_another_queue_is_not_run_again(
+    working: Callable[..., worker.Worker], tmp_path: Path
+) -> None:
     replayed(tmp_path, "emails")
     working(fault, Queue())._again()
 
@@ -545,12 +547,3 @@ def test_log_lines_are_for_people_and_what_the_worker_shows_itself_is_left_out()
     first, *rest = shown.getvalue().splitlines()
     assert first.endswith("INFO    counted  rows=3")
     assert rest == ["a print", "{not JSON"]
-
-
-def test_a_traceback_begins_in_the_tasks_code() -> None:
-    runtime = (
-        '  File "/x/nexus/worker/execution.py", line 1, in _call\n    answer = work(args, run)\n             ^^^^\n'
-    )
-    own = '  File "/x/functions/users/one.py", line 2, in one\n    raise ValueError\n'
-    assert worker.tasks_own(runtime + runtime + own) == own.rstrip()
-    assert worker.tasks_own("") == ""

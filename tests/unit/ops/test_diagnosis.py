@@ -64,7 +64,7 @@ class Log:
 
 DEPLOYED = "2026/11/28/[8]1f2e"
 BEFORE = "2026/11/28/[7]9a8b"
-"""Streams of the version that was deployed, and of the one before it, which is live after a roll-back."""
+"""Streams of the version that was deployed, and of the one before it, which is live after a rollback."""
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_function_that_cannot_start_is_named_with_its_last_words_and_since_whe
         "[ERROR] KeyError: 'x'\nTraceback (most recent call last):\n  File ...",
     ],
 )
-def test_lambda_s_own_last_words_are_known(log: Log, last: str) -> None:
+def test_each_error_that_lambda_logs_is_recognised(log: Log, last: str) -> None:
     log.invocation(NOW - 5, last)
     found = diagnosis.dying("users", NOW, 0.0)
     assert found is not None
@@ -100,7 +100,7 @@ def test_lambda_s_own_last_words_are_known(log: Log, last: str) -> None:
     assert "\n" not in str(found.error)
 
 
-def test_it_is_over_once_a_run_has_started_or_the_function_was_changed(log: Log) -> None:
+def test_a_function_is_no_longer_dying_once_a_run_starts_or_it_is_changed(log: Log) -> None:
     log.invocation(NOW - 60, IMPORT)
     assert diagnosis.dying("users", NOW, 0.0) is not None
     assert diagnosis.dying("users", NOW, NOW - 30) is None
@@ -115,7 +115,7 @@ def test_a_death_in_the_middle_of_a_run_is_distinguished(log: Log) -> None:
     assert found.in_a_run
 
 
-def test_what_a_task_logs_is_no_last_word_of_lambda_s(log: Log) -> None:
+def test_a_tasks_own_log_line_is_not_taken_for_lambdas_error(log: Log) -> None:
     log.invocation(NOW - 5, {"message": "[ERROR] Task timed out after 3.00 seconds, said the other side"})
     assert diagnosis.dying("users", NOW, 0.0) is None
 
@@ -150,7 +150,7 @@ def test_a_task_whose_every_attempt_fails_is_named_with_its_error(log: Log, live
 
 
 @pytest.mark.usefixtures("live")
-def test_two_failures_or_one_success_among_them_are_what_retries_are_for(log: Log) -> None:
+def test_a_task_with_two_failures_or_a_success_is_not_failing(log: Log) -> None:
     failures(log, 90, 40)
     assert diagnosis.failing("users", NOW, 0.0) == []
     log.run(NOW - 20, "success")
@@ -174,7 +174,7 @@ class CloudWatch:
         return {"MetricDataResults": results}
 
 
-def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
+def test_a_function_that_dies_without_a_log_line_shows_in_lambdas_errors(
     monkeypatch: pytest.MonkeyPatch, environment: None
 ) -> None:
     minutes: dict[str, dict[float, float]] = {
@@ -208,7 +208,7 @@ def test_a_task_most_of_whose_runs_fall_short_is_named_with_its_reasons(log: Log
     assert diagnosis.falling_short("users", NOW, 0.0) == []
 
 
-def test_the_only_run_of_a_task_is_most_of_them(log: Log) -> None:
+def test_a_task_whose_only_run_fell_short_is_reported(log: Log) -> None:
     log.run(NOW - 50, "success", shortfall="no such user")
     assert [one.runs for one in diagnosis.falling_short("users", NOW, 0.0)] == [1]
     assert diagnosis.falling_short("users", NOW, NOW - 40) == [], "the function has been changed since"
@@ -241,7 +241,7 @@ def test_the_figures_go_back_as_far_as_the_log_can_be_read(log: Log, monkeypatch
         figures.lately(["users"])
 
 
-def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tasks_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ops.figures.time.time", lambda: NOW)
     ends = [
         logs.Event(NOW, queue, "ping", f"r-{queue}-{n}", "success", 1, 0.1) for queue in ("a", "b") for n in range(3)
@@ -250,10 +250,10 @@ def test_a_task_s_figures_are_those_of_all_its_queues(log: Log, monkeypatch: pyt
     assert figures.lately(["a", "b"])[1]["ping"].total == 6
 
 
-# --- after a roll-back ---
+# --- after a rollback ---
 
 
-def test_what_another_version_did_does_not_count(log: Log) -> None:
+def test_log_lines_of_another_version_do_not_count(log: Log) -> None:
     short = {"message": "run ended", "task": "t", "run_id": "r", "outcome": "success", "shortfall": "no such user"}
     log.invocation(NOW - 120, IMPORT, stream=DEPLOYED)
     log.write(NOW - 60, short, stream=DEPLOYED)

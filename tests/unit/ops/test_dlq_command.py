@@ -1,6 +1,5 @@
 """`nexus dlq`: dead letters edited in an editor, sent again and dropped, and what it says meanwhile."""
 
-import io
 import json
 import sys
 import time
@@ -27,15 +26,10 @@ from ops.cli.commands import dlq
 from ops.dead_letters import Filter, Letter
 from ops.main import main
 from ops.problems import ExitCode
+from tests.support.patience import next_millisecond
+from tests.unit.ops.conftest import Tty
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
-
-
-class Terminal(io.StringIO):
-    """What a person types."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 class Slow:
@@ -47,9 +41,7 @@ class Slow:
         return True
 
     def readline(self) -> str:
-        asked_at = int(time.time() * 1000)
-        while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
-            time.sleep(0.0005)
+        next_millisecond()
         self.failed = give_up(derived_id("letter", 99))
         return "y\n"
 
@@ -57,7 +49,7 @@ class Slow:
 @pytest.fixture(autouse=True)
 def person(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person at the terminal, who says yes."""
-    monkeypatch.setattr("sys.stdin", Terminal("y\n" * 3))
+    monkeypatch.setattr("sys.stdin", Tty("y\n" * 3))
 
 
 def give_up(run_id: str = derived_id("letter", 1), task: str = "ping", **attributes: str) -> str:
@@ -109,7 +101,7 @@ def test_json_lists_every_letter_and_a_table_the_first_fifty(capsys: pytest.Capt
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_copy_that_lacks_letters_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_without_the_letters_that_another_reader_holds_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     give_up()
     reading = dead_letters.read("default", Filter())
     next(reading)  # another reader holds the letter
@@ -121,7 +113,7 @@ def test_a_copy_that_lacks_letters_says_so(capsys: pytest.CaptureFixture[str]) -
 # --- edit ---
 
 
-def test_without_arguments_the_editor_opens_and_what_it_leaves_is_sent(
+def test_an_edit_without_arguments_opens_the_editor_and_sends_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = give_up()
@@ -297,7 +289,7 @@ def test_a_part_of_an_id_stands_for_its_one_letter(
     assert AsyncResult[Any](one).status == status
 
 
-def test_parts_and_whole_ids_go_together() -> None:
+def test_whole_ids_and_parts_of_ids_can_be_combined() -> None:
     ids = [give_up(derived_id("letter", n)) for n in range(3)]
     assert main(["dlq", "drop", ids[0], ids[1][:13], "--yes"]) == ExitCode.DONE
     assert [letter.id for letter in letters()] == ids[2:]
@@ -362,11 +354,13 @@ def test_many_are_purged_by_sqs_and_the_question_says_what_that_means(
         ),
     ],
 )
-def test_a_question_names_its_subject(wanted: Filter, count: int, words: str) -> None:
+def test_the_question_names_the_letters_that_are_meant(wanted: Filter, count: int, words: str) -> None:
     assert dlq._which(wanted, count) == words
 
 
-def test_a_person_sees_the_count_rise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_how_many_letters_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     give_up()
     monkeypatch.setattr(output, "fancy", lambda *_: True)
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
@@ -376,7 +370,7 @@ def test_a_person_sees_the_count_rise(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "1 dead letter sent again: default 1." in shown.out
 
 
-def test_many_are_moved_by_sqs_where_it_can(
+def test_many_letters_are_moved_by_sqs_if_it_can(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     give_up()
@@ -387,7 +381,7 @@ def test_many_are_moved_by_sqs_where_it_can(
 
 
 @pytest.mark.parametrize("code", ["UnsupportedOperation", "InvalidAction"])
-def test_where_sqs_cannot_move_letters_they_are_sent_one_by_one(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letters_are_sent_one_by_one_if_sqs_cannot_move_them(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = give_up()
 
     def unsupported(**_: Any) -> None:
@@ -478,7 +472,7 @@ def eleven(cloud: None, network: None, monkeypatch: pytest.MonkeyPatch) -> None:
         (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted"),
     ],
 )
-def test_what_was_done_before_an_error_is_said_and_recorded(
+def test_what_was_sent_before_an_error_is_reported_and_recorded(
     error: BaseException, code: ExitCode, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent: list[int] = []
@@ -560,7 +554,7 @@ class DeniedEvents:
         raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, "ListTargetsByRule")
 
 
-def test_without_the_right_to_read_a_rule_its_letters_are_shown_but_not_sent(
+def test_letters_of_an_unreadable_rule_are_shown_but_not_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, events = give_up(), [by_a_rule(n) for n in range(2)]

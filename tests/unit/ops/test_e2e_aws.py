@@ -1,5 +1,6 @@
 """The end-to-end tests on a real account: what they check before they begin, and that nothing is left."""
 
+import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -11,7 +12,11 @@ from moto import mock_aws
 from dev import e2e_aws
 from dev.e2e_aws import Report
 from ops.checkout import ROOT
+from ops.cli.output import plain
+from ops.health import Finding
+from ops.validation import SENDER_CHECK, Check
 from tests.support import moto_cloud
+from tests.support.template import template
 
 STACK = "nexus-e2e-abcdef"
 OTHER = "nexus-prod"
@@ -61,7 +66,7 @@ def names(session: Any, stack: str) -> set[str]:
     return {name for name in found if name.startswith(stack)}
 
 
-def test_what_the_stack_keeps_is_deleted_and_nothing_of_another(session: Any) -> None:
+def test_retained_resources_are_deleted_and_none_of_another_stack(session: Any) -> None:
     before = names(session, OTHER)
     assert len(list(e2e_aws.left(session, STACK))) == len(KEPT) + 3
 
@@ -71,7 +76,7 @@ def test_what_the_stack_keeps_is_deleted_and_nothing_of_another(session: Any) ->
     assert names(session, OTHER) == before
 
 
-def test_what_is_still_there_fails_the_report(session: Any, cloudformation: Mock) -> None:
+def test_a_resource_that_is_left_fails_the_report(session: Any, cloudformation: Mock) -> None:
     session.client("sqs").create_queue(QueueName=f"{STACK}-media")
     report = Report(STACK)
 
@@ -88,7 +93,7 @@ def test_no_other_stack_is_ever_looked_for(session: Any, stack: str) -> None:
         e2e_aws.delete_kept(session, stack)
 
 
-def test_it_begins_only_when_the_account_was_named() -> None:
+def test_the_tests_start_only_if_the_account_is_named() -> None:
     e2e_aws.confirmed("123456789012", {"E2E_ACCOUNT": "123456789012"})
     for environment in ({}, {"E2E_ACCOUNT": "yes"}, {"E2E_ACCOUNT": "999999999999"}):
         with pytest.raises(e2e_aws.Refused, match="E2E_ACCOUNT=123456789012 make e2e-aws"):
@@ -103,7 +108,7 @@ def test_a_deployment_that_fails_is_reported_and_cleaned_up(session: Any, cloudf
     assert "failed" in report.text("eu-west-1")
 
 
-def test_the_outcome_is_read_from_what_pytest_wrote(tmp_path: Path) -> None:
+def test_the_outcome_is_read_from_pytests_report(tmp_path: Path) -> None:
     path = tmp_path / "junit.xml"
     path.write_text(
         '<testsuites><testsuite><testcase name="one"/><testcase name="two"><failure/></testcase>'
@@ -112,5 +117,17 @@ def test_the_outcome_is_read_from_what_pytest_wrote(tmp_path: Path) -> None:
     assert e2e_aws.outcome(path) == (3, ["two", "three"])
 
 
-def test_the_tests_are_there() -> None:
+def test_an_unverified_sender_is_no_fault_of_the_stack() -> None:
+    check = Check(SENDER_CHECK, (Finding("failed", "emails", "SES has not verified the sender a@b.example", "-"),))
+    other = Check("run records expire", (Finding("failed", "runs", "TTL is off", "-"), Finding("note", "x", "y", "-")))
+    assert e2e_aws.faults(json.dumps(plain({"checks": [check, other]}))) == ["runs: TTL is off"]
+
+
+def test_the_stack_has_the_templates_parameters_and_none_of_the_environments() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ne2e-aws:")[2].partition("\n\n")[0]
+    assert "--parameter-overrides Stage=dev $(OPTIONS)" in recipe  # OPTIONS may name others: SAM takes the last list
+    assert template()["Parameters"]["SenderAddress"]["Default"].endswith("@example.com"), "which nobody can verify"
+
+
+def test_the_tests_to_run_exist() -> None:
     assert [name for name in e2e_aws.TESTS if not (ROOT / name).is_file()] == []

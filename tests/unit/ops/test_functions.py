@@ -24,7 +24,7 @@ def test_cold_starts_memory_and_durations_are_in_the_reports() -> None:
     assert (found.durations[0], found.durations[-1]) == (0.001, 0.1205)
 
 
-def test_figures_that_the_log_lacks_are_none() -> None:
+def test_figures_missing_from_the_log_are_none() -> None:
     found = of_reports([WARM.format(7, 0)], 3600.0)
     assert (found.cold_starts, found.cold_start_median, found.memory_median, found.memory_p95) == (0, None, None, None)
     assert of_reports([], 3600.0).durations == ()
@@ -84,7 +84,7 @@ def reports(monkeypatch: pytest.MonkeyPatch, **ago: list[float]) -> None:
 NOW = 1_800_000_000.0
 
 
-def test_figures_are_cloudwatch_s_and_durations_the_log_s_where_it_has_none(
+def test_figures_are_cloudwatchs_and_missing_durations_are_the_logs(
     watching: CloudWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports(monkeypatch, users=[10.0] * 30)

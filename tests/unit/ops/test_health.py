@@ -44,7 +44,7 @@ def test_a_stack_that_a_deployment_left_halfway_is_a_finding(
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"])
-def test_a_complete_stack_is_none(status: str) -> None:
+def test_a_complete_stack_has_no_finding(status: str) -> None:
     assert health.of_stack(replace(STACK, status=status)) == []
 
 
@@ -81,7 +81,7 @@ def test_a_failed_first_deployment_is_reported_with_its_reason(
 @pytest.mark.parametrize(
     "command", ["dlq list", "dlq retry --all", "inspect active", "events --no-follow", "monitor --once"]
 )
-def test_another_application_s_stack_is_not_one_without_dead_letters(
+def test_another_applications_stack_is_not_reported_as_without_dead_letters(
     without_queues: Callable[[str], None], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     without_queues("CREATE_COMPLETE")
@@ -106,7 +106,7 @@ def alarm(name: str, dimension: str, watched: str) -> None:
 
 
 @pytest.mark.usefixtures("cloud", "environment")
-def test_a_stack_whose_name_begins_with_this_one_s_is_another() -> None:
+def test_a_stack_whose_name_begins_with_this_ones_is_another() -> None:
     for stack in ("nexus-test", "nexus-test-ada"):
         rule = f"{stack}-cleanup_old_posts"
         aws.client("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)", State="DISABLED")
@@ -148,7 +148,7 @@ def test_a_fault_of_a_queue_is_named_with_its_remedy(state: QueueState, what: st
     assert do in found.do
 
 
-def test_a_queue_at_work_is_none() -> None:
+def test_a_working_queue_has_no_finding() -> None:
     assert health._of_queue(replace(USERS, function="Inactive", reserved=2)) == []
 
 
@@ -222,7 +222,7 @@ def test_a_queue_that_may_not_be_read_is_not_reported_as_missing(cloud: None, mo
         ("Bucket", "403", "warning", "it cannot be checked whether the bucket exists: 403"),
     ],
 )
-def test_a_missing_part_differs_from_one_that_may_not_be_read(
+def test_a_part_that_may_not_be_read_is_not_reported_as_missing(
     kind: str, code: str, severity: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(**_: Any) -> None:
@@ -253,14 +253,14 @@ def test_a_function_that_dies_is_a_finding(one: diagnosis.Dying, what: str) -> N
     assert what in health._of_dying(one, USERS).what
 
 
-def test_it_says_how_many_messages_a_dying_function_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dying_functions_finding_counts_the_messages_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "unclaimed", lambda _queue, in_flight: in_flight - 1)
     one = diagnosis.Dying("users", 0.0, 1, "no module")
     found = health._of_dying(one, replace(USERS, in_flight=2))
     assert found.what.endswith("no module. 1 message in flight that no run has claimed")
 
 
-def test_without_its_catalogue_the_schedules_are_reported_as_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedules_of_an_unknown_catalogue_are_reported_as_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Problem("The catalogue shop.tasks cannot be imported", "No module named 'shop'", "Install it.")
     monkeypatch.setattr(catalogue, "missing", lambda: missing)
     (unchecked, off) = health._of_rules([health.RuleState("tidy", "rate(1 day)", on=False)], STACK)

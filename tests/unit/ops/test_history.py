@@ -106,7 +106,7 @@ def test_a_run_that_takes_a_while_is_found_as_started_before_it_ends() -> None:
     assert ids(Query(status="STARTED", task="ping")) == []
 
 
-def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
+def test_a_failed_run_that_is_sent_again_leaves_the_list_of_failures() -> None:
     task = "send_welcome_email"
     run_id = ended(sent(task, 1, user_id="u-1"), task, RunError("Timeout", "too slow"))
     backend().store.apply(transitions.send_again(run_id))
@@ -208,7 +208,7 @@ def test_a_search_among_many_failures_is_patient_and_misses_none(
     assert [(run.sent_at, run.id) for run in found] == expected
 
 
-def test_a_search_ends_soon_though_nothing_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_matches_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     index, reads = Index(monkeypatch, 0), [0]
     index.partitions["FAILURE#0"] = [
         RunRecord(new_id(), "FAILURE", index.task, args={"user_id": "u-2"}, sent_at=NOW - n) for n in range(1000)
@@ -225,7 +225,7 @@ def test_a_search_ends_soon_though_nothing_matches(monkeypatch: pytest.MonkeyPat
     assert reads[0] < 100
 
 
-def test_all_that_match_are_all_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_returns_all_matching_runs_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A button acts on all that match, and a file has them all: half of them would pass for the whole."""
     sent_ids = [sent("cleanup_old_posts", n, "maintenance", mode="review") for n in range(9)]
     wanted = Query(task="cleanup_old_posts", args={"mode": "review"})
@@ -287,7 +287,7 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     assert finding.run_id(first) == first
 
 
-def test_how_much_of_the_index_a_part_of_an_id_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_by_part_of_an_id_reads_a_bounded_span_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time in the id bounds the search: no partition is read completely."""
     monkeypatch.setattr(time, "time", lambda: NOW)
     month = NOW - 30 * 86_400
@@ -330,7 +330,7 @@ def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> N
         ("", Query()),
     ],
 )
-def test_what_is_typed_is_a_query(typed: str, means: Query) -> None:
+def test_a_typed_query_is_parsed(typed: str, means: Query) -> None:
     assert parse(typed) == means
 
 
@@ -349,13 +349,13 @@ def test_what_is_typed_is_a_query(typed: str, means: Query) -> None:
         "user_id=u-1 user_id=u-2",
     ],
 )
-def test_what_no_query_is_is_refused(typed: str) -> None:
+def test_an_invalid_query_is_refused(typed: str) -> None:
     with pytest.raises(Problem):
         parse(typed)
 
 
 @pytest.mark.parametrize("after", ["x", "1.0", "/id", "nan/id", "inf/", "inf/id", "1e999/id", "-inf/id"])
-def test_what_no_position_is_is_refused(after: str) -> None:
+def test_an_invalid_position_is_refused(after: str) -> None:
     with pytest.raises(Problem, match="not a position"):
         find(Query(), after=after)
 
@@ -466,7 +466,7 @@ def test_without_a_filled_index_there_is_no_history(
         ("ResourceNotFoundException", "not found: Table: nexus-test-task-runs not found", 1, "is missing"),
     ],
 )
-def test_any_other_answer_about_the_index_is_what_it_says(
+def test_any_other_error_about_the_index_is_reported_as_it_is(
     code: str,
     message: str,
     exit_code: int,
@@ -543,7 +543,7 @@ def test_the_command_shows_a_page_as_text_and_as_json(
     assert main(["runs", "--after", "x"]) == 2
 
 
-def test_an_index_that_was_large_is_not_looked_at_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_index_is_not_read_whole_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     monkeypatch.setattr(history, "_first_pages", looked.append)
     run_id = sent("send_notification", 0, user_id="u-1")

@@ -1,7 +1,6 @@
 """`nexus up` and `nexus down`: the local cloud of this checkout, with make replaced."""
 
 import fcntl
-import io
 import json
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ from ops import checkout
 from ops.checkout import Cloud
 from ops.main import main
 from ops.problems import ExitCode
+from tests.unit.ops.conftest import Tty
 
 
 class _Make:
@@ -64,17 +64,12 @@ def test_down_without_a_cloud_succeeds(make: _Make, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "No local cloud was running.\n"
 
 
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(("typed", "code"), [("y\n", ExitCode.DONE), ("\n", ExitCode.NOT_CONFIRMED)])
 def test_down_asks_a_person(
     make: _Make, typed: str, code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["up"])
-    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    monkeypatch.setattr("sys.stdin", Tty(typed))
     assert main(["down"]) == code
     assert "Stop the local cloud at http://127.0.0.1:4999 and delete its data?" in capsys.readouterr().err
     assert (checkout.running() is None) == (code == ExitCode.DONE)

@@ -33,7 +33,7 @@ def started_with(free: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return local_cloud.main(["start"]), capsys.readouterr().err
 
 
-def test_only_a_short_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_a_lack_of_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert started_with(4 * GIB, monkeypatch, capsys) == (0, "")
 
     code, said = started_with(2.5 * GIB, monkeypatch, capsys)
@@ -45,13 +45,13 @@ def test_only_a_short_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: 
     )
 
 
-def test_fewer_sandboxes_need_less(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_sandboxes_need_less_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_SANDBOXES", "6")
     assert started_with(2.5 * GIB, monkeypatch, capsys) == (0, "")
 
 
 @pytest.mark.parametrize("said", ["4", "many", "-1", "0"])
-def test_a_number_that_would_not_do_is_refused(
+def test_an_invalid_number_of_sandboxes_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_SANDBOXES", said)
@@ -60,9 +60,7 @@ def test_a_number_that_would_not_do_is_refused(
     assert f"NEXUS_CLOUD_SANDBOXES: '{said}' is not a number, 5 or more" in why
 
 
-def test_no_other_checkout_chooses_a_port_until_this_ones_cloud_has_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_checkouts_choose_their_ports_one_after_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def launched(_port: int | None) -> checkout.Cloud:
         (lock,) = tmp_path.glob("*.lock")
         with lock.open() as file, pytest.raises(BlockingIOError):

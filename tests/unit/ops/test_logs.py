@@ -110,7 +110,7 @@ class Growing:
         yield from (one for one in self.lines if one.at >= start and all(p in one.message for p in phrases))
 
 
-def test_a_queue_s_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queues_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Growing(monkeypatch, iter([{"message": "second"}, {"message": "third"}]))
     log.write({"message": "first"})
     found: list[str] = []
@@ -135,7 +135,7 @@ def ends(number: int, **also: Any) -> dict[str, Any]:
     return {"message": "run ended", "task": "ping", "run_id": f"r-{number}", "outcome": "success", "attempt": 1, **also}
 
 
-def test_a_failed_run_s_log_is_read_to_its_end_and_shown_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_runs_log_is_read_page_by_page_up_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not up to now: days of a busy queue's log may lie between."""
     failure: dict[str, Any] = {"id": RUN, "queue": "users", "status": "FAILURE", "sent_at": NOW, "ended_at": NOW + 5}
     monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of(failure))
@@ -234,7 +234,7 @@ def throttled(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
     aws._client.cache_clear()
 
 
-def test_a_log_is_read_though_requests_are_throttled_for_a_while(throttled: list[str]) -> None:
+def test_a_log_is_read_although_requests_are_throttled_at_first(throttled: list[str]) -> None:
     assert [one.id for one in logs.read("users", [], 0.0)] == ["1"]
     assert not throttled
 
@@ -284,7 +284,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("connected")
-def test_what_a_function_wrote_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_functions_log_lines_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     log = Growing(monkeypatch, iter([]))
     assert main(["logs", "--queue", "users"]) == ExitCode.DONE
     assert "The log has no lines from that time." in capsys.readouterr().err

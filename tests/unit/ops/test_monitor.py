@@ -109,7 +109,7 @@ def test_a_long_reason_takes_nothing_from_the_other_columns(width: int, height: 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("many", [0, 1, 500])
-def test_whatever_happens_there_it_fills_the_terminal_and_no_more(width: int, height: int, many: int) -> None:
+def test_the_monitor_fills_the_terminal_exactly_at_any_size(width: int, height: int, many: int) -> None:
     runs = tuple(live(new_id(), progress=(7, 4000, "of 日本 " * 20)) for _ in range(many))
     ends = [end(new_id(), outcome, "x" * 300) for outcome in ("failure", "success") for _ in range(many)]
     shown = Screen(where())
@@ -137,18 +137,12 @@ def test_at_80_columns_every_queue_has_its_figures_and_a_run_its_short_id_and_it
     assert lines[-1].strip() == "j k select  Enter open  / filter  Tab list  r retry  x revoke  ? keys  q quit"
 
 
-def test_a_queue_that_is_paused_says_so_where_its_rate_would_be() -> None:
+@pytest.mark.parametrize(("state", "shows"), [({"on": False}, "paused"), ({"present": False}, "missing")])
+def test_a_paused_or_missing_queue_says_so_in_place_of_its_rate(state: dict[str, Any], shows: str) -> None:
     shown = Screen(where())
-    shown.show(monitor.View(NOW, (queue(on=False),), (), (), (), ()), [])
+    shown.show(monitor.View(NOW, (queue(**state),), (), (), (), ()), [])
     (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert reported.endswith("paused")
-
-
-def test_a_queue_that_is_missing_says_so() -> None:
-    shown = Screen(where())
-    shown.show(monitor.View(NOW, (queue(present=False),), (), (), (), ()), [])
-    (reported,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
-    assert reported.endswith("missing")
+    assert reported.endswith(shows)
 
 
 def test_in_a_pipe_ids_are_whole_nothing_is_left_out_and_no_key_is_named() -> None:
@@ -177,7 +171,7 @@ def test_each_section_has_its_share_of_the_room(wanted: tuple[int, ...], room: i
 # --- segments are folded into their job ---
 
 
-def test_segments_that_run_are_one_row_with_their_job_s_progress() -> None:
+def test_running_segments_are_one_row_with_their_jobs_progress() -> None:
     segments = [live(f"5{n}", parent=RUN_ID, segment=n) for n in range(3)]
     other = live("other")
     view = look(*segments, other, jobs=((RUN_ID, TASK, 4, 12),))
@@ -189,7 +183,7 @@ def test_segments_that_run_are_one_row_with_their_job_s_progress() -> None:
     ]
 
 
-def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
+def test_ended_segments_are_one_row_with_their_jobs_end() -> None:
     parents = {"s1": RUN_ID, "s2": RUN_ID, "inner": RUN_ID, "s3": "inner"}
     ends = [end("s3"), end(RUN_ID, ago=2), end("s1", ago=3), end("s2", ago=4), end(RUN_ID, "fanned_out", ago=5)]
     (found,) = rows.rows(look(), ends, parents)
@@ -237,7 +231,7 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
     assert asked == [job]
 
 
-def test_a_firing_whose_id_looks_like_a_segments_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_firing_whose_id_resembles_a_segments_is_listed_as_its_own_run(monkeypatch: pytest.MonkeyPatch) -> None:
     firing = "60b2a65a-a2b7-58a9-9a5c-5f0c51b2b9c1"
     poller = watch.Poller()
     monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
@@ -262,7 +256,7 @@ def test_a_firing_whose_id_looks_like_a_segments_is_a_run_of_its_own(monkeypatch
         ("\x1b[1;5C\x00", []),
     ],
 )
-def test_what_a_terminal_sends_is_keys(typed: str, pressed: list[str]) -> None:
+def test_a_terminals_bytes_are_read_as_keys(typed: str, pressed: list[str]) -> None:
     assert keys.named(typed) == pressed
 
 
@@ -374,7 +368,7 @@ def test_a_failed_run_is_retried_and_a_running_one_revoked_after_a_yes() -> None
     assert shown.message == "cccc3333 has ended."
 
 
-def test_in_prod_the_stack_s_name_is_typed() -> None:
+def test_in_prod_an_action_is_confirmed_by_typing_the_stacks_name() -> None:
     runs = row("aaaa1111", "running", state="running")
     shown = screen_of(runs, stage="prod")
     assert press(shown, "x", "y", "enter") is None
@@ -422,7 +416,7 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_of_a_job_its_failed_segments_are_sent_again() -> None:
+def test_a_retry_of_a_job_sends_its_failed_segments_again() -> None:
     job = new_id()
     members = [tallies.member(job, 1, n) for n in range(3)]
     kept: dict[str, Any] = {
@@ -501,7 +495,7 @@ def test_a_failed_read_is_reported_below_the_last_good_view() -> None:
         watch._take(Screen(where()), future(EndpointConnectionError(endpoint_url="https://sqs")))
 
 
-def test_a_failed_action_is_reported_and_a_bug_ends_it() -> None:
+def test_a_failed_action_is_reported_and_an_unexpected_error_raised() -> None:
     shown = screen_of(row(RUN_ID, "failed", state="failure"))
     order = Order("retry", shown.all_rows[0])
     watch._finish(shown, order, future(Problem("It was dropped", "Someone else was faster.")))
@@ -512,7 +506,7 @@ def test_a_failed_action_is_reported_and_a_bug_ends_it() -> None:
         watch._finish(shown, order, future(ValueError("a bug")))
 
 
-def test_what_was_opened_is_shown_unless_another_run_was_opened_meanwhile() -> None:
+def test_an_opened_runs_details_are_not_replaced_by_anothers() -> None:
     shown = screen_of(row("aaaa1111"), row("bbbb2222"))
     press(shown, "enter")
     one, other = shown.all_rows
@@ -572,7 +566,7 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
     assert terminal.wait() == 0
 
 
-def test_q_waits_for_no_look() -> None:
+def test_q_quits_without_waiting_for_a_slow_poll() -> None:
     terminal = view("watch.Poller.poll = lambda _: time.sleep(3600)")
     terminal.until("looking ...")
     terminal.press("q")

@@ -81,7 +81,7 @@ def tree(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.programs
-def test_a_task_of_each_queue_passes_what_every_task_passes(run: Callable[..., None]) -> None:
+def test_a_generated_task_of_each_queue_passes_every_check(run: Callable[..., None]) -> None:
     names = {queue: f"look_after_{queue}" for queue in QUEUES}
 
     for queue, name in names.items():
@@ -96,7 +96,7 @@ def test_a_task_of_each_queue_passes_what_every_task_passes(run: Callable[..., N
     run("pytest", "-q", "-p", "no:cacheprovider", *tests, *held, "-k", "look_after or task or readme or function")
 
 
-def test_it_says_what_it_has_written(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_lists_every_file_written(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(copy)
 
     assert main(["new", "task", "count_badges", "--queue", "users"]) == 0
@@ -111,7 +111,7 @@ def test_it_says_what_it_has_written(copy: Path, capsys: pytest.CaptureFixture[s
     }
 
 
-def test_nothing_that_was_there_is_lost(copy: Path) -> None:
+def test_every_existing_line_is_kept(copy: Path) -> None:
     catalogue, readme = copy / "shared/social/catalogue.py", copy / "README.md"
     before = [catalogue.read_text().splitlines(), readme.read_text().splitlines()]
 
@@ -140,7 +140,7 @@ def test_nothing_that_was_there_is_lost(copy: Path) -> None:
         ("count_badges", "usres", "--queue: there is no queue 'usres'"),
     ],
 )
-def test_what_cannot_be_a_task_is_refused_by_field_and_nothing_is_written(
+def test_an_invalid_task_is_refused_by_field_and_nothing_is_written(
     copy: Path, capsys: pytest.CaptureFixture[str], name: str, queue: str, said: str
 ) -> None:
     before = tree(copy)
@@ -164,7 +164,7 @@ def test_a_queue_without_a_heading_or_a_row_is_named_and_nothing_is_written(
     assert tree(copy) == before
 
 
-def test_elsewhere_it_writes_into_the_commands_own_checkout(
+def test_a_task_is_written_into_the_commands_own_checkout_from_any_folder(
     copy: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))

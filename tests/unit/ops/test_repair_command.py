@@ -21,7 +21,7 @@ WHERE = Deployment(
 )
 
 
-def test_what_was_deleted_with_a_queue_is_restored_after_it(
+def test_parts_deleted_with_a_queue_are_restored_after_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue = repair.Change("UsersQueue", "SQS::Queue", missing=True)
@@ -162,7 +162,7 @@ def test_a_first_deployment_that_failed_twice_is_not_rolled_back(
     assert made.done == []
 
 
-def test_without_an_answer_nothing_is_restored(
+def test_nothing_is_restored_without_a_confirmation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = stack(monkeypatch, CloudFormation(change_set=WELL))
@@ -184,7 +184,7 @@ def test_ctrl_c_at_the_question_leaves_no_change_set(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("status", "started"), [("UPDATE_COMPLETE", "execute_change_set"), ("UPDATE_FAILED", "rollback_stack")]
 )
-def test_ctrl_c_later_does_not_stop_cloudformation_and_says_so(
+def test_ctrl_c_during_the_update_says_that_cloudformation_continues(
     status: str, started: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sleep(_: float) -> None:
@@ -211,7 +211,7 @@ def test_a_repair_that_did_not_begin_or_has_ended_does_not_continue(
     assert "continues" not in capsys.readouterr().err
 
 
-def test_where_nothing_was_deleted_with_a_part_it_is_all(
+def test_a_repair_ends_after_one_change_set_if_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = repair.Change("PostsTable", "DynamoDB::Table", missing=True)

@@ -118,7 +118,7 @@ def test_a_group_that_still_runs_is_asked_for_the_members_that_have_failed() -> 
     assert statuses([failed]) == ["PENDING"]
 
 
-def test_of_a_member_that_is_a_chain_the_step_that_failed_is_sent_again() -> None:
+def test_a_retry_of_a_member_that_is_a_chain_sends_the_failed_step_again() -> None:
     made = group([chain(ping.s(text="1"), ping.s(text="2")), ping.s(text="3")]).delay()
     last = tallies.member(made.id, 1, 0)
     first = fails(Envelope(id=tallies.earlier_id(last, 0), task="ping", args={"text": "1"}), "default")
@@ -140,7 +140,7 @@ def waiting(run_id: str, failed: int, **also: Value) -> None:
     backend().store.apply(Write(key, add={"done": frozenset({1 - failed}), "failed": frozenset({failed})}))
 
 
-def test_of_a_fan_out_in_a_fan_out_the_segment_that_failed_is_sent_again() -> None:
+def test_a_retry_of_nested_fan_outs_sends_the_failed_segment_again() -> None:
     outer = new_id()
     inner = tallies.member(outer, 1, 1)
     waiting(outer, 1, waits=True)
@@ -158,7 +158,7 @@ def test_a_fan_out_that_failed_while_it_sent_its_segments_is_sent_again_itself()
     assert [run.id for run in retrying.failed([outer]).runs] == [outer, segment]
 
 
-def test_what_has_not_failed_is_not_sent() -> None:
+def test_only_failed_runs_can_be_sent_again() -> None:
     revoked = new_id()
     waiting(revoked, 0, status="REVOKED", waits=True)
     fails(Envelope(id=tallies.member(revoked, 1, 0), task="update_user_statistics"), "analytics")
@@ -174,7 +174,7 @@ def test_a_run_without_a_letter_or_without_a_queue_of_this_stack_stops_no_other(
     )
 
 
-def test_what_sqs_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_sqs_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = alone()
     monkeypatch.setattr(dead_letters, "retry", lambda *_: Outcome(failed={run_id: "too large"}))
     assert retrying.retry(retrying.failed([run_id])) == "0 sent again. 1 could not be: too large."

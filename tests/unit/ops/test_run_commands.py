@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,7 @@ from ops.main import main
 from ops.pinging import Pong
 from ops.problems import ExitCode, Problem
 from social.catalogue import QUEUES
+from tests.support.patience import next_millisecond
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
 
@@ -117,7 +117,7 @@ def test_the_output_names_the_command_that_shows_the_result(capsys: pytest.Captu
     assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
 
 
-def test_the_id_of_a_run_is_known_though_the_wait_for_it_is_interrupted(
+def test_the_id_of_a_run_is_printed_although_the_wait_is_interrupted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def sleep(_: float) -> None:
@@ -146,7 +146,9 @@ def test_a_timeout_without_a_wait_is_refused(words: list[str], option: str, caps
 
 
 @pytest.mark.parametrize("words", [["--follow", "--timeout", "0s"], []])
-def test_several_runs_are_one_document_for_programs(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_results_of_several_runs_are_one_json_document(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     ids = [sent().id, sent().id]
     assert main(["result", *ids, *words, "--json"]) == (ExitCode.STILL_RUNNING if words else ExitCode.DONE)
     shown = capsys.readouterr()
@@ -155,7 +157,7 @@ def test_several_runs_are_one_document_for_programs(words: list[str], capsys: py
         assert f"`nexus result {' '.join(ids)} --follow`" in json.loads(shown.err)["error"]["do"]
 
 
-def test_several_schedules_that_are_run_are_one_document_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_schedules_run_now_are_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["cleanup_old_posts", "update_trending_hashtags"]
     assert main(["schedule", "run", *names, "--json"]) == ExitCode.DONE
     assert [one["task"] for one in json.loads(capsys.readouterr().out)] == names
@@ -200,7 +202,9 @@ def test_a_run_that_is_followed_has_a_bar_with_its_progress(capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("a_person")
-def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_follow_waits_until_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id, slept = started(sent()), []
 
     def sleep(seconds: float) -> None:
@@ -215,7 +219,7 @@ def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "ping SUCCESS" in shown.err
 
 
-def test_a_revocation_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_revocation_that_matches_no_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
     assert "No live run matches." in capsys.readouterr().err
 
@@ -288,7 +292,7 @@ def test_a_run_without_attempts_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "No attempt has ended in the last" in capsys.readouterr().out
 
 
-def test_runs_are_offered_that_are_live_or_ended_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_live_and_recently_ended_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     event = logs.Event(1.0, "users", "ping", "r-1", "success", 1, 0.1)
     monkeypatch.setattr(logs, "events", lambda *_: [event])
     found(monkeypatch, LiveRun("r-2", "ping", "users", "STARTED", 990.0))
@@ -362,7 +366,7 @@ def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
     assert live._scheduled("sent-in-the-meantime") is None
 
 
-def test_of_very_many_schedules_only_the_first_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_of_very_many_schedules_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     names = (f"s-{n}" for n in range(1000))
     held = LiveRun("z-held", "ping", "users", "PENDING", 1000.0)
     monkeypatch.setattr(live, "LISTED", 20)
@@ -444,7 +448,7 @@ def test_resume_says_that_it_gave_back_a_concurrency_of_0(
     assert capsys.readouterr().out == "users was Enabled already.\n"
 
 
-def test_a_queue_is_resumed_as_it_was_deployed_though_its_catalogue_is_not_here(
+def test_a_queue_of_an_unknown_catalogue_is_resumed_as_it_was_deployed(
     network: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lambda_ = Lambda(0)
@@ -511,16 +515,14 @@ def test_a_purge_leaves_what_was_sent_after_the_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = waiting_messages(3)
-    counted_at = int(time.time() * 1000)
-    while int(time.time() * 1000) <= counted_at:  # SQS gives times in milliseconds
-        time.sleep(0.0005)
+    counted_at = next_millisecond()
     waiting_messages(2)
     monkeypatch.setattr(control, "PURGE_THREADS", 1)
-    assert control.purge("users", until=counted_at / 1000).messages == 3
+    assert control.purge("users", until=counted_at).messages == 3
     found = boto3.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]
     assert len(found) == 2
 
-    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at / 1000)
+    monkeypatch.setattr("ops.cli.commands.queues.time.time", lambda: counted_at)
     assert main(["purge", "users", "--yes"]) == ExitCode.DONE
     assert "Fewer than were counted" in capsys.readouterr().err
 

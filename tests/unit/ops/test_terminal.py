@@ -18,6 +18,7 @@ from ops.health import Finding
 from ops.logs import Event, Line
 from ops.main import main
 from ops.problems import Problem
+from tests.unit.ops.conftest import Tty
 
 HOSTILE = "".join(
     chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")
@@ -25,11 +26,6 @@ HOSTILE = "".join(
 """Every control, format (the bidirectional ones among them) and separating character, and every lone surrogate."""
 
 OBEYED = set(HOSTILE) - {"\n", "\t"}
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def rows(text: str) -> None:
@@ -53,12 +49,12 @@ PRINTS: list[Callable[[str], None]] = [
 
 @pytest.mark.parametrize("show", PRINTS)
 @pytest.mark.parametrize("terminal", [False, True])
-def test_nothing_that_a_terminal_obeys_is_printed(
+def test_no_control_sequence_is_printed(
     show: Callable[[str], None], terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    out, err = (_Terminal() if terminal else io.StringIO() for _ in range(2))
+    out, err = (Tty() if terminal else io.StringIO() for _ in range(2))
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     show(f"before{HOSTILE}after")
@@ -71,7 +67,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(
     assert not set(printed) & OBEYED
 
 
-def test_json_says_the_same_as_the_data() -> None:
+def test_json_output_parses_to_the_same_data() -> None:
     # Two surrogates side by side are a character of their own once JSON is read: one alone is left here.
     text = "".join(c for c in HOSTILE if unicodedata.category(c) != "Cs") + "\ud800"
     reported = {"name": text, "word": "Grüße 日本 👩"}
@@ -90,12 +86,12 @@ def test_json_says_the_same_as_the_data() -> None:
         ("two\nlines\tof", "two\nlines\tof"),
     ],
 )
-def test_what_is_written_out(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert output.safe(text) == shown
     assert "\n" not in output.safe(text, lines=False)
 
 
-def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None:
+def test_the_live_view_escapes_markup_in_data() -> None:
     from rich.console import Console
 
     from ops.cli import rows, screen
@@ -154,7 +150,7 @@ def test_an_event_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
     columns: int, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = _Terminal()
+    out = Tty()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -173,8 +169,10 @@ def test_an_id_and_a_name_are_in_one_piece_in_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize(("columns", "narrow"), [(80, True), (120, False)])
-def test_a_narrow_terminal_is_known(columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", _Terminal())
+def test_a_terminal_under_the_minimum_width_is_narrow(
+    columns: int, narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Tty())
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(columns))
     assert output.is_narrow() == narrow

@@ -1,4 +1,4 @@
-"""A run's time line, from its record, its log lines, its parts and what follows it."""
+"""A run's timeline, from its record, its log lines, its parts and what follows it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -62,7 +62,7 @@ def test_waits_and_attempts_follow_each_other() -> None:
     assert (found.start, found.end, found.in_progress) == (T, T + 42, False)
 
 
-def test_without_its_lines_the_record_has_the_last_attempt() -> None:
+def test_a_run_without_log_lines_shows_the_last_attempt_of_its_record() -> None:
     record = recorded(status="FAILURE", sent_at=T, started_at=T + 40, ended_at=T + 42, attempts=4)
     assert [(b.label, b.status) for b in timeline.of(record, []).bars] == [("in line", ""), ("attempt 4", "failure")]
 
@@ -73,7 +73,7 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
-def test_an_attempt_that_is_overtaken_has_a_bar_of_its_own() -> None:
+def test_an_overtaken_attempt_has_its_own_bar() -> None:
     """A sandbox that was frozen beyond its lease ends its attempt while, or after, another one works."""
     record = recorded(status="SUCCESS", sent_at=T, started_at=T + 60, ended_at=T + 70, attempts=2)
     started = [line(record, "run started", 5, 1), line(record, "run started", 60, 2)]
@@ -127,7 +127,7 @@ def test_parts_and_what_follows_have_their_own_bars() -> None:
     assert [one.status for one in timeline.of_members(record)] == ["done", "open", "failed"]
 
 
-def test_of_ten_thousand_parts_a_bounded_sample_has_those_that_failed() -> None:
+def test_a_bounded_sample_of_ten_thousand_parts_includes_the_failed_ones() -> None:
     failed = set(range(3, 10_000, 101))
     members = [timeline.Member(str(n), n, "failed" if n in failed else "done") for n in range(10_000)]
     shown = timeline.sample(members)
@@ -138,7 +138,7 @@ def test_of_ten_thousand_parts_a_bounded_sample_has_those_that_failed() -> None:
     assert timeline.sample(members[:200]) == members[:200]
 
 
-def test_a_line_without_its_own_time_has_the_log_s() -> None:
+def test_a_line_without_its_own_time_has_the_logs_time() -> None:
     assert timeline._written(logs.Line("i", T, "default", "said", fields={"timestamp": "soon"})) == T
     assert timeline._written(logs.Line("i", T, "default", "said")) == T
 

@@ -46,7 +46,7 @@ def test_a_file_that_the_form_does_not_take_is_refused_before_anything_is_writte
         (TimeoutError("timed out"), "timed out"),
     ],
 )
-def test_s3_that_does_not_respond_is_said(
+def test_an_unreachable_s3_is_reported(
     error: Exception, why: str, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*_: Any, **__: Any) -> Any:

@@ -59,7 +59,7 @@ def test_the_template_gives_each_queues_concurrency(template: Any) -> None:
     assert {queue: templates.concurrency(template, queue) for queue in QUEUES} == QUEUES
 
 
-def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:
+def test_resources_that_drift_detection_leaves_out_are_counted_by_type() -> None:
     types = ["AWS::CloudWatch::Alarm", "AWS::SQS::QueuePolicy", "AWS::CloudWatch::Alarm", "AWS::SQS::Queue"]
     resources = [
         {"ResourceType": kind, "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"}} for kind in types[:3]
@@ -76,7 +76,7 @@ def test_every_task_has_safe_arguments_for_its_trial() -> None:
         network.tasks()[name].check(trial.arguments(name, stage))
 
 
-def test_the_trial_does_nothing_that_lasts() -> None:
+def test_the_trials_arguments_change_no_lasting_data() -> None:
     stage = trial.Stage("u", "p", "k")
     assert trial.arguments("cleanup_old_posts", stage) == {"mode": "review"}
     assert trial.arguments("send_content_digest_email", stage) == {"week": "2015-W01"}
@@ -239,7 +239,7 @@ def test_a_drift_detection_that_does_not_end_is_given_up(aws: Aws, monkeypatch: 
     assert "takes too long" in found.what
 
 
-def test_what_was_changed_and_deleted_by_hand_is_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_changed_or_deleted_by_hand_are_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     client = aws(**drift(monkeypatch, "DETECTION_IN_PROGRESS", "DETECTION_FAILED"))
     listing = SimpleNamespace(paginate=lambda **_: [{"StackResourceSummaries": []}])
     client.get_paginator = lambda _: listing
@@ -289,7 +289,7 @@ USERS = QueueConfiguration(
         ),
     ],
 )
-def test_settings_of_a_queue_and_its_function_that_do_not_fit(
+def test_settings_of_a_queue_and_its_function_that_do_not_fit_are_reported(
     changed: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(configuration, "of_queues", lambda _: [replace(USERS, **changed)])
@@ -317,7 +317,7 @@ SOURCE = {
         (SOURCE | {"ScalingConfig": {}}, [f"warning users: no limit at once, template.yaml says {QUEUES['users']}"]),
     ],
 )
-def test_an_event_source_that_was_changed(
+def test_a_changed_event_source_is_reported(
     source: Any, found: list[str], template: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "event_source", lambda _: source)
@@ -368,7 +368,7 @@ def scheduled(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_schedule_that_was_changed(
+def test_a_changed_schedule_is_reported(
     aws: Aws, rules: list[RuleState], targets: list[Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ops.schedules import parameter
@@ -380,7 +380,7 @@ def test_a_schedule_that_was_changed(
 
 
 @pytest.mark.usefixtures("scheduled")
-def test_an_expression_that_is_none_is_named(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_expression_is_reported(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "rule_states", lambda: [RuleState(TASK, "cron(nonsense)", on=True)])
     aws(list_targets_by_rule={"Targets": [TARGET]})
     (found,) = validation._schedules(STACK)
@@ -389,7 +389,7 @@ def test_an_expression_that_is_none_is_named(aws: Aws, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("scheduled")
 @pytest.mark.parametrize(("effect", "said"), [("Allow", []), ("Deny", ["does not let its rule send"])])
-def test_a_queue_that_does_not_accept_its_rule_s_messages(
+def test_a_queue_that_does_not_accept_its_rules_messages_is_reported(
     aws: Aws, effect: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statement = {"Effect": effect, "Condition": {"ArnLike": f"arn:aws:events:eu-west-1:1:rule/nexus-test-{TASK}"}}
@@ -433,7 +433,7 @@ MAY = {"Policy": '{"Principal": "s3.amazonaws.com"}'}
         ),
     ],
 )
-def test_uploads_that_start_nothing(
+def test_uploads_that_start_no_run_are_reported(
     aws: Aws, changed: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = {
@@ -461,7 +461,9 @@ def test_a_stack_without_uploads_and_without_mail_has_nothing_to_check(monkeypat
         (LOCAL, {}, ["unchecked"]),
     ],
 )
-def test_records_that_are_never_deleted(aws: Aws, stack: Deployment, described: Any, found: list[str]) -> None:
+def test_records_that_are_never_deleted_are_reported(
+    aws: Aws, stack: Deployment, described: Any, found: list[str]
+) -> None:
     aws(describe_time_to_live={"TimeToLiveDescription": described})
     assert [one.severity for one in validation._expiry(stack)] == found
 
@@ -473,8 +475,21 @@ VERIFIED = {"VerifiedForSendingStatus": True}
     ("stack", "identity", "account", "found"),
     [
         (STACK, VERIFIED, {}, []),
-        (STACK, missing, {}, ["failed emails: SES has not verified the sender no-reply@real.example"]),
-        (LOCAL, {}, {}, ["unchecked emails: SES has not verified the sender no-reply@real.example"]),
+        (
+            STACK,
+            missing,
+            {},
+            [f"failed emails: SES has not verified the sender {name}@real.example" for name in ("no-reply", "digest")],
+        ),
+        (
+            LOCAL,
+            {},
+            {},
+            [
+                f"unchecked emails: SES has not verified the sender {name}@real.example"
+                for name in ("no-reply", "digest")
+            ],
+        ),
         (STACK, VERIFIED, {"ProductionAccessEnabled": False}, []),
         (
             PROD,
@@ -485,9 +500,35 @@ VERIFIED = {"VerifiedForSendingStatus": True}
         (STACK, VERIFIED, {"SendingEnabled": False}, ["failed emails: SES has stopped sending for this account"]),
     ],
 )
-def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]) -> None:
+def test_mail_that_may_not_be_sent_is_reported(
+    aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]
+) -> None:
     aws(get_email_identity=identity, get_account=account)
     assert texts(validation._sender(stack)) == found
+
+
+@pytest.mark.parametrize(
+    ("verified", "sender", "digest", "refused"),
+    [
+        ("real.example", "no-reply@real.example", "", []),
+        ("real.example", "no-reply@mail.eu.real.example", "", []),
+        ("mail.real.example", "no-reply@real.example", "", ["no-reply@real.example", "digest@real.example"]),
+        ("no-reply@real.example", "no-reply@real.example", "", ["digest@real.example"]),
+        ("no-reply@real.example", "no-reply@real.example", "no-reply@real.example", []),
+        ("real.example", "no-reply@real.example", "week@other.example", ["week@other.example"]),
+        ("example", "no-reply@real.example", "digest@real.example", ["no-reply@real.example", "digest@real.example"]),
+    ],
+)
+def test_a_sender_needs_one_identity_its_own_or_that_of_a_domain_above(
+    aws: Aws, verified: str, sender: str, digest: str, refused: list[str]
+) -> None:
+    def identity(EmailIdentity: str) -> Any:  # noqa: N803 - boto3's name
+        return VERIFIED if EmailIdentity == verified else missing()
+
+    aws(get_email_identity=identity, get_account={})
+    stack = replace(STACK, parameters={"SenderAddress": sender, "DigestSenderAddress": digest})
+    found = [f"SES has not verified the sender {one}" for one in refused]
+    assert [one.what for one in validation._sender(stack)] == found
 
 
 # --- what the doctor finds ---
@@ -506,7 +547,7 @@ def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, a
         (STACK, {"watched": "nexus-test-users-dead", "StateValue": "ALARM"}, []),
     ],
 )
-def test_an_alarm_that_would_notify_no_one(
+def test_an_alarm_that_would_notify_no_one_is_reported(
     aws: Aws, stack: Deployment, alarm: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": alarm["watched"]}] if "watched" in alarm else []
@@ -544,7 +585,7 @@ def test_a_dead_letter_queue_that_is_missing_has_no_letters(monkeypatch: pytest.
         ),
     ],
 )
-def test_a_quota_that_is_nearly_used(
+def test_a_quota_that_is_nearly_used_is_reported(
     aws: Aws, limits: Any, quota: Any, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws(get_account_settings={"AccountLimit": limits}, get_account={"SendQuota": quota})
@@ -557,7 +598,7 @@ def test_an_answer_without_a_date_leaves_the_clock_unchecked(aws: Aws) -> None:
     assert [one.severity for one in doctor.clock(STACK)] == ["unchecked"]
 
 
-def test_a_walk_that_aws_refuses_is_a_finding_and_says_nothing_more() -> None:
+def test_a_check_that_aws_refuses_is_a_finding_without_details() -> None:
     def walk(_: float) -> tuple[str, list[Finding]]:
         raise Problem("No queue")
 

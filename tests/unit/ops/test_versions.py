@@ -26,7 +26,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, **found: list[Version]) -> list[Moved]
     return versions.rollback_plan(list(found), DEPLOYED)
 
 
-def test_what_a_deployment_changed_goes_back_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_moves_only_the_functions_that_the_deployment_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     moves = plan(
         monkeypatch,
         media=[version(1, -900), version(2, -300), version(3, 1, live=True)],

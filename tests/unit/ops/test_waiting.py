@@ -54,7 +54,7 @@ def reported(record: RunRecord) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"])
-def test_what_has_ended_waits_for_nothing(status: str) -> None:
+def test_an_ended_run_waits_for_nothing(status: str) -> None:
     assert waiting.reasons(run(status)) == []
 
 
@@ -137,7 +137,7 @@ def test_a_dying_function_is_reported(well: dict[str, Any]) -> None:
     assert reported(run())[0] == "the function dies: Runtime.ImportModuleError: x"
 
 
-def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> None:
+def test_a_message_that_was_purged_by_hand_is_reported_missing(well: dict[str, Any]) -> None:
     well["counts"] = health.Counts(0, 0, 0)
     assert reported(run())[0] == "its turn: 0 waiting in users", "it may be on its way"
     late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
@@ -221,7 +221,7 @@ def test_a_wrong_clock_is_reported(off: float, severity: str | None, monkeypatch
 @pytest.mark.parametrize(
     ("deployed", "older"), [("0.1.0", False), ("0.0.9", False), ("0.1.1", True), ("0.10.0", True), (None, False)]
 )
-def test_a_client_older_than_the_deployment_says_so(
+def test_a_client_older_than_the_deployment_is_reported(
     deployed: str | None, older: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version, "VERSION", "0.1.0")

@@ -16,6 +16,7 @@ import yaml
 from botocore.exceptions import ClientError
 from starlette.testclient import TestClient
 
+from bench.web import loads
 from nexus import group, ping
 from nexus.aws.sdk import client
 from nexus.backend import backend
@@ -58,7 +59,7 @@ from ops.web.app import make
 from ops.web.views import Kept, Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
-from tests.support.patience import PATIENCE, eventually
+from tests.support.patience import PATIENCE, eventually, next_millisecond
 
 GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
@@ -191,13 +192,6 @@ def question(page: TestClient, action: str, form: Mapping[str, Any]) -> dict[str
     return inputs
 
 
-def next_millisecond() -> None:
-    """Waits until what is sent now is later than what was sent before: SQS gives times in milliseconds."""
-    now = int(time.time() * 1000)
-    while int(time.time() * 1000) <= now:
-        time.sleep(0.0005)
-
-
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
     """Requests an action, confirms it, and returns the outcome."""
     answer = page.post(f"/do/{action}", data=question(page, action, form))
@@ -210,7 +204,7 @@ def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
 
 
 @pytest.mark.usefixtures("world")
-def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
+def test_without_the_key_only_the_health_check_answers() -> None:
     stranger = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
     for path in ("/", "/runs", "/parts/runs", "/api/v1/runs", "/metrics", "/static/app.js"):
         assert stranger.get(path).status_code == 403
@@ -228,7 +222,7 @@ def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("other", ['seen={"a": 1}', "flag", "a[b]=1", "s@id=1", "t=a b"])
-def test_another_local_servers_cookies_lock_nobody_out(other: str) -> None:
+def test_cookies_of_other_local_servers_are_ignored(other: str) -> None:
     """Cookies ignore ports, and http.cookies reads nothing after one that it does not understand."""
     stranger = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
     assert stranger.get("/", headers={"Cookie": f"{other}; nexus-{PORT}={KEY}"}).status_code == 200
@@ -291,7 +285,7 @@ def test_read_only_shows_everything_and_changes_nothing(world: World) -> None:
     assert world.calls == []
 
 
-def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
+def test_in_prod_a_lasting_change_is_confirmed_by_typing_the_stacks_name(world: World) -> None:
     world.stage = "prod"
     page = site()
     run_id = failed(user_id="u-1")
@@ -370,7 +364,7 @@ def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
     assert 'role="alert"' not in answer.text, answer.text
 
 
-def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
+def test_users_text_is_escaped_on_every_page(page: TestClient) -> None:
     run_id = failed(EVIL, user_id=EVIL)
     of_run = [
         f"/parts/run/{run_id}{more}" for more in ("", "/waits", "/made", "/result", "/log", "/timeline", "/parts")
@@ -449,6 +443,14 @@ def test_a_page_of_the_runs_is_shown_again_after_a_change(page: TestClient) -> N
         assert "<th>queue" not in text
 
 
+def test_the_benchmark_loads_what_a_browser_loads(page: TestClient) -> None:
+    assert loads(page.get("/runs").text) == ["/parts/runs"]
+    assert loads(page.get("/runs?q=status:failure").text, "q=status:failure") == ["/parts/runs?q=status:failure"]
+    assert loads(page.get("/schedules").text) == ["/parts/schedules"]
+    assert loads(page.get("/parts/schedules").text)[0].startswith("/parts/firings/")
+    assert "/parts/health" in loads(page.get("/").text)
+
+
 def test_the_address_of_the_runs_has_the_columns(page: TestClient) -> None:
     text = page.get("/runs?col=queue&col=task").text
     boxes = re.findall(r'name="col" value="(\w+)"( data-usual)?( checked)?', text)
@@ -465,7 +467,7 @@ def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> Non
     assert [one["id"] for one in page.get("/runs.json", params={"q": "task:-1"}).json()] == [run_id]
 
 
-def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
+def test_a_part_that_fails_shows_the_error_and_the_page_stays(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Any) -> Any:
@@ -585,7 +587,7 @@ def test_threads_that_wait_for_a_refresh_share_its_failure(monkeypatch: pytest.M
     assert len(asked) == 2
 
 
-def test_pages_open_while_all_of_their_parts_wait_for_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_served_while_all_of_their_parts_wait_for_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who reloads a page that does not load has six parts waiting for each try."""
     go_on, waited = threading.Event(), Waited()
     served = Site(Choice())
@@ -604,7 +606,7 @@ def test_pages_open_while_all_of_their_parts_wait_for_aws(world: World, monkeypa
         assert {part.result().status_code for part in parts} == {200}
 
 
-def test_a_change_does_not_wait_for_what_is_being_read_and_it_is_not_kept() -> None:
+def test_a_change_does_not_wait_for_a_read_whose_answer_is_then_not_cached() -> None:
     begun, go_on = threading.Event(), threading.Event()
     values = iter(["before the change", "after it"])
 
@@ -624,7 +626,7 @@ def test_a_change_does_not_wait_for_what_is_being_read_and_it_is_not_kept() -> N
     assert kept.get() == kept.last() == "after it"
 
 
-def test_what_took_long_to_read_is_kept_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_took_long_to_read_is_cached_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A week of a hundred million runs would otherwise be read every two minutes."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -641,7 +643,7 @@ def test_what_took_long_to_read_is_kept_for_longer(monkeypatch: pytest.MonkeyPat
     assert len(asked) == 2  # at the start, and after 3,000 seconds
 
 
-def test_what_cannot_be_loaded_at_the_start_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_while_the_cache_is_warmed_are_ignored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def denied(name: str) -> Any:
@@ -658,7 +660,7 @@ def test_what_cannot_be_loaded_at_the_start_stops_nothing(world: World, monkeypa
     assert pages._fingerprint() == pages._fingerprint()
 
 
-def test_a_strip_has_the_bars_that_have_begun_and_leads_to_their_runs() -> None:
+def test_a_time_line_draws_started_bars_with_links_to_their_runs() -> None:
     bars = (
         Bar("part", "first", 0.0, 5.0, "success", run="r-1"),
         Bar("part", "second", 2.0, None, "started"),
@@ -670,7 +672,7 @@ def test_a_strip_has_the_bars_that_have_begun_and_leads_to_their_runs() -> None:
     assert drawn.count("<a ") == 1
 
 
-def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> None:
+def test_a_job_of_ten_thousand_parts_is_shown_as_a_hundred_marks(page: TestClient) -> None:
     group = new_id()
     tallies.put_all(tallies.new_tallies(group, 1, 10_000, KEEP))
     values: dict[str, Value] = {"status": "STARTED", "task": tallies.GROUP, "total": 10_000, "phase": 1, "waits": True}
@@ -695,7 +697,7 @@ def test_dead_letters_are_grouped_by_task_and_error(page: TestClient) -> None:
     ]
 
 
-def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(page: TestClient) -> None:
+def test_dead_letters_of_many_kinds_are_shown_as_nineteen_groups_and_the_rest(page: TestClient) -> None:
     for n in range(25):
         for _ in range(2 if n == 7 else 1):
             failed(f"Error{n}", user_id="u-1")
@@ -706,7 +708,7 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
     assert sum(f">Error{n}<" in text for n in range(25)) == 25
 
 
-def test_a_dead_letter_of_a_megabyte_is_a_line(page: TestClient) -> None:
+def test_a_very_large_dead_letter_is_shown_in_part(page: TestClient) -> None:
     run_id = failed(user_id="u" * 200_000)
     assert len(page.get("/parts/letters").text) < 10_000
     form = {"queue": "emails", "id": run_id, "task": "send_welcome_email", "args": "{}"}
@@ -865,7 +867,7 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
         ("explode", {}, "There is no action"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_reason(
+def test_an_impossible_action_is_refused_with_its_reason(
     page: TestClient, world: World, action: str, form: dict[str, str], why: str
 ) -> None:
     for confirmed in ({}, {"confirmed": "1"}):
@@ -875,14 +877,14 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
     assert audit.entries() == []
 
 
-def test_what_concerns_no_run_or_too_many_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_on_no_run_or_too_many_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, _ = run(user_id="u-1"), run(user_id="u-1")
     assert "There is nothing to send again" in page.post("/do/retry", data={"id": waits}).text
     monkeypatch.setattr(actions, "MOST", 1)
     assert "These are more than 1 runs" in page.post("/do/revoke", data={"query": "user_id=u-1"}).text
 
 
-def test_a_name_that_is_sent_twice_counts_once(page: TestClient, world: World) -> None:
+def test_a_field_that_is_sent_twice_counts_once(page: TestClient, world: World) -> None:
     page.post("/do/pause", data={"queue": ["media", "emails"], "confirmed": "1"})
     assert world.calls == [("media",)]
 
@@ -895,7 +897,7 @@ def test_a_name_that_is_sent_twice_counts_once(page: TestClient, world: World) -
         (" " * (forms.LIMIT + 1), "The body is too long"),
     ],
 )
-def test_a_body_that_is_not_an_actions_is_refused(page: TestClient, world: World, body: str, why: str) -> None:
+def test_an_invalid_body_of_an_action_is_refused(page: TestClient, world: World, body: str, why: str) -> None:
     answer = page.post("/api/v1/do/pause", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["what"] == why
@@ -904,7 +906,7 @@ def test_a_body_that_is_not_an_actions_is_refused(page: TestClient, world: World
     assert world.calls == []
 
 
-def test_a_change_is_made_even_if_its_audit_entry_cannot_be_written(
+def test_a_change_whose_audit_entry_cannot_be_written_is_made_and_the_page_says_so(
     page: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied() -> str:
@@ -929,14 +931,14 @@ ODD = "👨\u200d👩 a soft\xadhyphen \U000e0067 \u202e it's \"<b>"
 """Text with characters that a page writes as escapes, so that nobody is misled by it."""
 
 
-def test_a_confirmation_sends_the_text_itself(page: TestClient) -> None:
+def test_a_confirmed_form_sends_the_unescaped_text(page: TestClient) -> None:
     text = done(page, "send", {"task": "send_notification", "arg:user_id": "u-1", "arg:kind": "like", "arg:text": ODD})
     found = re.search(r'href="/runs/([^"]+)"', text)
     assert found is not None
     assert (AsyncResult[Any](found[1]).record().args or {})["text"] == ODD
 
 
-def test_the_arguments_to_edit_are_those_of_the_run(page: TestClient) -> None:
+def test_the_edit_form_has_the_runs_exact_arguments(page: TestClient) -> None:
     args: dict[str, Any] = {"user_id": ODD, "latitude": 51.123456789012}
     shown = page.get(f"/parts/run/{run(**args)}").text
     field = re.search(r"<textarea[^>]*>(.*?)</textarea>", shown, re.DOTALL)
@@ -954,7 +956,7 @@ def test_a_group_is_handled_whatever_its_name(page: TestClient) -> None:
     assert "1 dead letter dropped" in done(page, "drop-letters", form)
 
 
-def test_every_value_that_a_page_sends_back_is_the_text_itself() -> None:
+def test_every_value_in_a_template_is_escaped_without_changing_its_text() -> None:
     """`show.templates` escapes what is shown, which changes text: only `|e` leaves it as it is."""
     for path in (show.HERE / "templates").rglob("*.html"):
         for attribute in re.findall(r'\s(?:value|data-chip)="((?:[^"{]|\{\{.*?\}\})*)"', path.read_text()):
@@ -1027,7 +1029,7 @@ def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient
     assert "No dead letters" in page.get("/parts/groups").text
 
 
-def test_what_is_confirmed_is_no_more_than_the_question_listed(page: TestClient) -> None:
+def test_letters_that_arrive_after_the_question_are_not_acted_on(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
     for action, outcome in (
         ("retry-letters", "2 dead letters sent again"),
@@ -1051,7 +1053,7 @@ def test_what_is_confirmed_is_no_more_than_the_question_listed(page: TestClient)
         ("revoke", "1 revoked", ["FAILURE", "REVOKED", "PENDING"]),
     ],
 )
-def test_a_query_is_confirmed_for_the_runs_that_it_found(
+def test_a_confirmed_query_acts_on_the_runs_that_it_had_found(
     page: TestClient, action: str, outcome: str, after: list[str]
 ) -> None:
     # Given a run that has failed and one that waits, when someone has asked about all that match
@@ -1085,7 +1087,7 @@ def test_the_api_takes_dead_letters_by_whole_ids_only(page: TestClient, ids: Any
     assert {one.id for one in dead_letters.read("emails", dead_letters.Filter())} == kept
 
 
-def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
+def test_an_edit_requires_exactly_one_known_run(page: TestClient) -> None:
     both, gone = [failed(user_id="u-1") for _ in range(2)], new_id()
     for ids, what in ((both, "These are 2 runs"), (gone, f"{gone} is unknown"), ([gone], f"{gone} is unknown")):
         for confirmed in (False, True):
@@ -1095,7 +1097,7 @@ def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
     assert {AsyncResult[Any](one).status for one in both} == {"FAILURE"}
 
 
-def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
+def test_an_action_on_a_group_does_not_affect_one_with_a_longer_name(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email"}
     mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
     assert "1 dead letter dropped" in done(page, "drop-letters", {**group, "error": "Timeout"})
@@ -1117,7 +1119,7 @@ def test_the_letters_of_a_group_are_sent_again_with_an_argument_replaced(page: T
     assert "No dead letters" in page.get("/parts/groups").text
 
 
-def test_a_letter_whose_arguments_do_not_fit_then_stays_and_says_why(page: TestClient) -> None:
+def test_a_letter_whose_edited_arguments_are_invalid_stays(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
     failed("Timeout", user_id="u-1")
     bad = failed("Timeout", user_id="u-2", greeting="x")
@@ -1294,7 +1296,7 @@ def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("words", [[], ["--no-open"], ["--no-open", "--read-only"]])
-def test_it_opens_in_the_browser_and_serves_until_it_is_ended(
+def test_the_server_opens_the_browser_and_runs_until_interrupted(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []
@@ -1409,7 +1411,7 @@ def test_costs_and_budgets_are_in_the_api_and_in_the_metrics(page: TestClient) -
     assert f'nexus_task_budget_spent{{task="{DIGEST}"}} 0\n' in text
 
 
-def test_where_no_history_is_kept_the_cost_page_says_so_and_the_rest_is_measured(
+def test_without_a_run_history_the_cost_page_says_so_and_the_metrics_have_no_costs(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "INDEX", "gone")

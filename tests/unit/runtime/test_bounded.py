@@ -1,4 +1,4 @@
-"""A producer is never blocked: sends end in time, a coroutine's loop continues, a start-up check finds the faults."""
+"""A producer is never blocked: sends end in time, a coroutine's loop continues, a startup check finds the faults."""
 
 import asyncio
 import os
@@ -55,7 +55,9 @@ def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sile
 # --- in time ---
 
 
-def test_a_timeout_of_the_send_itself_is_passed_on(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeout_error_of_the_send_itself_is_raised_unchanged(
+    environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It does not mean that the bound was exceeded."""
 
     def times_out() -> None:
@@ -80,12 +82,12 @@ def test_a_timeout_of_the_send_itself_is_passed_on(environment: None, monkeypatc
     ],
     ids=["delay", "untracked", "send_many", "group", "check"],
 )
-def test_aws_that_never_answers_is_a_failed_send(silence: Silence, send: Callable[[], object]) -> None:
+def test_a_send_fails_if_aws_never_answers(silence: Silence, send: Callable[[], object]) -> None:
     with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
         send()
 
 
-def test_a_send_that_was_given_up_names_its_run_and_begins_no_further_request(silence: Silence) -> None:
+def test_a_send_given_up_names_its_run_and_makes_no_further_request(silence: Silence) -> None:
     with pytest.raises(SendFailed) as refused:
         catalogue.send_note.delay(**NOTE)
     silence.released.set()
@@ -203,7 +205,7 @@ def test_a_function_waits_as_long_as_its_own_time_limit_lets_it() -> None:
     assert (producer.connect_timeout, producer.read_timeout, producer.attempts, producer.send_timeout) == (1, 2, 2, 4.5)
 
 
-def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_timeout_setting_reaches_the_client(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CONNECT_TIMEOUT": "0.5", "READ_TIMEOUT": "7", "ATTEMPTS": "3", "SEND_TIMEOUT": "9"}.items():
         monkeypatch.setenv(f"NEXUS_{name}", value)
     settings.cache_clear()
@@ -230,7 +232,7 @@ def test_an_invalid_timeout_is_refused_by_name(variable: str, value: str) -> Non
         Settings.read({variable: value})
 
 
-def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
+def test_a_send_after_a_fork_uses_its_own_threads(cloud: None) -> None:
     catalogue.send_note.delay(**NOTE)
     assert in_a_child(lambda: catalogue.send_note.delay(**NOTE)) == 0
 
@@ -249,7 +251,7 @@ def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
 
 
 @pytest.mark.parametrize("lock", [lambda: sdk._making, lambda: usage.lock], ids=["makes a client", "counts requests"])
-def test_a_fork_while_another_thread_holds_a_lock_leaves_the_child_none_locked(
+def test_a_child_forked_while_a_thread_holds_a_lock_finds_it_free(
     cloud: None, lock: Callable[[], threading.Lock]
 ) -> None:
     held, done = threading.Event(), threading.Event()
@@ -327,12 +329,12 @@ def test_the_event_loop_continues_while_aws_does_not_respond(
     asyncio.run(serve())
 
 
-def test_a_coroutine_is_never_held_up_either(silence: Silence) -> None:
+def test_an_asynchronous_send_fails_if_aws_never_answers(silence: Silence) -> None:
     with pytest.raises(SendFailed, match="AWS has not answered within"):
         asyncio.run(catalogue.send_note.adelay(**NOTE))
 
 
-def test_a_coroutine_asks_a_handle_as_anybody_does(tasks: SentTasks) -> None:
+def test_a_coroutine_reads_and_revokes_through_a_handle(tasks: SentTasks) -> None:
     async def ask(handle: AsyncResult[Any]) -> tuple[Any, ...]:
         with pytest.raises(StillRunning, match=r"is PENDING after 0.01 s"):
             await handle.aget(timeout=0.01)
@@ -353,7 +355,7 @@ def test_a_coroutine_asks_a_handle_as_anybody_does(tasks: SentTasks) -> None:
     asyncio.run(revoke())
 
 
-# --- the start-up check ---
+# --- the startup check ---
 
 
 @pytest.fixture
@@ -363,7 +365,7 @@ def queues(cloud: None) -> None:
         boto3.client("sqs").create_queue(QueueName=settings().queue_name(queue))
 
 
-def test_a_deployment_that_is_there_passes(queues: None) -> None:
+def test_the_check_passes_for_a_complete_deployment(queues: None) -> None:
     check()
 
 
@@ -401,7 +403,7 @@ def test_a_profile_that_does_not_exist_is_a_fault(environment: None, monkeypatch
     sdk.reset()
 
 
-def test_a_backend_that_cannot_be_made_is_a_fault_by_itself(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_names_a_backend_that_cannot_be_imported(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_BACKEND", "no.such.backend")
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match=r"no\.such\.backend"):
@@ -425,7 +427,7 @@ def test_another_account_is_named(queues: None, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("code", "error"), [("AccessDeniedException", ConfigurationError), ("ThrottlingException", SendFailed)]
 )
-def test_a_refusal_is_a_fault_and_throttling_is_not(
+def test_the_check_reports_a_refused_request_but_no_throttling(
     cloud: None, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
 ) -> None:
     def refuse(**request: Any) -> Any:

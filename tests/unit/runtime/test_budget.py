@@ -1,7 +1,6 @@
 """A task's budget: messages beyond it wait for the next day without using attempts, and none is lost."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,59 +15,32 @@ from nexus.clock import FrozenClock
 from nexus.eager import Context
 from nexus.errors import BudgetSpent, Reject, Revoked
 from nexus.registry import Implementation, registry
-from nexus.runs import budget
+from nexus.runs import budget, transitions
 from nexus.runs.budget import Account, Purse
 from nexus.tasks import Budget
 from nexus.testing import SentTasks
-from nexus.worker import execution
+from nexus.worker import bookings, messages
 from nexus.worker.entry import serve
 from nexus.worker.spending import MEMORY
 from tests.support import own_catalogue as catalogue
+from tests.unit.runtime.conftest import MORNING, does, invoke
 
 pytestmark = pytest.mark.usefixtures("environment")
-
-MORNING = 1_795_770_000.0
-"""2026-11-27 09:00 UTC."""
 
 MIDNIGHT = 1_795_824_000.0
 SENT = catalogue.NoteSent(notification_id="n")
 
 
-@pytest.fixture(autouse=True)
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new sandbox's purse."""
-    monkeypatch.setattr(execution, "_purses", {})
-
-
-@pytest.fixture
-def morning() -> Iterator[FrozenClock]:
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
-
-
 def limited(monkeypatch: pytest.MonkeyPatch, limits: Budget | None, work: Any = lambda args, run: SENT) -> None:
     """send_note with these limits."""
-    task = replace(catalogue.send_note, budget=limits)
-    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
-    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
+    does(monkeypatch, work, budget=limits)
 
 
 def deliver(tasks: SentTasks, receives: int = 1) -> dict[str, Any]:
     """One invocation with all waiting messages."""
-    records = [
-        {
-            "messageId": f"m{n}",
-            "receiptHandle": f"m{n}",
-            "body": sent.message.body,
-            "eventSource": "aws:sqs",
-            "attributes": {"ApproximateReceiveCount": str(receives)},
-        }
-        for n, sent in enumerate(tasks.transport.sent)
-    ]
+    bodies = [sent.message.body for sent in tasks.transport.sent]
     tasks.transport.sent.clear()
-    answer: dict[str, Any] = serve("default", registry.served_by("default"), {"Records": records}, Context())
-    return answer
+    return invoke(bodies, attributes={"ApproximateReceiveCount": str(receives)})
 
 
 def account() -> Account:
@@ -100,7 +72,7 @@ def test_the_next_day_starts_with_the_mean_and_the_limits_of_the_last() -> None:
     assert account.on("2026-11-28") == Account("2026-11-28", mean=150.0, limits=Budget(runs=9))
 
 
-def test_an_attempt_is_estimated_by_the_day_else_by_the_day_before() -> None:
+def test_an_attempts_cost_is_estimated_from_today_or_the_day_before() -> None:
     assert Account(done=1, nano=50, mean=7.0).each == 50
     assert Account(done=4, nano=50, mean=7.0).each == 12.5
     assert Account(mean=7.0).each == 7.0
@@ -110,7 +82,9 @@ def test_an_attempt_is_estimated_by_the_day_else_by_the_day_before() -> None:
 @pytest.mark.parametrize(
     ("runs", "done", "dollars"), [(10, 4, 10.0), (5, 4, 5.0), (4, 4, 4.0), (2, 4, 4.0), (10, 0, 20.0)]
 )
-def test_what_is_booked_is_estimated_and_what_is_known_is_not(runs: int, done: int, dollars: float) -> None:
+def test_the_dollars_of_running_attempts_are_estimated_and_of_ended_ones_known(
+    runs: int, done: int, dollars: float
+) -> None:
     assert Account(runs=runs, done=done, nano=done * budget.NANO, mean=2.0 * budget.NANO).dollars == dollars
 
 
@@ -135,7 +109,7 @@ def test_what_is_booked_is_estimated_and_what_is_known_is_not(runs: int, done: i
         (Budget(dollars=0.0), 1, -1),
     ],
 )
-def test_room_is_what_both_limits_allow(limits: Budget, runs: int, room: int) -> None:
+def test_room_is_the_smaller_of_both_limits(limits: Budget, runs: int, room: int) -> None:
     assert Account(runs=runs, mean=2.0 * budget.NANO).room(limits) == room
 
 
@@ -148,8 +122,8 @@ def test_a_day_ends_at_midnight_utc() -> None:
 # --- a day at a time ---
 
 
-def test_so_many_run_a_day_and_each_of_them_runs_with_no_attempt_and_hardly_a_receive_spent(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def test_a_daily_budget_of_runs_is_kept_without_using_up_attempts_or_receives(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     days: list[str] = []
 
@@ -168,8 +142,8 @@ def test_so_many_run_a_day_and_each_of_them_runs_with_no_attempt_and_hardly_a_re
     assert not tasks.transport.dead
 
 
-def test_what_waits_is_not_claimed_and_is_hidden_to_midnight_or_sent_again_by_a_schedule(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def test_a_message_beyond_the_budget_is_not_claimed_and_waits_for_midnight(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=1))
     for _ in range(3):
@@ -181,18 +155,18 @@ def test_what_waits_is_not_claimed_and_is_hidden_to_midnight_or_sent_again_by_a_
     assert answer == {"batchItemFailures": []}
     assert {sent.due for sent in tasks.transport.sent} == {MIDNIGHT + 1}
     assert all(sent.message.id.endswith(f"_{int(MIDNIGHT) + 1}") for sent in tasks.transport.sent)
-    morning.sleep(6 * 3600)
+    now.sleep(6 * 3600)
     again = deliver(tasks)
     assert again == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
     assert set(tasks.transport.hidden.values()) == {MIDNIGHT + 1}
 
 
 def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_one(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     """SQS keeps it for four days, however often it is hidden."""
     limited(monkeypatch, Budget(runs=0))
-    morning.sleep(6 * 3600)
+    now.sleep(6 * 3600)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
 
     answer = deliver(tasks, receives=2)
@@ -202,23 +176,21 @@ def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_on
     assert handle.status == "PENDING"
 
 
+def refuse(args: Any, run: Any) -> Any:
+    raise Reject("not yet")
+
+
 def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     """The message that a schedule sends does not carry the reason by which a failed run is known to be sent again."""
-
-    def refuse(args: Any, run: Any) -> Any:
-        raise Reject("not yet")
 
     limited(monkeypatch, Budget(runs=1), refuse)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
     assert handle.status == "FAILURE"
-    ((_, letter),) = tasks.transport.dead
-    record = {"messageId": "m", "receiptHandle": "m", "body": letter.body, "eventSource": "aws:sqs"}
-    record["messageAttributes"] = {"ErrorType": {"stringValue": "Reject"}}  # type: ignore[assignment]
 
-    serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+    move_back(tasks)
 
     assert handle.status == "PENDING"
     limited(monkeypatch, Budget(runs=1))
@@ -226,8 +198,36 @@ def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
     assert handle.status == "SUCCESS"
 
 
-def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def move_back(tasks: SentTasks) -> Any:
+    """Delivers a dead letter as SQS does that moves it back."""
+    ((_, letter),) = tasks.transport.dead
+    return invoke([letter.body], messageAttributes={"ErrorType": {"stringValue": "Reject"}})
+
+
+@pytest.mark.parametrize(("passed", "left"), [(0.0, [{"itemIdentifier": "m0"}]), (901.0, [])], ids=["live", "dead"])
+def test_a_dead_letter_that_sqs_moved_back_waits_for_a_lease_only_while_it_runs(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, passed: float, left: list[Any]
+) -> None:
+    """With the budget spent, nothing claims the run of a dead sandbox: waiting for its lease would use up the receives.
+
+    A run whose lease has expired is claimed without the letter's mark.
+    """
+    limited(monkeypatch, Budget(runs=1), refuse)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+    deliver(tasks)
+    held: dict[str, Any] = {"status": "STARTED", "claim": "a sandbox", "lease_until": clock.now() + 900.0}
+    backend().store.apply(Write(handle.id, held, remove=transitions.LEFT_BY_FAILURE))
+    now.sleep(passed)
+
+    assert move_back(tasks) == {"batchItemFailures": left}
+
+    limited(monkeypatch, Budget(runs=1))
+    tasks.run()
+    assert handle.status == ("STARTED" if left else "SUCCESS")
+
+
+def test_a_message_comes_back_in_steps_if_no_schedule_can_be_made(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     def denied(*_: Any) -> None:
         raise OSError("no right")
@@ -237,11 +237,11 @@ def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
     monkeypatch.setattr(tasks.transport.__class__, "send_at", denied)
 
     assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
-    assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
+    assert tasks.transport.hidden == {"m0": MORNING + messages.LONGEST_HIDING}
 
 
 def test_a_direct_call_beyond_the_budget_gets_an_error(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=1))
     event = {"task": "send_note", "args": dict(catalogue.NOTE)}
@@ -250,8 +250,8 @@ def test_a_direct_call_beyond_the_budget_gets_an_error(
         serve("default", registry.served_by("default"), event, Context())
 
 
-def test_what_was_booked_and_not_run_is_there_for_the_next(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def test_runs_booked_for_duplicates_are_given_back(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=3))
     first = catalogue.send_note.delay(**catalogue.NOTE)
@@ -267,8 +267,8 @@ def test_what_was_booked_and_not_run_is_there_for_the_next(
     assert account().runs == 3
 
 
-def test_what_was_booked_for_a_batch_that_could_not_be_claimed_is_there_for_the_next(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def test_runs_booked_for_a_batch_that_was_not_claimed_are_given_back(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=2))
     handles = [catalogue.send_note.delay(**catalogue.NOTE) for _ in range(2)]
@@ -308,9 +308,9 @@ def ends_as_revoked(clock: FrozenClock) -> Any:
 
 
 def test_a_run_that_ends_as_revoked_costs_the_next_of_its_batch_nothing(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
-    limited(monkeypatch, Budget(runs=5), ends_as_revoked(morning))
+    limited(monkeypatch, Budget(runs=5), ends_as_revoked(now))
     revoked = catalogue.send_note.delay(**catalogue.NOTE)
     other = beside(monkeypatch, None).delay(**catalogue.NOTE)
 
@@ -320,15 +320,15 @@ def test_a_run_that_ends_as_revoked_costs_the_next_of_its_batch_nothing(
 
 
 def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     monkeypatch.setenv(MEMORY, "2048")
-    limited(monkeypatch, Budget(runs=5), ends_as_revoked(morning))
+    limited(monkeypatch, Budget(runs=5), ends_as_revoked(now))
     revoked = catalogue.send_note.delay(**catalogue.NOTE)
     beside(monkeypatch, Budget(runs=5)).delay(**catalogue.NOTE)
     deliver(tasks)
     for name in ("send_note", "other_note"):
-        execution._purses[budget.key(name)].take(1)  # brings what is known
+        bookings._purses[budget.key(name)].take(1)  # brings what is known
 
     mine, others = (Account.of(tasks.store.items[budget.key(name)]) for name in ("send_note", "other_note"))
     assert (mine.done, others.done) == (1, 1)
@@ -346,12 +346,12 @@ def test_a_run_that_ends_as_revoked_is_charged_to_its_own_task(
 def test_a_run_after_one_that_took_the_lease_is_released(
     tasks: SentTasks,
     monkeypatch: pytest.MonkeyPatch,
-    morning: FrozenClock,
+    now: FrozenClock,
     end: tuple[float, Exception],
     left: list[str],
 ) -> None:
     def work(args: Any, run: Any) -> Any:
-        morning.sleep(end[0])
+        now.sleep(end[0])
         raise end[1]
 
     limited(monkeypatch, Budget(runs=5), work)
@@ -364,12 +364,12 @@ def test_a_run_after_one_that_took_the_lease_is_released(
 
 @pytest.mark.parametrize("end", ["fails", "continues"])
 def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_all_of_its_time(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock, end: str
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, end: str
 ) -> None:
     monkeypatch.setenv(MEMORY, "2048")
 
     def work(args: Any, run: Any) -> Any:
-        morning.sleep(10.0)
+        now.sleep(10.0)
         AsyncResult[Any](run.id).revoke()
         if end == "fails":
             raise OSError("no network")
@@ -378,7 +378,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_al
     limited(monkeypatch, Budget(runs=5), work)
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     deliver(tasks)
-    execution._purses[budget.key("send_note")].take(1)
+    bookings._purses[budget.key("send_note")].take(1)
 
     spent = handle.record().spent
     assert handle.status == "REVOKED"
@@ -390,17 +390,17 @@ def test_an_attempt_during_which_its_run_was_revoked_is_charged_once_and_with_al
 # --- over all sandboxes ---
 
 
-def test_sandboxes_that_book_in_turns_never_run_more_than_the_limit(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_sandboxes_that_book_in_turns_never_run_more_than_the_limit(tasks: SentTasks, now: FrozenClock) -> None:
     sandboxes = [Purse("send_note", Budget(runs=23)) for _ in range(4)]
     granted = [sandbox.take(3) for _ in range(5) for sandbox in sandboxes]
     assert sum(granted) == 23
     assert account().runs >= 23
-    morning.sleep(86_400)
+    now.sleep(86_400)
     assert sum(sandbox.take(3) for _ in range(5) for sandbox in sandboxes) == 23
 
 
-def test_another_sandbox_that_books_in_between_goes_before(
-    tasks: SentTasks, morning: FrozenClock, monkeypatch: pytest.MonkeyPatch
+def test_a_booking_overtaken_by_another_sandbox_takes_what_is_left(
+    tasks: SentTasks, now: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = (Purse("send_note", Budget(runs=10)) for _ in range(2))
     assert mine.take(1) == 1
@@ -417,8 +417,8 @@ def test_another_sandbox_that_books_in_between_goes_before(
     assert taken == [8]
 
 
-def test_the_first_booking_of_a_day_begins_it_though_two_sandboxes_begin_at_once(
-    tasks: SentTasks, morning: FrozenClock, monkeypatch: pytest.MonkeyPatch
+def test_two_concurrent_first_bookings_of_a_day_share_one_account(
+    tasks: SentTasks, now: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = (Purse("send_note", Budget(runs=5)) for _ in range(2))
     apply = tasks.store.apply
@@ -437,7 +437,7 @@ def test_the_first_booking_of_a_day_begins_it_though_two_sandboxes_begin_at_once
 # --- dollars ---
 
 
-def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTasks, now: FrozenClock) -> None:
     purse = Purse("send_note", Budget(dollars=1.0))
     assert purse.take(2) == 2
     for _ in range(2):
@@ -449,37 +449,37 @@ def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTask
     assert account().dollars == pytest.approx(0.9)
 
 
-def test_an_attempts_cost_is_estimated_from_the_day_before(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_an_attempts_cost_is_estimated_from_the_day_before(tasks: SentTasks, now: FrozenClock) -> None:
     purse = Purse("send_note", Budget(dollars=1.0))
     purse.take(2)
     for _ in range(2):
         purse.spent(0.4)
     purse.take(1)  # brings what the two have cost
 
-    morning.sleep(86_400)
+    now.sleep(86_400)
 
     assert Purse("send_note", Budget(dollars=1.0)).take(10) == 2
 
 
-def test_what_costs_more_than_the_whole_budget_runs_once_a_day_and_with_no_budget_never(
-    tasks: SentTasks, morning: FrozenClock
+def test_a_run_that_costs_more_than_the_budget_runs_once_a_day_and_never_if_it_is_zero(
+    tasks: SentTasks, now: FrozenClock
 ) -> None:
     purse = Purse("send_note", Budget(dollars=0.1))
     purse.take(1)
     purse.spent(5.0)
     assert purse.take(1) == 0
-    morning.sleep(86_400)
+    now.sleep(86_400)
     assert Purse("send_note", Budget(dollars=0.1)).take(3) == 1
     assert Purse("send_note", Budget(dollars=0.0)).take(3) == 0
 
 
-def test_the_workers_own_measure_fills_the_account(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+def test_the_cost_that_the_worker_measures_is_charged_to_the_budget(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     monkeypatch.setenv(MEMORY, "2048")
 
     def work(args: Any, run: Any) -> catalogue.NoteSent:
-        morning.sleep(30.0)
+        now.sleep(30.0)
         return SENT
 
     limited(monkeypatch, Budget(dollars=0.002), work)
@@ -497,35 +497,35 @@ def test_the_workers_own_measure_fills_the_account(
 
 
 def test_an_operators_limits_take_effect_within_a_minute_without_a_deployment(
-    tasks: SentTasks, morning: FrozenClock
+    tasks: SentTasks, now: FrozenClock
 ) -> None:
     purse = Purse("send_note", Budget(runs=2))
     assert purse.take(5) == 2
     operator(limit_runs=4)
     assert purse.take(5) == 0
-    morning.sleep(budget.LOOK_AGAIN)
+    now.sleep(budget.LOOK_AGAIN)
     assert purse.take(5) == 2
     assert purse.take(5) == 0
 
 
-def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, now: FrozenClock) -> None:
     purse = Purse("send_note", Budget())
     assert purse.take(1) == 1
     operator(limit_runs=2)
     assert purse.take(3) == 1
 
 
-def test_only_attempts_beyond_a_lowered_limit_are_given_back(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_only_attempts_beyond_a_lowered_limit_are_given_back(tasks: SentTasks, now: FrozenClock) -> None:
     purse = Purse("send_note", Budget())
     assert purse.take(3) == 3
     operator(limit_runs=1)
     assert purse.take(1) == 0
-    morning.sleep(budget.LOOK_AGAIN)
+    now.sleep(budget.LOOK_AGAIN)
     assert purse.take(1) == 0
     assert account().runs == 3
 
 
-def test_a_day_begins_with_nothing_spent_and_its_account_is_kept(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_a_day_begins_with_nothing_spent_and_its_account_is_kept(tasks: SentTasks, now: FrozenClock) -> None:
     Purse("send_note", Budget(runs=5)).take(2)
     assert account() == Account("2026-11-27", runs=2, mean=budget.UNKNOWN)
     item = tasks.store.get([budget.key("send_note")])[budget.key("send_note")]
@@ -561,7 +561,7 @@ def requests(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_check_is_a_read_a_sandbox_and_a_write_a_batch_and_nothing_without_a_budget(
     tasks: SentTasks,
     monkeypatch: pytest.MonkeyPatch,
-    morning: FrozenClock,
+    now: FrozenClock,
     limits: Budget | None,
     wanted: dict[str, int],
 ) -> None:
@@ -576,7 +576,7 @@ def test_the_check_is_a_read_a_sandbox_and_a_write_a_batch_and_nothing_without_a
 
 
 def test_once_a_budget_is_spent_a_sandbox_looks_once_a_minute(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=0))
     asked = requests(tasks, monkeypatch)
@@ -584,6 +584,6 @@ def test_once_a_budget_is_spent_a_sandbox_looks_once_a_minute(
         catalogue.send_note.delay(**catalogue.NOTE)
         deliver(tasks)
         tasks.transport.sent.clear()
-        morning.sleep(15.0)
+        now.sleep(15.0)
 
     assert Counter(one for one in asked if "budget" in one) == {"read budget/send_note": 3}

@@ -1,7 +1,7 @@
 """Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from nexus.client import (
     then,
 )
 from nexus.clock import FrozenClock
-from nexus.eager import Context, run_next
+from nexus.eager import run_next
 from nexus.envelope import decode
 from nexus.errors import InvalidMessage, Reject, Retry, SendFailed, TaskFailed, UnknownTask
 from nexus.ids import derived_id, made_by_producer, new_id
@@ -40,9 +40,8 @@ from nexus.settings import settings as run_settings
 from nexus.tasks import Arguments, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
 from nexus.worker import Run
-from nexus.worker.entry import serve
-from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
-from tests.unit.runtime.test_fanout import before_write
+from tests.support.mortal import Fuse, MortalStore, Queue
+from tests.unit.runtime.conftest import MORNING, before_write
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -197,7 +196,7 @@ EACH_FORM = pytest.mark.parametrize(("make", "expected"), FORMS.values(), ids=FO
 
 
 @EACH_FORM
-def test_a_form_gives_what_celery_gives(
+def test_each_form_of_canvas_has_the_result_that_celery_gives(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     handle = make().delay()
@@ -225,7 +224,7 @@ def test_a_canvas_sent_twice_under_one_id_runs_once(
 
 
 @EACH_FORM
-def test_whichever_run_fails_the_handle_fails_and_a_redrive_brings_it_to_its_end(
+def test_a_canvas_fails_with_any_of_its_runs_and_a_redrive_completes_it(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     for word in [word for word in expected if word.isalpha()]:
@@ -243,7 +242,7 @@ def test_whichever_run_fails_the_handle_fails_and_a_redrive_brings_it_to_its_end
 
 
 @EACH_FORM
-def test_a_handle_ends_whatever_is_revoked_and_nothing_runs_after_it(
+def test_revoking_any_form_of_canvas_ends_it_without_running_the_rest(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     handle = make().delay()
@@ -267,7 +266,7 @@ def redrive(tasks: SentTasks) -> None:
         tasks.transport.send(queue, [Message.of(envelope)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
     """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
@@ -280,35 +279,13 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.Da
         handle = make().delay()
         for _ in range(data.draw(st.integers(3, 20))):
             pick, dies = data.draw(st.integers(0, 50)), data.draw(st.none() | st.integers(0, 12))
-            deliver(queue, fuse, inner, pick, dies, twice=data.draw(st.booleans()))
+            queue.deliver(inner, pick, dies, twice=data.draw(st.booleans()))
         for _ in range(500):
             if not queue.messages:
                 break
-            deliver(queue, fuse, inner, 0, None, twice=False)
+            queue.deliver(inner)
         assert not queue.messages
         assert result(handle) == expected
-
-
-def deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
-    if not queue.messages:
-        return
-    key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
-    message = queue.messages[key]
-    record = {"messageId": key, "receiptHandle": key, "body": message.body, "eventSource": "aws:sqs"}
-    served = registry.task(decode(message.body).task).queue
-    fuse.left = dies
-    try:
-        answer = serve(served, registry.served_by(served), {"Records": [record]}, Context())
-    except SandboxDied:
-        fuse.left = None
-        for run_id, item in list(store.items.items()):
-            if item.get("status") == "STARTED" and "lease_until" in item:
-                store.apply(Write(run_id, set={"lease_until": 1.0, "attempts": 0}))
-        return
-    finally:
-        fuse.left = None
-    if not answer["batchItemFailures"] and not twice:
-        del queue.messages[key]
 
 
 @pytest.mark.parametrize("second", [lambda: after("b"), lambda: group(after("b"))], ids=["a task", "a group"])
@@ -332,7 +309,7 @@ def test_only_a_tracked_run_has_an_id_that_says_that_it_is_recorded(tasks: SentT
 
 
 @pytest.mark.parametrize("make", [lambda: s("a"), lambda: s("a") | after("b")], ids=["a task", "a chain"])
-def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
+def test_a_canvas_that_was_not_sent_fails_unless_its_caller_chose_its_id(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
 ) -> None:
     """A caller that chose the id sends again with it; for any other the run is lost, and its record says so."""
@@ -439,7 +416,7 @@ def test_options_of_a_signature_hold_for_its_run(tasks: SentTasks, speaker: Spea
         one.set(queue="analytics").delay()
 
 
-def test_what_a_later_link_says_holds_when_it_is_sent(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_later_links_options_apply_when_it_is_sent(tasks: SentTasks, speaker: Speaker, now: FrozenClock) -> None:
     chain(s("a"), after("b").set(countdown=30, expires=90, group="tenant-7")).delay()
     run_next(tasks.transport)
 
@@ -447,11 +424,11 @@ def test_what_a_later_link_says_holds_when_it_is_sent(tasks: SentTasks, speaker:
     envelope = decode(sent.message.body)
     assert (sent.message.delay, sent.message.group) == (30, "tenant-7")
     assert envelope.expires_at is not None
-    assert (envelope.expires_at - envelope.sent_at).total_seconds() == pytest.approx(90, abs=2)
+    assert envelope.expires_at - envelope.sent_at == timedelta(seconds=90)
     tasks.run()
 
 
-def test_a_whole_canvas_begins_later_and_ends_by_one_moment(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_canvas_has_one_countdown_and_one_expiry_for_all_its_runs(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b") | after("c")], body("d")).apply_async(countdown=45, expires=600, group="tenant-7")
 
     assert [sent.message.delay for sent in tasks.transport.sent] == [45, 45]
@@ -486,8 +463,6 @@ def test_send_many_takes_options_for_all_and_each_keeps_its_own(tasks: SentTasks
 # --- time to live ---
 
 
-MORNING = 1_795_770_000.0
-
 LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
     "a chain": (lambda wait: chain(s("a"), after("b"), after("c")).set(countdown=wait), "c<b<a"),
     "a chain whose second link is late": (lambda wait: chain(s("a"), after("b").set(countdown=wait)), "b<a"),
@@ -519,12 +494,10 @@ EACH_LATE = pytest.mark.parametrize(("make", "expected"), LATE.values(), ids=LAT
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenClock]:
-    """The time. What follows may be sent much later."""
+def now(monkeypatch: pytest.MonkeyPatch, now: FrozenClock) -> FrozenClock:
+    """The time; and `say` may be sent much later."""
     monkeypatch.setattr(f"{__name__}.say", replace(say, sends_later=True))
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
+    return now
 
 
 def a_day_passes(tasks: SentTasks, now: FrozenClock) -> None:
@@ -538,7 +511,7 @@ def a_day_passes(tasks: SentTasks, now: FrozenClock) -> None:
 
 
 @EACH_LATE
-def test_what_is_due_after_its_records_would_expire_has_them_until_it_ends(
+def test_a_canvas_due_after_the_retention_keeps_its_records_until_it_ends(
     tasks: SentTasks, speaker: Speaker, now: FrozenClock, make: Callable[[float], Canvas[Any]], expected: str
 ) -> None:
     days = run_settings().run_days + 1
@@ -552,7 +525,7 @@ def test_what_is_due_after_its_records_would_expire_has_them_until_it_ends(
 
 
 @EACH_LATE
-def test_what_waits_between_attempts_for_longer_than_records_are_kept_ends_as_it_should(
+def test_a_canvas_with_retries_beyond_the_retention_ends_normally(
     tasks: SentTasks,
     speaker: Speaker,
     now: FrozenClock,
@@ -613,7 +586,7 @@ def test_a_member_that_ends_long_before_the_last_is_kept_as_long_as_its_group(
 
 
 @EACH_LATE
-def test_what_is_revoked_stays_revoked_until_it_is_due(
+def test_a_revoked_canvas_stays_revoked_until_it_would_be_due(
     tasks: SentTasks, speaker: Speaker, now: FrozenClock, make: Callable[[float], Canvas[Any]], expected: str
 ) -> None:
     days = run_settings().run_days + 1
@@ -687,7 +660,7 @@ def test_a_groups_error_callback_comes_when_a_member_fails(tasks: SentTasks, spe
     assert speaker.said == ["a", "oops"]
 
 
-def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: SentTasks, speaker: Speaker) -> None:
+def test_an_always_body_gets_none_for_each_failed_member(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"b"}
     handle = chord([s("a"), s("b"), s("c")], body("d").set(always=True)).delay()
 
@@ -769,7 +742,7 @@ def test_the_members_of_a_group_that_was_not_sent_fail_in_batches(
         tasks.transport.sent.append(message)
         tasks.run()
 
-    assert max(asked) == 200
+    assert max(asked) == 202, "the group, its members' steps and the last link"
     assert len(asked) < 20
     assert {(member.status, unchecked(member.error).type) for member in together.results} == {
         ("FAILURE", "UpstreamFailed")
@@ -787,7 +760,23 @@ def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentT
         handle.results[1].get()
 
 
-def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, speaker: Speaker) -> None:
+def test_nothing_of_a_group_that_was_not_sent_runs_until_it_is(tasks: SentTasks, speaker: Speaker) -> None:
+    """A link that ran before its group began could not be counted when the group begins after all."""
+    speaker.bad = {"a"}
+    handle = chain(s("a"), group(after("b") | after("c").set(always=True), after("d"))).delay()
+
+    tasks.run()
+
+    assert speaker.said == []
+    assert {member.status for member in handle.results} == {"FAILURE"}
+    speaker.bad = set()
+    redrive(tasks)
+    tasks.run()
+    assert speaker.said == ["a", "b", "d", "c"]
+    assert [said["text"] for said in handle.get(0)] == ["c<b<a", "d<a"]
+
+
+def test_revoking_a_group_stops_the_first_runs_of_its_members(tasks: SentTasks, speaker: Speaker) -> None:
     handle = group(s("a") | after("b"), s("c")).delay()
 
     assert handle.revoke() == "REVOKED"
@@ -874,7 +863,7 @@ def test_a_group_that_is_begun_again_reads_its_members_together(
     assert sorted(speaker.said) == ["a", *["b"] * 50, "c"]
 
 
-def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
+def test_one_member_that_has_not_started_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
     together = handle.parent
     assert together is not None
@@ -895,7 +884,9 @@ def test_an_untracked_run_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> 
     assert (handle.status, speaker.said) == ("REVOKED", [])
 
 
-def test_what_waits_for_a_revoked_run_ends_though_that_was_to_come_in_hours(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_step_after_a_revoked_run_ends_at_once_although_that_was_due_in_hours(
+    tasks: SentTasks, speaker: Speaker
+) -> None:
     handle = chain(s("a"), after("b")).apply_async(countdown=7200)
     first = handle.parent
     assert first is not None
@@ -906,7 +897,7 @@ def test_what_waits_for_a_revoked_run_ends_though_that_was_to_come_in_hours(task
     assert (handle.status, speaker.said) == ("FAILURE", [])
 
 
-def test_a_chords_group_is_to_be_had(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_chords_handle_has_its_group_as_parent(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b")], body("c")).delay()
 
     together = handle.parent
@@ -919,7 +910,7 @@ def test_a_chords_group_is_to_be_had(tasks: SentTasks, speaker: Speaker) -> None
     assert together.join() == [{"text": "a"}, {"text": "b"}]
 
 
-def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
+def test_a_step_that_cannot_carry_its_argument_fails_with_all_that_follow(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, speaker: Speaker
 ) -> None:
     def long(args: Word, run: Run) -> Said:
@@ -968,7 +959,7 @@ def test_a_duplicate_of_the_last_member_sends_the_body_that_a_crash_left_unsent(
     assert result(handle) == "c<[a b]"
 
 
-def test_a_group_that_has_succeeded_is_not_failed_by_a_stale_state(
+def test_a_stale_failure_does_not_overwrite_a_groups_success(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given that the failed member was sent again and succeeded, and that this sandbox died before it sent the body."""
@@ -987,7 +978,7 @@ def test_a_group_that_has_succeeded_is_not_failed_by_a_stale_state(
     assert speaker.said == ["a", "c"]
 
 
-def test_a_group_that_a_stale_state_has_failed_succeeds(
+def test_a_group_succeeds_although_a_stale_failure_was_written(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = chord([s("a"), s("b")], body("c")).delay()
@@ -1005,7 +996,7 @@ def test_a_group_that_a_stale_state_has_failed_succeeds(
 
 
 @pytest.mark.parametrize("bad", [set(), {"b"}], ids=["succeeds", "fails"])
-def test_what_waits_for_a_group_that_is_revoked_when_its_last_member_ends_is_ended_too(
+def test_a_body_ends_with_a_group_revoked_while_its_last_member_ends(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, bad: set[str]
 ) -> None:
     speaker.bad = bad
@@ -1047,7 +1038,9 @@ ALLOWED: dict[str, Callable[[], Canvas[Any]]] = {
 
 
 @pytest.mark.parametrize("make", ALLOWED.values(), ids=ALLOWED)
-def test_what_can_be_sent_is_not_refused(tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]]) -> None:
+def test_every_supported_canvas_is_sent_and_succeeds(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]]
+) -> None:
     handle = make().delay()
 
     tasks.run()
@@ -1104,6 +1097,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: chain(group(mutter.s() | s("a")), then(say, words=results_of(mutter))).delay(),
         InvalidMessage,
         "say: words takes the result of mutter, but the step before it runs say",
+    ),
+    "one result of a group": (
+        lambda: chain(group(s("a"), s("b")), then(say, before=result_of(say))).delay(),
+        InvalidMessage,
+        r"say: before: the step before it is a group: write results_of\(say\)",
+    ),
+    "the results of a task": (
+        lambda: chain(s("a"), then(say, words=results_of(say))).delay(),
+        InvalidMessage,
+        r"say: words: the step before it is a single task: write result_of\(say\)",
     ),
     "a failure in a chain": (
         lambda: chain(s("a"), then(say, failure=the_failure())).delay(),
@@ -1173,7 +1176,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "priority of a task": (
         lambda: unchecked(say).apply_async({}, priority=3),
         TypeError,
-        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta",
+        r"apply_async\(\) has no priority \(write another queue= .*\); it has countdown, eta, .*, task_id, track",
+    ),
+    "a task's own Celery name": (
+        lambda: unchecked(say).delay_on_commit(word="a"),
+        AttributeError,
+        r"'Task' object has no attribute 'delay_on_commit': write transaction.on_commit",
     ),
     "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give countdown or eta"),
     "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),
@@ -1199,7 +1207,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("make", "kind", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_not_supported_is_refused_before_anything_is_sent(
+def test_an_unsupported_canvas_is_refused_before_anything_is_sent(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], object], kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind, match=said):

@@ -23,6 +23,7 @@ from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
 from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
+from nexus.clock import FrozenClock
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import (
@@ -46,6 +47,7 @@ from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
 from tests.support import sandboxes
+from tests.unit.runtime.conftest import MORNING
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 WHO = {"user_id": "u-1"}
@@ -144,14 +146,13 @@ def test_an_untracked_task_writes_nothing_until_it_runs(tasks: SentTasks) -> Non
     assert handle.status == "SUCCESS"
 
 
-def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks) -> None:
+def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks, now: FrozenClock) -> None:
     handle = catalogue.send_note.apply_async(NOTE, countdown=90)
 
     (sent,) = tasks.transport.sent
     assert sent.message.delay == 90
     record = handle.record()
-    assert record.eta is not None
-    assert record.eta - time.time() == pytest.approx(90, abs=5)
+    assert (record.sent_at, record.eta) == (MORNING, MORNING + 90)
     assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 
@@ -215,7 +216,7 @@ def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
     assert handle.status == "PENDING"
 
 
-def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revocation_deletes_it(cloud: None) -> None:
+def test_a_task_due_beyond_fifteen_minutes_is_a_schedule_until_it_fires_or_is_revoked(cloud: None) -> None:
     scheduler = boto3.client("scheduler")
     scheduler.create_schedule_group(Name=settings().stack)
     eta = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=3)
@@ -255,7 +256,7 @@ def test_many_are_sent_in_batches(cloud: None) -> None:
     assert {record.status for record in client.read_records(handles)} == {"PENDING"}
 
 
-def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
+def test_runs_that_sqs_refuses_are_named_and_not_left_pending(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse_the_second(queue: str, messages: Any) -> dict[str, str]:
@@ -320,7 +321,7 @@ EACH_WAY = pytest.mark.parametrize("send", SENDERS, ids=["delay", "untracked", "
 
 
 @EACH_WAY
-def test_aws_out_of_reach_is_a_failed_send(
+def test_a_send_fails_if_aws_is_unreachable(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     def unreachable(session: URLLib3Session, request: Any) -> None:
@@ -333,7 +334,7 @@ def test_aws_out_of_reach_is_a_failed_send(
 
 
 @EACH_WAY
-def test_no_credentials_are_a_fault_of_the_configuration(
+def test_missing_credentials_are_a_configuration_error(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -345,7 +346,7 @@ def test_no_credentials_are_a_fault_of_the_configuration(
 
 
 @EACH_WAY
-def test_no_region_is_a_fault_of_the_configuration(
+def test_a_missing_region_is_a_configuration_error(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
@@ -374,7 +375,7 @@ def refuses(code: str) -> ClientError:
 @pytest.mark.parametrize(
     "error", [refuses("ThrottlingException"), refuses("AccessDeniedException"), BotoCoreError()], ids=repr
 )
-def test_of_many_that_are_due_later_those_from_the_first_failure_on_are_named_and_not_left_pending(
+def test_schedules_from_the_first_failure_on_are_named_and_their_runs_not_left_pending(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, error: Exception, track: bool
 ) -> None:
     schedule, asked = type(tasks.transport).send_at, list[str]()
@@ -400,7 +401,7 @@ def test_of_many_that_are_due_later_those_from_the_first_failure_on_are_named_an
         assert [AsyncResult(run_id).status for run_id in refused.value.failures] == ["FAILURE"] * 3
 
 
-def test_a_task_has_as_children_those_of_many_that_were_accepted(
+def test_a_tasks_children_are_only_the_runs_that_were_accepted(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = type(tasks.transport).send
@@ -430,7 +431,7 @@ def test_a_task_has_as_children_those_of_many_that_were_accepted(
     ],
     ids=["many, in two queues", "one", "a chain"],
 )
-def test_what_sqs_accepts_before_the_senders_time_is_over_runs(
+def test_messages_that_sqs_accepted_before_the_senders_time_limit_are_run(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     accept = type(tasks.transport).send
@@ -497,6 +498,7 @@ def test_records_of_many_that_were_written_before_a_failure_are_not_left_pending
         return execute(**request)
 
     monkeypatch.setattr(dynamodb, "batch_execute_statement", second_fails)
+    monkeypatch.setattr("nexus.backend.store.threads", lambda: 1)  # one page after the other
     with pytest.raises(SendFailed) as refused:
         send_many([catalogue.send_note.s(**NOTE) for _ in range(30)])
 
@@ -505,9 +507,7 @@ def test_records_of_many_that_were_written_before_a_failure_are_not_left_pending
     assert statuses == ["FAILURE"] * 25 + ["UNKNOWN"] * 5
 
 
-def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(
-    cloud: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_batches_before_sqs_became_unreachable_are_sent(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     sqs = sdk.client("sqs")
     answer, requests = sqs.send_message_batch, []
 
@@ -518,6 +518,7 @@ def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_i
         return answer(**request)
 
     monkeypatch.setattr(sqs, "send_message_batch", once)
+    monkeypatch.setattr("nexus.backend.transport.threads", lambda: 1)  # one page after the other
     with pytest.raises(SendFailed) as refused:
         send_many([catalogue.send_note.s(**NOTE) for _ in range(35)])
 
@@ -543,7 +544,7 @@ def test_get_waits_returns_and_raises_as_celerys_does(tasks: SentTasks) -> None:
     assert bad.get(propagate=False) is None
 
 
-def test_a_result_over_the_items_limit_goes_to_s3_by_itself(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_over_the_item_limit_is_stored_in_s3(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     text = payloads.dump("0189d6b0-0000-7000-8000-000000000001", {"text": "x" * 300_000})
 
@@ -663,7 +664,7 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
     assert third.status == "SUCCESS"
 
 
-def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
+def test_an_explicit_default_has_the_same_unique_key() -> None:
     task = Task(
         name="job",
         queue="analytics",
@@ -679,7 +680,7 @@ def test_a_sender_that_states_a_default_takes_the_same_place() -> None:
     assert place(day="2026-01-01", last=False) == place(day="2026-01-01") != place(day="2026-01-01", last=True)
 
 
-def test_no_value_takes_another_place_than_the_default() -> None:
+def test_none_has_another_unique_key_than_the_default() -> None:
     class Greeting(Arguments):
         language: str | None = "en"
 
@@ -696,13 +697,13 @@ def test_no_value_takes_another_place_than_the_default() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"unique": Unique(key=("user",))}, {"secret": ("user",)}])
-def test_a_task_that_names_an_argument_it_has_not_cannot_be_declared(fields: dict[str, Any]) -> None:
+def test_a_secret_or_unique_name_that_is_no_argument_cannot_be_declared(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="send_note: user is secret or unique, but not one of the arguments"):
         replace(catalogue.send_note, **fields)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_task_without_time_cannot_be_declared(seconds: float) -> None:
+def test_a_time_limit_that_is_not_positive_cannot_be_declared(seconds: float) -> None:
     with pytest.raises(ValueError, match=f"send_note: the time limit is {seconds}: it must be over 0"):
         replace(catalogue.send_note, time_limit=seconds)
 
@@ -713,9 +714,7 @@ def test_more_retries_than_lambda_lets_a_run_have_cannot_be_declared() -> None:
         RetryPolicy(max_retries=101)
 
 
-def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_allows(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_retry_policy_over_lambdas_limit_is_capped(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(args: Any, run: Run) -> Any:
         raise OSError("forever")
 
@@ -728,7 +727,7 @@ def test_a_run_that_an_earlier_version_gave_more_retries_has_as_many_as_lambda_a
     assert (handle.status, handle.attempts) == ("FAILURE", 101)
 
 
-def test_a_place_that_nobody_could_hold_cannot_be_declared() -> None:
+def test_a_unique_task_without_a_lease_cannot_be_declared() -> None:
     with pytest.raises(ValueError, match="the lease must be over 0"):
         Unique(lease=0)
 
@@ -776,7 +775,7 @@ def test_one_run_may_wait_for_the_live_one_and_the_rest_are_skipped(tasks: SentT
     assert third
 
 
-def test_a_holder_that_has_ended_gives_way(tasks: SentTasks) -> None:
+def test_the_lock_of_an_ended_run_is_taken_over(tasks: SentTasks) -> None:
     ended = derived_id("ended")
     assert locks.acquire(*at_place("ended")) is None
     tasks.store.apply(Write(ended, set={"status": "FAILURE"}))
@@ -796,7 +795,7 @@ def test_a_late_attempt_leaves_the_lock_to_its_successor(tasks: SentTasks) -> No
     assert locks.acquire(*at_place("other")) is None
 
 
-def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
+def test_a_lock_whose_lease_has_expired_is_taken_over(tasks: SentTasks) -> None:
     assert locks.acquire(*at_place("gone")) is None
     (key,) = [key for key in tasks.store.items if key.startswith("unique/")]
     tasks.store.apply(Write(key, set={"lease_until": 1.0}))
@@ -869,7 +868,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_variables")
-def test_in_memory_no_variable_is_needed() -> None:
+def test_tasks_in_memory_need_no_environment_variable() -> None:
     with memory_backend() as tasks:
         handles = [ping.delay(text="hi"), group([ping.s(), ping.s()]).delay()]
         tasks.run()
@@ -877,7 +876,7 @@ def test_in_memory_no_variable_is_needed() -> None:
 
 
 @pytest.mark.usefixtures("_no_variables")
-def test_without_the_workers_packages_what_was_sent_can_be_seen_and_running_says_what_to_install(
+def test_without_the_workers_packages_sent_tasks_are_listed_and_running_them_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     observe.logger.cache_clear()

@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,10 @@ from nexus.backend.memory import MemoryStore
 from nexus.backend.transport import MAX_RECEIVES
 from nexus.client import chain, following
 from nexus.eager import EagerTransport
-from nexus.registry import Implementation, registry
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, NoteSent, SendNote
+from tests.unit.runtime.conftest import does
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -41,10 +40,6 @@ def rings() -> Iterator[list[float]]:
     yield rang
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
-
-
-def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
-    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
 
 
 def test_the_applications_own_alarm_rings_while_a_task_runs(
@@ -75,7 +70,7 @@ def test_the_applications_own_alarm_rings_after_a_task_has_run(
     assert len(rings) == 1, "its handler is in place"
 
 
-def test_a_task_within_a_task_leaves_the_outer_ones_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_eager_task_within_another_restores_the_outer_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     left = []
 
     def work(args: SendNote, run: Run) -> NoteSent:

@@ -10,107 +10,29 @@ table, and sandboxes that may die before any request to the table or to SQS. Wha
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from nexus import backend
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
-from nexus.backend.store import DynamoStore, Item, Outcome, Store, Write
-from nexus.backend.transport import DeadLetter, Message
+from nexus.backend.store import DynamoStore, Write
+from nexus.backend.transport import Message
 from nexus.client import AsyncResult
 from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.registry import Implementation, registry
 from nexus.runs.record import RunRecord
 from nexus.runs.transitions import send_again
+from nexus.testing import SandboxDied
 from nexus.worker import Run
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
-
-
-class SandboxDied(BaseException):
-    """The process died. No `except Exception` catches this."""
-
-
-@dataclass
-class Fuse:
-    """Dies at the n-th request; None: never."""
-
-    left: int | None = None
-
-    def burn(self) -> None:
-        if self.left is not None:
-            if self.left == 0:
-                raise SandboxDied
-            self.left -= 1
-
-
-@dataclass
-class MortalStore:
-    """A store whose caller may die before any request, or (on an odd fuse) right after it."""
-
-    inner: Store
-    fuse: Fuse
-
-    def get(self, keys: Sequence[str]) -> Mapping[str, Item]:
-        self.fuse.burn()
-        return self.inner.get(keys)
-
-    def apply(self, write: Write) -> Outcome:
-        self.fuse.burn()
-        outcome = self.inner.apply(write)
-        self.fuse.burn()
-        return outcome
-
-    def apply_all(self, writes: Sequence[Write]) -> list[Outcome]:
-        self.fuse.burn()
-        outcomes = self.inner.apply_all(writes)
-        self.fuse.burn()
-        return outcomes
-
-
-@dataclass
-class Queue:
-    """SQS with one queue. A message is here until it is acknowledged."""
-
-    fuse: Fuse
-    messages: dict[str, Message] = field(default_factory=dict)
-    dead: list[DeadLetter] = field(default_factory=list)
-    count: int = 0
-    moved: set[str] = field(default_factory=set)
-    """The messages that SQS has moved back from the dead letters: they keep their attributes."""
-
-    def put(self, message: Message) -> str:
-        self.count += 1
-        key = f"m{self.count}"
-        self.messages[key] = message
-        return key
-
-    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        self.fuse.burn()
-        for message in messages:
-            self.put(message)
-        return {}
-
-    def send_at(self, queue: str, message: Message, when: Any) -> None:
-        self.put(message)
-
-    def cancel(self, message_id: str) -> None: ...
-
-    def dead_letter(self, queue: str, letter: DeadLetter) -> None:
-        self.fuse.burn()
-        self.dead.append(letter)
-
-    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
-        self.fuse.burn()
+from tests.support.mortal import Fuse, MortalStore, Queue
 
 
 class Effects(RuleBasedStateMachine):
@@ -276,24 +198,17 @@ class Effects(RuleBasedStateMachine):
             assert times <= 1 + self.allowed[run_id], f"{run_id}: {times} effects, {self.allowed[run_id]} deaths"
 
 
-@contextmanager
-def _store(make: Any) -> Iterator[None]:
-    Effects.make_store = staticmethod(make)
-    yield
+class EffectsInDynamo(Effects):
+    """The same with DynamoDB's conditions, as moto has them."""
+
+    make_store = DynamoStore
 
 
 @pytest.mark.usefixtures("environment")
-def test_in_memory() -> None:
-    with _store(MemoryStore):
-        run_state_machine_as_test(Effects, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+def test_effects_happen_once_in_memory() -> None:
+    run_state_machine_as_test(Effects, settings=settings(max_examples=150, stateful_step_count=40))
 
 
 @pytest.mark.usefixtures("cloud")
-def test_against_dynamodb_conditions_as_moto_has_them() -> None:
-    with _store(DynamoStore):
-        run_state_machine_as_test(
-            Effects,
-            settings=settings(
-                max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-            ),
-        )
+def test_effects_happen_once_in_moto() -> None:
+    run_state_machine_as_test(EffectsInDynamo, settings=settings(max_examples=12, stateful_step_count=25))

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 
 import pytest
 
@@ -12,7 +11,7 @@ from nexus.settings import another_stack, settings
 from nexus.worker.time_limit import put_off, time_limit
 
 
-def test_within_the_block_every_name_is_of_the_other_stack_in_its_threads_too(environment: None) -> None:
+def test_another_stacks_names_are_used_in_its_block_and_its_threads(environment: None) -> None:
     table, here = Table("notes", ("id",)), settings().stack
     with another_stack("other"):
         assert (table.name, settings().queue_name("emails")) == ("other-notes", "other-emails")
@@ -24,7 +23,7 @@ def test_within_the_block_every_name_is_of_the_other_stack_in_its_threads_too(en
     assert table.name == f"{here}-notes"
 
 
-def test_coroutines_side_by_side_have_a_stack_each(environment: None) -> None:
+def test_concurrent_coroutines_each_have_their_own_stack(environment: None) -> None:
     async def name(stack: str) -> str:
         with another_stack(stack):
             await asyncio.sleep(0)
@@ -36,14 +35,11 @@ def test_coroutines_side_by_side_have_a_stack_each(environment: None) -> None:
     assert asyncio.run(whole()) == ["one", "two"]
 
 
-def test_a_limit_that_the_block_keeps_by_itself_is_put_off() -> None:
-    with time_limit(0.05, "over"):
+def test_a_time_limit_is_postponed_for_code_that_keeps_its_own() -> None:
+    with time_limit(60, "over"):
         put_off(1000.0)
-        began = time.monotonic()
-        while time.monotonic() < began + 0.1:
-            pass
         left, _ = signal.getitimer(signal.ITIMER_REAL)
-        assert 0 < left <= 1000
+        assert 1000 < left <= 1060
     with pytest.raises(TimeLimitExceeded, match="over"), time_limit(0.05, "over"):
         _for_ever_after(0.01)
 
@@ -54,6 +50,6 @@ def _for_ever_after(seconds: float) -> None:
         pass
 
 
-def test_without_a_limit_nothing_is_put_off() -> None:
+def test_postponing_without_a_time_limit_starts_no_timer() -> None:
     put_off(1000.0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

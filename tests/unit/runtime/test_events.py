@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus import clock
@@ -69,7 +69,7 @@ def sqs_record(body: str, number: int = 1) -> dict[str, Any]:
 # --- S3 ---
 
 
-def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
+def test_an_uploads_key_is_decoded_and_its_version_and_order_kept() -> None:
     (envelope,) = upload_envelopes(
         [s3_record("uploads/u/p/caf%C3%A9+au+lait.jpg", versionId="v7", sequencer="0055AED6")], "process_upload"
     )
@@ -81,7 +81,7 @@ def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
     }
 
 
-def test_an_upload_was_sent_when_s3_says_so_at_every_attempt() -> None:
+def test_an_uploads_sending_time_is_that_of_its_s3_event() -> None:
     (envelope,) = upload_envelopes([{**s3_record("k"), "eventTime": "2026-11-22T12:00:00.250Z"}], "process_upload")
     assert envelope.sent_at == datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
 
@@ -167,7 +167,7 @@ def test_a_direct_invocation_that_cannot_run_gets_an_error(
         handler(event, Context())
 
 
-def test_a_tasks_own_handler_serves_it_alone(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_for_one_task_refuses_other_tasks(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         return catalogue.NoteSent(notification_id="n")
 
@@ -210,7 +210,7 @@ BODY = (
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(bodies=st.lists(BODY, min_size=1, max_size=6))
 def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
     processed: list[Any], bodies: list[str]
@@ -229,8 +229,8 @@ def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
             assert item.get("status", "-") in ("-", "SUCCESS", "FAILURE", "REVOKED", "RETRY")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(event=JSON | st.dictionaries(st.sampled_from(["Records", "task", "args", "id", "v", "Event"]), JSON, max_size=4))
-def test_any_event_is_answered_or_refused_in_words(processed: list[Any], event: Any) -> None:
+def test_any_event_is_answered_or_raises_a_named_error(processed: list[Any], event: Any) -> None:
     with memory_backend(), contextlib.suppress(InvalidMessage, UnknownTask):  # and nothing else comes out
         serve("uploads", registry.served_by("uploads"), event, Context())

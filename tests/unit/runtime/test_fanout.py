@@ -1,8 +1,8 @@
 """A fan-out ends exactly once with the sum of its segments, despite duplicate deliveries and crashes."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,6 @@ from nexus.client.steps import MAX_BYTES
 from nexus.clock import FrozenClock
 from nexus.eager import Context, run_next
 from nexus.envelope import Envelope, Segment
-from nexus.errors import Reject, Retry
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
 from nexus.runs import payloads, tallies
@@ -32,66 +31,13 @@ from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, fanout, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
-from tests.support.own_catalogue import Counted, MakeReport, ReportPart, count_rows
-from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
+from tests.support.mortal import Fuse, MortalStore, Queue
+from tests.support.own_catalogue import Counted, ReportPart, count_rows
+from tests.unit.runtime.conftest import MORNING, Job, before_write, raises
 
 pytestmark = pytest.mark.usefixtures("environment")
 
 TASK = catalogue.make_report
-SECOND_PHASE = ReportPart(day="2026-01-02", last=True)
-FANNED_OUT = ReportPart(day="2026-01-03", last=True)
-"""A second phase that has segments and a phase of its own."""
-
-
-class Job:
-    """make_report as a job of `segments` segments, each counting its index + 1, and up to three phases.
-
-    Of three, the second is fanned out as the first was, and has the third as its own second.
-    """
-
-    def __init__(self, segments: int = 3, *, phases: int = 1, faulty: frozenset[int] = frozenset()) -> None:
-        self.segments = segments
-        self.phases = phases
-        self.faulty = faulty
-        self.waits: dict[int | None, float] = {}
-        """For how many seconds a part waits before its second attempt, by its index; None for a second phase."""
-
-        self.places: list[Segment | None] = []
-        """The places of the parts, in the order in which they ran."""
-
-    def __call__(self, args: MakeReport, run: Run) -> Counted | Continuation:
-        part = ReportPart(day=args.day or "2026-01-01")
-        return run.fan_out([part] * self.segments, then={1: None, 2: SECOND_PHASE, 3: FANNED_OUT}[self.phases])
-
-    def part(self, args: ReportPart, run: Run) -> Counted | Continuation:
-        if after := self.waits.pop(run.segment.index if run.segment else None, None):
-            raise Retry(after=after)
-        self.places.append(run.segment)
-        if args == FANNED_OUT:
-            return run.fan_out([ReportPart(day=args.day)] * self.segments, then=SECOND_PHASE)
-        if args.last:
-            return Counted(changed=1)
-        assert run.segment is not None
-        if run.segment.index in self.faulty:
-            raise Reject(f"segment {run.segment.index} cannot be done")
-        return Counted(rows_read=run.segment.index + 1)
-
-
-@pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> Job:
-    job = Job()
-    monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part))
-    return job
-
-
-MORNING = 1_795_770_000.0
-
-
-@pytest.fixture
-def now() -> Iterator[FrozenClock]:
-    frozen = FrozenClock(MORNING)
-    with clock.use(frozen):
-        yield frozen
 
 
 def total(segments: int) -> int:
@@ -152,13 +98,13 @@ def test_all_parts_of_a_job_are_in_its_fair_queue_group(tasks: SentTasks, job: J
     assert set(groups) == {"tenant-7"}
 
 
-def test_a_job_is_kept_from_the_beginning_of_its_second_phase(tasks: SentTasks, job: Job) -> None:
+def test_a_jobs_retention_starts_again_with_its_second_phase(tasks: SentTasks, job: Job) -> None:
     job.phases = 2
     kept = run_settings().run_days * 86_400
-    with clock.use(FrozenClock(1_795_770_000.0)):
+    with clock.use(FrozenClock(MORNING)):
         handle = TASK.delay()
         run_next(tasks.transport)
-    with clock.use(FrozenClock(1_796_770_000.0)):
+    with clock.use(FrozenClock(MORNING + 1_000_000)):
         for _ in range(3):
             run_next(tasks.transport)
 
@@ -299,10 +245,6 @@ def test_a_unique_jobs_place_is_free_as_soon_as_its_segments_have_ended(
     assert "holder" not in tasks.store.items[place]
 
 
-def raises(error: Exception) -> NoReturn:
-    raise error
-
-
 @pytest.mark.parametrize("phases", [1, 2])
 @pytest.mark.parametrize(
     ("reduced", "reason"),
@@ -362,7 +304,7 @@ ROOM = payloads.INLINE_BYTES - LONGEST
     ("of_args", "of_result", "apart"),
     [(LONGEST, ROOM, [False, False]), (LONGEST + 1, ROOM, [True, False]), (LONGEST, ROOM + 1, [False, True])],
 )
-def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
+def test_a_job_record_has_room_for_its_second_phase_and_its_result(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, of_args: int, of_result: int, apart: list[bool]
 ) -> None:
     args = ReportPart(day="x" * (of_args - len('{"day":"","last":true}')), last=True)
@@ -386,9 +328,9 @@ def test_what_a_job_keeps_between_its_phases_leaves_room_for_what_follows_it(
 
 
 def test_a_second_phase_that_no_message_can_carry_is_refused_before_the_segments_run(
-    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+    tasks: SentTasks, job: Job
 ) -> None:
-    monkeypatch.setattr(f"{__name__}.SECOND_PHASE", ReportPart(day="x" * 1_050_000, last=True))
+    job.second_phase = ReportPart(day="x" * 1_050_000, last=True)
     job.phases = 2
     handle = TASK.delay()
 
@@ -468,7 +410,7 @@ def test_a_duplicate_of_the_last_segment_sends_the_second_phase_that_a_crash_lef
     assert tasks.transport.sent == [], "the second phase has ended the run"
 
 
-def test_what_a_stale_failure_has_overwritten_goes_on_to_its_second_phase(
+def test_a_job_starts_its_second_phase_although_a_stale_failure_was_written(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job.phases = 2
@@ -598,7 +540,7 @@ def test_a_run_outlives_the_wait_of_a_part_that_is_longer_than_records_are_kept(
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_what_a_run_waits_for_is_kept_longer_only_if_too_little_of_its_time_would_be_left(
+def test_the_retention_of_waiting_records_is_extended_only_if_little_of_it_is_left(
     tasks: SentTasks, job: Job, now: FrozenClock, more: int
 ) -> None:
     wait = run_settings().run_days * 21_600 + more
@@ -613,7 +555,7 @@ def test_what_a_run_waits_for_is_kept_longer_only_if_too_little_of_its_time_woul
 
 
 @pytest.mark.parametrize(("wait", "reads"), [(MAX_DELAY, 0), (MAX_DELAY + 1, 1)])
-def test_a_short_wait_costs_no_look_at_what_waits_for_the_run(
+def test_a_short_wait_makes_no_request_about_waiting_records(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, *, wait: int, reads: int
 ) -> None:
     job.waits = {0: wait}
@@ -633,7 +575,7 @@ def test_a_short_wait_costs_no_look_at_what_waits_for_the_run(
     assert read.count(handle.id) == reads
 
 
-def test_keeping_what_a_run_waits_for_resumes_after_an_error(
+def test_extending_the_retention_of_waiting_records_resumes_after_an_error(
     tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     wait = run_settings().run_days * 86_400
@@ -703,7 +645,7 @@ def test_a_late_duplicate_of_a_member_changes_nothing_after_its_tally_has_expire
     assert handle.status == "SUCCESS"
 
 
-def test_a_foreign_member_fails_no_run_that_has_no_members(tasks: SentTasks, job: Job) -> None:
+def test_a_false_member_does_not_fail_a_run_without_members(tasks: SentTasks, job: Job) -> None:
     waits = count_rows.delay()
     tasks.store.apply(Write(waits.id, {"status": "STARTED"}))
     place = Segment(index=0, total=1, phase=1, kind="group")
@@ -728,25 +670,9 @@ def test_a_revocation_that_meets_the_plan_revokes_what_was_planned(
     assert {child.status for child in handle.children} == {"REVOKED"}
 
 
-def before_write(
-    monkeypatch: pytest.MonkeyPatch, tasks: SentTasks, run_id: str, values: dict[str, Any], act: Callable[[], object]
-) -> None:
-    """Lets another sandbox `act` once, right before a write that sets these values in the run's record."""
-    apply = tasks.store.apply
-    done: list[Write] = []
-
-    def delayed(write: Write) -> Outcome:
-        if write.key == run_id and values.items() <= write.set.items() and not done:
-            done.append(write)
-            act()
-        return apply(write)
-
-    monkeypatch.setattr(tasks.store, "apply", delayed)
-
-
 @pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
 @pytest.mark.parametrize("kind", ["fan_out", "group"])
-def test_a_foreign_message_settles_no_segment(
+def test_a_message_with_another_id_does_not_settle_a_segment(
     tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
 ) -> None:
     """A message that names another run's segment under a different id is given up and not counted."""
@@ -778,7 +704,7 @@ def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -
 
 
 @pytest.mark.parametrize("phases", [1, 2, 3])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int, data: st.DataObject) -> None:
     """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
@@ -794,11 +720,11 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int
             handle = TASK.delay()
             for _ in range(data.draw(st.integers(5, 25))):
                 pick, dies = data.draw(st.integers(0, 200)), data.draw(st.none() | st.integers(0, 14))
-                _deliver(queue, fuse, inner, pick, dies, twice=data.draw(st.booleans()))
+                queue.deliver(inner, pick, dies, twice=data.draw(st.booleans()))
             for _ in range(3000):
                 if not queue.messages:
                     break
-                _deliver(queue, fuse, inner, 0, None, twice=False)
+                queue.deliver(inner)
             assert not queue.messages
             assert not queue.dead
             assert handle.status == "SUCCESS"
@@ -810,28 +736,7 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int
         registry._implementations.update(before)
 
 
-def _deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
-    if not queue.messages:
-        return
-    key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
-    record = {"messageId": key, "receiptHandle": key, "body": queue.messages[key].body, "eventSource": "aws:sqs"}
-    fuse.left = dies
-    try:
-        answer = serve("analytics", registry.served_by("analytics"), {"Records": [record]}, Context())
-    except SandboxDied:
-        fuse.left = None
-        # Its lease runs out, and an attempt is given back: this test is about sums, not about giving up.
-        for run_id, item in list(store.items.items()):
-            if item.get("status") == "STARTED" and "lease_until" in item:
-                store.apply(Write(run_id, set={"lease_until": 1.0, "attempts": 0}))
-        return
-    finally:
-        fuse.left = None
-    if not answer["batchItemFailures"] and not twice:
-        del queue.messages[key]
-
-
-def test_what_cannot_be_reduced_is_refused_when_it_fans_out(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fan_out_without_a_reducer_is_refused(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def fan_out(args: Any, run: Run) -> Continuation:
         return run.fan_out([Ping()])
 

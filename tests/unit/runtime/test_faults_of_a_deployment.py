@@ -1,5 +1,6 @@
 """A fault of a deployment, a catalogue or a declaration is named where it is first noticed."""
 
+import pkgutil
 import sys
 import types
 from collections.abc import Callable
@@ -131,7 +132,7 @@ def test_the_trace_of_an_invocation_travels_with_its_messages() -> None:
 # --- what is read ---
 
 
-def test_only_a_test_is_advised_to_run_its_tasks(tasks: SentTasks) -> None:
+def test_the_advice_to_run_tasks_is_given_only_in_tests(tasks: SentTasks) -> None:
     handle = catalogue.send_note.delay(**catalogue.NOTE)
     assert repr(handle) == f"<AsyncResult {handle.id}>"
     with pytest.raises(StillRunning, match="call that first"):
@@ -158,7 +159,12 @@ def test_a_result_that_has_left_s3_has_expired_and_a_refused_bucket_is_an_error(
         payloads.load_text(where)
 
 
-def test_the_package_lists_its_names() -> None:
+def test_dir_lists_the_packages_public_names() -> None:
     assert dir(nexus) == sorted(nexus.__all__)
     with pytest.raises(AttributeError, match="module 'nexus' has no attribute 'no_such'"):
         nexus.no_such  # noqa: B018
+
+
+def test_no_public_name_is_also_a_module_whose_import_would_replace_it() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(nexus.__path__)}
+    assert modules.isdisjoint(nexus.__all__)

@@ -75,7 +75,7 @@ def test_init_makes_ready_what_the_first_event_needs(tmp_path: Path) -> None:
     assert found["contexts"] == 1
 
 
-def test_nothing_that_init_has_made_is_looked_through_again(tmp_path: Path) -> None:
+def test_objects_made_by_init_are_frozen_for_the_garbage_collector(tmp_path: Path) -> None:
     found = loaded(tmp_path, "import nexus.function")
     assert found["collects"]
     assert found["frozen"] > 10_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,19 +16,14 @@ from nexus.client import AsyncResult, chain, group
 from nexus.clock import FrozenClock
 from nexus.eager import run_next
 from nexus.errors import Reject, StillRunning
-from nexus.registry import Implementation, registry
 from nexus.runs import transitions
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, NoteSent, SendNote
-from tests.unit.runtime.conftest import MORNING
+from tests.unit.runtime.conftest import MORNING, does
 
 pytestmark = pytest.mark.usefixtures("environment")
-
-
-def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
-    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
 
 
 def sent(text: str = "hello") -> AsyncResult[NoteSent]:
@@ -37,7 +33,7 @@ def sent(text: str = "hello") -> AsyncResult[NoteSent]:
 @pytest.mark.parametrize(
     "wait", [AsyncResult.get, lambda handle: asyncio.run(handle.aget(interval=0.01))], ids=["get", "aget"]
 )
-def test_a_wait_outlives_a_poll_that_aws_does_not_answer(
+def test_a_wait_continues_after_a_poll_that_aws_did_not_answer(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, wait: Callable[[AsyncResult[NoteSent]], NoteSent]
 ) -> None:
     handle, away = sent(), EndpointConnectionError(endpoint_url="https://dynamodb")
@@ -53,9 +49,9 @@ def test_a_wait_outlives_a_poll_that_aws_does_not_answer(
         wait(handle)
 
 
-def test_a_handle_is_its_run(tasks: SentTasks) -> None:
+def test_handles_of_the_same_run_are_equal(tasks: SentTasks) -> None:
     handle = sent()
-    same: AsyncResult[Any] = AsyncResult(handle.id)
+    same: AsyncResult[Any] = AsyncResult(uuid.UUID(handle.id))  # what task_id accepts, and databases store
 
     assert str(handle) == handle.task_id == handle.id
     assert handle == same
@@ -81,10 +77,11 @@ def test_the_outcome_is_available_under_celerys_names(tasks: SentTasks, monkeypa
     assert str(bad.info) == "Reject: as asked"
     assert bad.traceback is not None
     assert 'raise Reject("as asked")' in bad.traceback
+    assert bad.traceback.startswith(f'  File "{__file__}"'), "the worker's frames are left out"
     assert bad.get(10, propagate=False) is None
 
 
-def test_a_task_can_show_anything_beside_its_progress(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_can_report_any_json_with_its_progress(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def work(args: SendNote, run: Run) -> NoteSent:
@@ -103,12 +100,12 @@ def test_a_task_can_show_anything_beside_its_progress(tasks: SentTasks, monkeypa
 
 
 @pytest.mark.parametrize("info", ["x" * 9000, float("nan"), object()])
-def test_info_that_cannot_be_shown_is_refused_by_the_call(info: object) -> None:
+def test_info_that_is_not_json_or_too_large_is_refused(info: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         transitions.progress("run", "token", 0, 0, "", info=info)
 
 
-def test_a_running_task_learns_that_it_was_revoked_and_ends_so(
+def test_a_running_task_can_see_that_it_was_revoked_and_end_as_revoked(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(args: SendNote, run: Run) -> NoteSent:
@@ -131,9 +128,7 @@ def test_a_running_task_learns_that_it_was_revoked_and_ends_so(
     assert tasks.dead_letters == []
 
 
-def test_to_ask_costs_a_request_a_second_and_not_to_ask_costs_none(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_revoked_makes_at_most_one_request_a_second(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Any] = []
     read = tasks.store.get
 
@@ -198,7 +193,7 @@ def test_forgetting_drops_the_result_and_keeps_the_run(tasks: SentTasks, monkeyp
     assert len(runs) == len(set(runs)), "a message that comes again runs nothing"
 
 
-def test_every_verb_has_its_form_for_a_coroutine() -> None:
+def test_every_method_with_a_request_has_an_asynchronous_form() -> None:
     """`a` and the verb; methods without a request to AWS have no asynchronous form."""
     verbs = {name for name in vars(AsyncResult) if not name.startswith("_")}
     at_once = {"id", "task_id"}
@@ -231,7 +226,7 @@ def test_the_asynchronous_forms_return_the_same(tasks: SentTasks, monkeypatch: p
     assert together.result is None
 
 
-def test_waiting_for_what_runs_only_by_run_says_so_at_once(tasks: SentTasks) -> None:
+def test_waiting_for_a_task_in_a_test_fails_at_once_and_names_drain(tasks: SentTasks) -> None:
     with pytest.raises(StillRunning, match=r"is PENDING: in a test, sent tasks run when it calls drain\(\)"):
         sent().get()
     with pytest.raises(StillRunning, match=r"is PENDING: in a test, sent tasks run when it calls drain\(\)"):

@@ -1,20 +1,27 @@
 """The basis of an application's tests, with its own catalogue: groups, chains, expiry, rates and unique tasks."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from nexus import clock, periodic
-from nexus.client import chain, chord, group
+from nexus.client import chain, chord, group, result_of, then
 from nexus.errors import Retry
 from nexus.registry import Implementation, registry
-from nexus.tasks import RetryPolicy
+from nexus.tasks import Arguments, RateLimit, RetryPolicy, Task
 from nexus.testing import Tasks, in_memory
 from nexus.worker import Continuation, Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, Counted, NoteSent, ReportPart
+
+
+class Keep(Arguments):
+    """What another task has returned."""
+
+    note: NoteSent
 
 
 @pytest.fixture
@@ -40,6 +47,34 @@ def test_members_links_and_callbacks_are_drained(tasks: Tasks, monkeypatch: pyte
     assert sorted(one.args["text"] for one in tasks.sent) == list("abcdef")
 
 
+def test_what_a_chain_passes_on_is_among_the_arguments_sent_whatever_its_size(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, size = catalogue.send_note, 300_000
+    does(monkeypatch, note, lambda args, run: NoteSent(notification_id="n" * size))
+    keep = Task(
+        name="keep_note", queue="default", arguments=Keep, result=NoteSent, summary="Keeps a note.", module="kept"
+    )
+    monkeypatch.setitem(registry._declared, keep.name, (keep, "test"))
+    does(monkeypatch, keep, lambda args, run: NoteSent())
+    chain(note.s(**NOTE), then(keep, note=result_of(note))).delay()
+
+    tasks.drain()
+
+    assert len(tasks.assert_sent(keep).args["note"].notification_id) == size
+
+
+def test_a_link_that_does_not_take_the_result_is_no_task_sent(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
+    link: Any = {**NOTE, "text": result_of(catalogue.send_note)}
+    chain(catalogue.send_note.s(**NOTE), then(catalogue.send_note, **link)).delay()
+
+    with pytest.raises(AssertionError, match="after 0 attempts: InvalidMessage: send_note: text"):
+        tasks.drain()
+
+    assert len(tasks.sent) == 1
+
+
 def test_a_fan_out_is_one_task_sent(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def plan(args: Any, run: Run) -> Continuation:
         return run.fan_out([ReportPart(day="2026-01-01")] * 3)
@@ -62,14 +97,14 @@ def test_a_message_that_the_queue_gives_up_is_reported(tasks: Tasks, monkeypatch
         tasks.drain()
 
 
-def test_what_has_expired_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_run_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, countdown=10, expires=5)
     tasks.drain()
     assert handle.status == "REVOKED"
 
 
-def test_what_is_revoked_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_run_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
     handle = catalogue.send_note.apply_async(NOTE, eta=tasks.now + timedelta(days=1))
     handle.revoke()
@@ -77,7 +112,7 @@ def test_what_is_revoked_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPa
     assert handle.status == "REVOKED"
 
 
-def test_a_task_that_asks_for_hours_gets_them(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_after_a_day_runs_a_day_later(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def work(args: Any, run: Run) -> NoteSent:
@@ -95,12 +130,46 @@ def test_a_task_that_asks_for_hours_gets_them(tasks: Tasks, monkeypatch: pytest.
     assert tried[1] - tried[0] == pytest.approx(86_400, abs=1)
 
 
-def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
+def test_sleeping_advances_the_tests_clock_without_waiting(tasks: Tasks) -> None:
     before = tasks.now
     clock.sleep(3600)
     assert tasks.now - before == timedelta(hours=1)
     with pytest.raises(ValueError, match="needs a time zone"):
         tasks.freeze(before.replace(tzinfo=None))
+
+
+def test_a_task_that_sleeps_moves_the_time(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[float] = []
+
+    def work(args: Any, run: Run) -> NoteSent:
+        clock.sleep(45)
+        left.append(run.remaining)
+        return NoteSent()
+
+    does(monkeypatch, catalogue.send_note, work)
+    before = tasks.now
+    catalogue.send_note.delay(**NOTE)
+    tasks.drain()
+
+    assert tasks.now - before == timedelta(seconds=45)
+    assert left == [catalogue.send_note.time_limit - 45]
+
+
+def test_runs_wait_for_their_rate(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+
+    def work(args: Any, run: Run) -> NoteSent:
+        began.append(clock.now())
+        return NoteSent()
+
+    slow = replace(catalogue.send_note, rate_limit=RateLimit(2.0))
+    monkeypatch.setitem(registry._declared, slow.name, (slow, "test"))
+    does(monkeypatch, slow, work)
+    handles = [slow.apply_async(NOTE, expires=1.2) for _ in range(4)]
+    tasks.drain()
+
+    assert [when - began[0] for when in began] == pytest.approx([0.0, 0.5, 1.0], abs=0.01)
+    assert [handle.status for handle in handles] == ["SUCCESS"] * 3 + ["REVOKED"]
 
 
 @pytest.mark.parametrize("expression", ["cron(0 9 * * * *)", "rate(1 day", "every day", "at(tomorrow)"])

@@ -22,6 +22,7 @@ from nexus.worker.entry import serve
 from nexus.worker.listing import LISTED_AFTER, Listing, attend
 from tests.support import moto_cloud
 from tests.support import own_catalogue as catalogue
+from tests.support.patience import PATIENCE
 
 NOTE = {"user_id": "u-1", "kind": "like", "text": "A likes your post"}
 
@@ -98,7 +99,7 @@ def test_a_long_run_is_listed_with_those_that_wait_behind_it_until_each_has_ende
         assert not {"live", "since"} & sandbox.item(run_id).keys()
 
 
-def test_what_a_dead_sandbox_left_is_listed_from_its_next_claim(sandbox: Sandbox) -> None:
+def test_a_run_left_by_a_dead_sandbox_is_listed_from_its_next_claim(sandbox: Sandbox) -> None:
     (dead,) = ids(1)
     sandbox.takes = {dead: 0.1}
     left: dict[str, Value] = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
@@ -137,7 +138,7 @@ def test_a_run_that_waits_for_its_next_attempt_is_listed_until_it_has_ended(
     assert "live" not in tasks.store.items[handle.id]
 
 
-def test_the_thread_outlives_an_outage_and_lists_at_its_next_look(
+def test_the_listing_thread_survives_an_outage_and_lists_at_its_next_check(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run_id,) = ids(1)
@@ -156,7 +157,9 @@ def test_the_thread_outlives_an_outage_and_lists_at_its_next_look(
     assert sandbox.listed(run_id) == {run_id}
 
 
-def test_what_is_another_sandboxs_by_now_is_left_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_another_sandbox_has_claimed_is_not_listed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (run_id,) = ids(1)
     sandbox.takes = {run_id: LISTED_AFTER}
     look = Listing.check
@@ -197,14 +200,14 @@ def _end_the_thread() -> None:
 
 
 @pytest.mark.usefixtures("deployment")
-def test_in_a_function_a_thread_lists_the_run_while_it_works(
+def test_a_thread_lists_a_long_run_while_it_works(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, watched: threading.Event
 ) -> None:
     moto_cloud.clear()
     run_id, found = str(uuid.uuid4()), []
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:
-        assert watched.wait(120)
+        assert watched.wait(PATIENCE)
         found.append("live" in backend().store.get([run_id])[run_id])
         return catalogue.NoteSent(notification_id="n")
 

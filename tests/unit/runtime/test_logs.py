@@ -48,7 +48,7 @@ LINES = {
 def test_an_attempt_whose_run_another_sandbox_has_says_that_it_was_overtaken(
     fails: bool, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`nexus logs` and the time line in `nexus web` show it by these lines."""
+    """`nexus logs` and the timeline in `nexus web` show it by these lines."""
     sent = body()
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:
@@ -291,7 +291,7 @@ def test_all_lines_of_the_runtime_are_written_in_one_module() -> None:
 
 
 @pytest.mark.parametrize("error", [None, RunError("ValueError", "secret", "builtins.ValueError", "", "at x.py:1 in f")])
-def test_a_run_s_lines_are_formatted_as_powertools_formats_them(
+def test_a_runs_lines_are_formatted_as_powertools_formats_them(
     environment: None, monkeypatch: pytest.MonkeyPatch, error: RunError | None
 ) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2-3;Parent=4;Sampled=1")

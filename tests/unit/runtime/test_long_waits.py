@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -39,7 +39,7 @@ from nexus.testing import SandboxDied, SentTasks
 from nexus.worker import Run, observe
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
-from tests.unit.runtime.conftest import MORNING, does
+from tests.unit.runtime.conftest import MORNING, does, invoke, raises
 
 pytestmark = pytest.mark.usefixtures("environment", "now")
 
@@ -47,29 +47,15 @@ DAY = 86_400.0
 DELIVERIES = 200
 TOMORROW = 1_795_824_001.0
 SENT = catalogue.NoteSent(notification_id="n")
-AGAIN = {"batchItemFailures": [{"itemIdentifier": "m"}]}
+AGAIN = {"batchItemFailures": [{"itemIdentifier": "m0"}]}
 ACKNOWLEDGED: dict[str, Any] = {"batchItemFailures": []}
-
-
-def raises(error: BaseException) -> NoReturn:
-    raise error
 
 
 def deliver(tasks: SentTasks, *, receives: int = 1, age: float = 0.0, **more: Any) -> Any:
     """One invocation with the next message, which was received so often and is so old."""
-    sent = tasks.transport.sent.pop(0)
-    record = {
-        "messageId": "m",
-        "receiptHandle": "m",
-        "body": sent.message.body,
-        "eventSource": "aws:sqs",
-        "attributes": {
-            "ApproximateReceiveCount": str(receives),
-            "SentTimestamp": str(round((clock.now() - age) * 1000)),
-        },
-        **more,
-    }
-    return serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+    sent_at = str(round((clock.now() - age) * 1000))
+    attributes = {"ApproximateReceiveCount": str(receives), "SentTimestamp": sent_at}
+    return invoke([tasks.transport.sent.pop(0).message.body], **{"attributes": attributes, **more})
 
 
 def send(**options: Any) -> AsyncResult[catalogue.NoteSent]:
@@ -105,7 +91,7 @@ def run_days(tasks: SentTasks, now: FrozenClock) -> None:
         tasks.transport.sent.remove(sent)
         tasks.transport.sent.insert(0, sent)
         if deliver(tasks, receives=sent.receives, age=now.moment - sent_at) == AGAIN:
-            sent.due = min(tasks.transport.hidden.pop("m"), now.moment + MAX_VISIBILITY)
+            sent.due = min(tasks.transport.hidden.pop("m0"), now.moment + MAX_VISIBILITY)
             tasks.transport.sent.append(sent)
     pytest.fail(f"after {DELIVERIES} deliveries there is still a message")
 
@@ -201,7 +187,7 @@ def test_a_batch_that_waits_for_tomorrow_is_kept_in_one_request_and_no_record_is
     assert kept == [transitions.keep_until(TOMORROW), MORNING + 90 * DAY, None]
 
 
-def test_a_start_that_is_booked_for_later_than_records_are_kept_keeps_its_record(
+def test_a_start_booked_beyond_the_retention_keeps_its_record(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     monkeypatch.setenv("NEXUS_RUN_DAYS", "2")
@@ -238,7 +224,7 @@ def scheduled() -> Iterator[SentTasks]:
         yield tasks
 
 
-def test_a_long_wait_right_after_another_has_a_schedule_of_its_own(
+def test_a_long_wait_right_after_another_has_its_own_schedule(
     scheduled: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 4 else raises(Retry(after=DAY)))
@@ -281,7 +267,7 @@ def test_revoking_a_run_that_waits_deletes_its_schedule(
 
 
 @pytest.mark.usefixtures("cloud")
-def test_what_scheduler_is_asked_for_is_a_name_and_an_input_that_it_takes_and_leaves_as_they_are() -> None:
+def test_a_schedules_name_and_input_are_valid_and_contain_no_keyword() -> None:
     """Names: 1 to 64 of `[0-9a-zA-Z-_.]` (CreateSchedule in the API reference). Keywords are replaced anywhere in the
     input ("Adding context attributes" in the user guide).
     """
@@ -394,7 +380,7 @@ def test_a_message_whose_age_is_not_known_is_kept(tasks: SentTasks, monkeypatch:
 
 
 @pytest.mark.parametrize("fault", ["refused", "unreachable"])
-def test_where_sqs_accepts_no_other_message_the_run_keeps_the_one_it_has(
+def test_a_run_keeps_its_message_if_sqs_does_not_accept_a_new_one(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def send_nothing(_: Any, __: str, messages: Any) -> dict[str, str]:
@@ -407,11 +393,11 @@ def test_where_sqs_accepts_no_other_message_the_run_keeps_the_one_it_has(
     monkeypatch.setattr(MemoryTransport, "send", send_nothing)
 
     assert deliver(tasks, receives=MAX_RECEIVES - 1) == AGAIN
-    assert tasks.transport.hidden == {"m": MORNING + 5}
+    assert tasks.transport.hidden == {"m0": MORNING + 5}
     assert handle.status == "RETRY"
 
 
-def test_without_the_right_to_schedules_a_wait_of_days_passes_in_steps_and_in_messages_that_sqs_keeps(
+def test_a_wait_of_days_without_the_right_to_schedules_passes_in_several_messages(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 2 else raises(Retry(after=9 * DAY)))
@@ -424,7 +410,7 @@ def test_without_the_right_to_schedules_a_wait_of_days_passes_in_steps_and_in_me
     assert MORNING + 9 * DAY <= now.moment < MORNING + 9 * DAY + 60
 
 
-def test_a_message_that_kills_its_sandbox_is_not_replaced_so_sqs_gives_it_up(
+def test_a_message_that_kills_its_sandbox_is_given_up_by_sqs(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: raises(SandboxDied("killed")), retry=RetryPolicy(max_retries=30))
@@ -460,7 +446,7 @@ def test_a_redriven_message_waits_for_a_lease_itself_because_another_would_lack_
     assert answers == [AGAIN]
 
 
-def test_in_memory_a_long_wait_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_eager_task_with_a_long_wait_sends_no_second_message(monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, lambda args, run: SENT if run.attempt == 2 else raises(Retry(after=30 * DAY)))
     refused: list[str] = []
     monkeypatch.setattr(observe, "not_sent_again", lambda run_id, reason: refused.append(str(reason)))

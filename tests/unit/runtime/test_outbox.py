@@ -99,9 +99,7 @@ def register(connection: Any) -> str:
     return handle.id
 
 
-def test_what_is_committed_is_sent_once_and_leaves_the_outbox(
-    connect: Connect, tasks: SentTasks, runs: list[str]
-) -> None:
+def test_committed_rows_are_sent_once_and_deleted(connect: Connect, tasks: SentTasks, runs: list[str]) -> None:
     connection = connect()
     ids = [register(connection) for _ in range(30)]
     connection.close()
@@ -125,7 +123,7 @@ def test_nothing_is_sent_for_a_transaction_that_was_rolled_back(connect: Connect
     assert tasks.calls == []
 
 
-def test_nothing_is_lost_while_aws_is_away(
+def test_no_row_is_lost_while_aws_is_unreachable(
     connect: Connect, tasks: SentTasks, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = connect()
@@ -456,7 +454,7 @@ def test_a_death_between_any_two_statements_loses_nothing_and_runs_nothing_twice
     assert steps < 14 - 1 or life.left > 0, "the deaths do not reach the end"
 
 
-def test_two_senders_at_once_are_one_run_a_row(connect: Connect, tasks: SentTasks, runs: list[str]) -> None:
+def test_a_row_that_two_senders_send_is_one_run(connect: Connect, tasks: SentTasks, runs: list[str]) -> None:
     """The second sender takes what the first has read and not yet deleted, if the database does not hide it."""
     connection = connect()
     ids = [register(connection) for _ in range(3)]
@@ -492,7 +490,7 @@ def test_a_row_that_can_never_be_sent_says_why_and_holds_up_no_other(
     assert reason.startswith("UnknownTask: ")
 
 
-def test_times_are_kept(connect: Connect, tasks: SentTasks) -> None:
+def test_a_rows_eta_and_expiry_are_sent_unchanged(connect: Connect, tasks: SentTasks) -> None:
     connection = connect()
     eta = datetime.now(UTC) + timedelta(hours=1)
     outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta, expires=7200)
@@ -527,7 +525,7 @@ def test_an_sqlalchemy_session_and_its_connection_write_in_their_transaction(
     assert sorted(runs) == sorted([handle.id, second.id])
 
 
-def test_only_one_task_with_its_options_given_to_add_is_written(environment: None) -> None:
+def test_the_outbox_accepts_one_task_whose_options_are_passed_to_add(environment: None) -> None:
     with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):
         outbox.add(None, ping.s() | ping.s())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):
@@ -546,7 +544,7 @@ def driven(monkeypatch: pytest.MonkeyPatch, style: str) -> Any:
 
 
 @pytest.mark.parametrize(("style", "places"), [("pyformat", "%s, %s"), ("qmark", "?, ?")])
-def test_placeholders_are_those_of_the_driver(monkeypatch: pytest.MonkeyPatch, style: str, places: str) -> None:
+def test_sql_uses_the_drivers_placeholders(monkeypatch: pytest.MonkeyPatch, style: str, places: str) -> None:
     connection = driven(monkeypatch, style)
 
     outbox._execute(connection, "INSERT INTO t VALUES (?, ?)", ("a", 2))

@@ -4,7 +4,7 @@ Only one outcome may count, no message may be lost, and only a run that has fail
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -15,24 +15,23 @@ from nexus.backend.transport import DeadLetter, Message
 from nexus.client import AsyncResult, chain
 from nexus.clock import FrozenClock
 from nexus.definitions import TaskDefinition
-from nexus.eager import Context, run_next
+from nexus.eager import INVOCATION_SECONDS, Context, run_next
 from nexus.envelope import Envelope
 from nexus.errors import Reject, Revoked, SendFailed, TimeLimitExceeded
 from nexus.ids import new_id
-from nexus.registry import Implementation, registry
+from nexus.registry import registry
 from nexus.runs import locks, transitions
 from nexus.tasks import Budget, RateLimit, RetryPolicy, Unique
 from nexus.testing import SandboxDied, SentTasks
-from nexus.worker import Run, execution
+from nexus.worker import Run, messages
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted
-from tests.unit.runtime.conftest import MORNING, does
-from tests.unit.runtime.test_fanout import Job, before_write
+from tests.unit.runtime.conftest import MORNING, Job, before_write, does, invoke, raises
 
 pytestmark = pytest.mark.usefixtures("environment", "now")
 
-LEASE = 900.0
+LEASE = INVOCATION_SECONDS
 """A lease ends with its invocation."""
 
 SENT = catalogue.NoteSent(notification_id="n")
@@ -46,25 +45,12 @@ def send() -> AsyncResult[catalogue.NoteSent]:
 
 def deliver(tasks: SentTasks, served: Mapping[str, TaskDefinition[Any, Any]] | None = None) -> Any:
     """One invocation with all messages, which stay in the queue."""
-    return invoke([sent.message.body for sent in tasks.transport.sent], served)
+    return invoke([sent.message.body for sent in tasks.transport.sent], served=served)
 
 
 def redrive(letter: DeadLetter, served: Mapping[str, TaskDefinition[Any, Any]] | None = None) -> Any:
     """One invocation with a message that SQS has moved back from the dead-letter queue."""
-    return invoke([letter.body], served, messageAttributes={"ErrorType": {"stringValue": "Reject"}})
-
-
-def invoke(bodies: list[str], served: Mapping[str, TaskDefinition[Any, Any]] | None, **more: Any) -> Any:
-    records = [
-        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": body, "eventSource": "aws:sqs", **more}
-        for n, body in enumerate(bodies)
-    ]
-    tasks = registry.served_by("default") if served is None else served
-    return serve("default", tasks, {"Records": records}, Context(LEASE))
-
-
-def raises(error: BaseException) -> NoReturn:
-    raise error
+    return invoke([letter.body], served=served, messageAttributes={"ErrorType": {"stringValue": "Reject"}})
 
 
 # --- an attempt that outlives its lease ---
@@ -173,7 +159,7 @@ def test_an_attempt_during_which_its_run_was_revoked_is_the_last(
 # --- two sandboxes with the same message ---
 
 
-def test_of_two_sandboxes_that_read_a_due_retry_one_claims_it(
+def test_only_one_of_two_sandboxes_claims_a_due_retry(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     attempts = []
@@ -197,7 +183,7 @@ def test_of_two_sandboxes_that_read_a_due_retry_one_claims_it(
     assert handle.status == "SUCCESS"
 
 
-def test_a_last_attempt_that_settles_after_its_lease_has_succeeded_though_it_was_given_up(
+def test_a_success_written_after_the_last_lease_is_not_overwritten_by_giving_up(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     does(monkeypatch, lambda args, run: raises(SandboxDied("killed")), retry=RetryPolicy(max_retries=0))
@@ -230,7 +216,7 @@ def test_a_function_without_the_task_leaves_a_run_to_the_sandbox_that_runs_it(
 
     assert deliver(tasks) == ACKNOWLEDGED
     assert answers == [AGAIN]
-    assert tasks.transport.hidden == {"m0": MORNING + LEASE + execution.LEASE_GRACE}
+    assert tasks.transport.hidden == {"m0": MORNING + LEASE + messages.LEASE_GRACE}
     assert handle.status == "SUCCESS"
     assert tasks.dead_letters == []
 
@@ -256,7 +242,7 @@ def test_a_function_without_the_task_leaves_a_fan_out_to_its_segments(
     (planning,) = tasks.transport.sent
     assert deliver(tasks) == ACKNOWLEDGED
 
-    assert invoke([planning.message.body], {}) == ACKNOWLEDGED
+    assert invoke([planning.message.body], served={}) == ACKNOWLEDGED
 
     assert handle.status == "STARTED"
     assert tasks.dead_letters == []
@@ -298,7 +284,7 @@ def test_a_dead_letter_beyond_the_budget_keeps_its_mark_until_its_last_attempt_i
     tasks.transport.sent.clear()
 
     assert answers == [AGAIN]
-    assert tasks.transport.hidden == {"m0": MORNING + LEASE + execution.LEASE_GRACE}
+    assert tasks.transport.hidden == {"m0": MORNING + LEASE + messages.LEASE_GRACE}
     assert handle.status == "FAILURE"
     ((_, letter),) = tasks.dead_letters
     assert redrive(letter) == ACKNOWLEDGED
@@ -309,7 +295,7 @@ def test_a_dead_letter_beyond_the_budget_keeps_its_mark_until_its_last_attempt_i
 # --- waiting, and running out of time ---
 
 
-def test_a_start_that_is_near_is_waited_for(
+def test_a_run_waits_in_its_sandbox_for_a_start_that_is_near(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
 ) -> None:
     started = []
@@ -391,10 +377,8 @@ def test_a_direct_invocation_whose_retry_cannot_be_queued_fails(
 
 
 def test_a_plan_whose_segments_sqs_refuses_is_sent_again_with_its_message(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock, refused: Callable[[], None]
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, job: Job, refused: Callable[[], None]
 ) -> None:
-    job = Job()
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
     handle = catalogue.make_report.delay()
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(MemoryTransport, "send", refuse)
@@ -407,10 +391,9 @@ def test_a_plan_whose_segments_sqs_refuses_is_sent_again_with_its_message(
 
 
 def test_a_second_phase_that_sqs_refuses_is_sent_when_the_last_segments_message_comes_back(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, job: Job
 ) -> None:
-    job = Job(phases=2)
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
+    job.phases = 2
     handle = catalogue.make_report.delay()
     for _ in range(3):
         run_next(tasks.transport)
@@ -430,11 +413,8 @@ def test_a_second_phase_that_sqs_refuses_is_sent_when_the_last_segments_message_
 
 
 @pytest.mark.parametrize("left", ["its tally", "nothing"])
-def test_a_segment_of_a_run_whose_records_have_expired_is_acknowledged(
-    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, left: str
-) -> None:
-    job = Job(segments=1)
-    monkeypatch.setitem(registry._implementations, "make_report", Implementation(catalogue.make_report, job, job.part))
+def test_a_segment_of_a_run_whose_records_have_expired_is_acknowledged(tasks: SentTasks, job: Job, left: str) -> None:
+    job.segments = 1
     handle = catalogue.make_report.delay()
     run_next(tasks.transport)
     (segment,) = tasks.transport.sent

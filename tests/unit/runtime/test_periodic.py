@@ -35,7 +35,7 @@ def fired(body: str, at: str) -> str:
     return body.replace(FIRED_AT, at)
 
 
-def test_what_is_made_can_be_read_changed_and_deleted(group: None) -> None:
+def test_a_periodic_task_can_be_created_read_changed_and_deleted(group: None) -> None:
     start = datetime(2090, 1, 1, tzinfo=UTC)
     made = periodic.create(
         "weekly", catalogue.send_note.s(**NOTE), MONDAYS, timezone="Europe/Berlin", start=start, description="A note"
@@ -59,7 +59,7 @@ def test_what_is_made_can_be_read_changed_and_deleted(group: None) -> None:
     assert list(periodic.every()) == []
 
 
-def test_putting_makes_it_or_changes_what_there_is(group: None) -> None:
+def test_put_creates_or_replaces_a_periodic_task(group: None) -> None:
     task = periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
     assert periodic.delete("weekly")
     periodic.put(task)
@@ -85,7 +85,9 @@ def test_a_start_that_has_passed_is_not_given_to_scheduler_again(group: None) ->
         ("rate(3 days)", "UTC", ["2026-11-30T00:00:00+00:00", "2026-12-03T00:00:00+00:00"]),
     ],
 )
-def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
+def test_a_periodic_task_lists_its_firing_times_unless_it_is_paused(
+    expression: str, zone: str, times: list[str]
+) -> None:
     after, until = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 12, 4, tzinfo=UTC)
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression=expression, timezone=zone)
     assert [moment.astimezone(UTC).isoformat() for moment in task.times(after, until)] == times
@@ -107,7 +109,7 @@ def test_an_expression_without_a_time_is_refused() -> None:
         next(task.times(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)))
 
 
-def test_one_off_schedules_are_not_among_them(group: None) -> None:
+def test_one_off_schedules_are_not_listed_as_periodic_tasks(group: None) -> None:
     catalogue.send_note.apply_async(NOTE, countdown=7200)
     assert list(periodic.every()) == []
 
@@ -120,7 +122,7 @@ def test_another_task_and_queue_can_take_its_place(group: None) -> None:
     assert (found.task, found.queue, found.args) == ("welcome", "welcomes", {"user_id": "u-2"})
 
 
-def test_each_firing_is_a_run_and_one_that_comes_twice_is_the_same(
+def test_each_firing_is_one_run_even_if_it_is_delivered_twice(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Implementation(catalogue.send_note, lambda _args, _run: catalogue.NoteSent())
@@ -153,7 +155,7 @@ def test_each_firing_is_a_run_and_one_that_comes_twice_is_the_same(
         '{"fired":',
     ],
 )
-def test_what_only_looks_like_a_firing_is_refused(body: str) -> None:
+def test_an_invalid_firing_is_refused(body: str) -> None:
     with pytest.raises(InvalidMessage):
         decode(body)
 
@@ -169,7 +171,9 @@ def test_what_only_looks_like_a_firing_is_refused(body: str) -> None:
         ({"end": datetime(2030, 1, 1)}, "end: .* has no time zone"),  # noqa: DTZ001
     ],
 )
-def test_what_cannot_be_is_refused_with_its_field(options: dict[str, Any], fault: str, group: None) -> None:
+def test_an_invalid_option_of_a_periodic_task_is_refused_with_its_field(
+    options: dict[str, Any], fault: str, group: None
+) -> None:
     given = {"name": "weekly", **options}
     with pytest.raises(periodic.PeriodicTaskError, match=fault):
         periodic.create(given.pop("name"), catalogue.send_note.s(**NOTE), MONDAYS, **given)
@@ -190,7 +194,7 @@ def test_arguments_are_only_changed_by_a_signature(group: None) -> None:
     assert [task.args for task in periodic.every()] == [NOTE]
 
 
-def test_a_name_is_taken_once_and_must_be_there_to_be_changed(group: None) -> None:
+def test_create_refuses_an_existing_name_and_update_an_unknown_one(group: None) -> None:
     periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
     with pytest.raises(periodic.PeriodicTaskError, match="a periodic task 'weekly' already exists"):
         periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
@@ -203,7 +207,7 @@ def test_options_of_a_single_send_are_refused(group: None) -> None:
         periodic.create("weekly", catalogue.send_note.s(**NOTE).set(countdown=5), MONDAYS)
 
 
-def test_what_scheduler_says_of_an_expression_is_the_error(group: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedulers_message_about_an_expression_is_in_the_error(group: None, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = sdk.client("scheduler")
 
     def refuse(**_: Any) -> None:

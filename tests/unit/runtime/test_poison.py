@@ -13,6 +13,7 @@ from nexus.worker import Run
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE
+from tests.unit.runtime.conftest import invoke
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -50,15 +51,6 @@ def effects(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return seen
 
 
-def deliver(bodies: list[str]) -> dict[str, Any]:
-    records = [
-        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": body, "eventSource": "aws:sqs"}
-        for n, body in enumerate(bodies)
-    ]
-    answer: dict[str, Any] = serve("default", registry.served_by("default"), {"Records": records}, Context())
-    return answer
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_run_that_raises_anything_is_tried_again_and_dead_lettered_and_its_neighbours_run_once(
     tasks: SentTasks, effects: Counter[str], fault: str
@@ -66,7 +58,7 @@ def test_a_run_that_raises_anything_is_tried_again_and_dead_lettered_and_its_nei
     texts = [f"good {n}" for n in range(4)] + [fault] + [f"good {n}" for n in range(4, 9)]
     handles = [catalogue.send_note.delay(**{**NOTE, "text": text}) for text in texts]
 
-    answer = deliver([sent.message.body for sent in tasks.transport.sent])
+    answer = invoke([sent.message.body for sent in tasks.transport.sent])
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m4"}]}
     tasks.run()
 
@@ -111,7 +103,7 @@ def test_a_message_that_cannot_be_read_is_dead_lettered_as_it_came_and_its_neigh
     handles = [catalogue.send_note.delay(**{**NOTE, "text": f"good {n}"}) for n in range(9)]
     good = [sent.message.body for sent in tasks.transport.sent]
 
-    answer = deliver([*good[:4], BAD_BODIES[name], *good[4:]])
+    answer = invoke([*good[:4], BAD_BODIES[name], *good[4:]])
 
     assert answer == {"batchItemFailures": []}
     assert {handle.status for handle in handles} == {"SUCCESS"}
@@ -126,7 +118,7 @@ def test_a_validator_that_raises_what_pydantic_does_not_expect_gives_up_only_its
     monkeypatch.setitem(registry._declared, "send_note", (catalogue.like_note(), "test"))
     handles = [catalogue.send_note.delay(**{**NOTE, "kind": kind}) for kind in ("like", "poke", "like")]
 
-    assert deliver([sent.message.body for sent in tasks.transport.sent]) == {"batchItemFailures": []}
+    assert invoke([sent.message.body for sent in tasks.transport.sent]) == {"batchItemFailures": []}
 
     assert [handle.status for handle in handles] == ["SUCCESS", "FAILURE", "SUCCESS"]
     ((_, letter),) = tasks.dead_letters
@@ -145,7 +137,7 @@ def test_a_validator_that_raises_what_pydantic_does_not_expect_gives_up_only_its
     ],
     ids=lambda record: str(next(iter(record.values()))),
 )
-def test_a_foreign_event_does_not_succeed(tasks: SentTasks, record: dict[str, Any]) -> None:
+def test_an_event_of_an_unknown_source_is_refused(tasks: SentTasks, record: dict[str, Any]) -> None:
     from nexus.errors import InvalidMessage
 
     with pytest.raises(InvalidMessage, match="a function serves SQS messages"):

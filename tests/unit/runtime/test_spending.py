@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.mark.parametrize("row", bench.ROWS)
-def test_what_runs_record_is_within_a_tenth_of_what_is_metered(row: str) -> None:
+def test_a_runs_recorded_usage_is_within_a_tenth_of_the_metered(row: str) -> None:
     found = bench.compare(row, 20)
     assert found.ratio == pytest.approx(1.0, abs=0.1)
     assert found.recorded.requests == pytest.approx(found.metered.requests, rel=0.1)
@@ -53,7 +53,9 @@ def test_a_continued_run_carries_what_it_has_used(tasks: SentTasks, monkeypatch:
     assert (found.puts, found.invocations, found.messages) == (4, 2, 5)  # sent once, received and deleted twice
 
 
-def test_a_job_that_fans_out_says_what_its_planning_took(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fans_out_records_the_usage_of_its_planning(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def plan(args: Any, run: Run) -> Any:
         usage.add("gets", 7)
         return run.fan_out([catalogue.ReportPart(day="d")] * 2)
@@ -67,7 +69,7 @@ def test_a_job_that_fans_out_says_what_its_planning_took(tasks: SentTasks, monke
     assert spent_by(handle.id).gets == 7
 
 
-def test_a_starting_sandbox_charges_its_start_to_its_first_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sandboxs_start_is_charged_only_to_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spending, "_cold", True)
     monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
     assert spending._starting() > 0
@@ -90,7 +92,7 @@ def test_s3_and_ses_count_what_they_are_asked_for() -> None:
     assert {name: count for name, count in counted.items() if count} == {"puts": 1, "gets": 1, "mails": 1}
 
 
-def test_a_stored_measure_is_read_back_and_a_missing_one_is_none() -> None:
+def test_stored_usage_is_read_back_and_missing_usage_is_none() -> None:
     spent = Spent(seconds=0.1234567, gb_seconds=0.05, writes=6.0, puts=2)
     assert Spent.of({"spent": spent.text()}) == spent._replace(seconds=0.12346)
     assert spent.text() == "[0.12346,0.05,0,0,6,0,2]"
@@ -108,6 +110,6 @@ def test_a_run_is_priced_by_what_it_used() -> None:
     assert found.times(2).total == pytest.approx((found + found).total)
 
 
-def test_the_memory_is_the_functions() -> None:
+def test_usage_is_counted_with_the_functions_memory() -> None:
     assert spending.MEMORY not in os.environ
     assert spending.Tab().lap().gb_seconds == 0.0

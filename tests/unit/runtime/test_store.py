@@ -36,7 +36,7 @@ batches = st.lists(updates | inserts, max_size=3, unique_by=lambda write: write.
 
 
 @pytest.mark.usefixtures("deployment")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(batches, max_size=6))
 def test_dynamodb_and_memory_agree_on_every_write(story: list[list[Write]]) -> None:
     moto_cloud.clear()

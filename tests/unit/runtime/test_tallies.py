@@ -31,7 +31,7 @@ def test_a_tally_counts_a_hundred_members() -> None:
     assert [write.set["size"] for write in tallies.new_tallies(PARENT, 1, 200, keep_until=5)] == [100, 100]
 
 
-def test_a_member_must_have_the_id_of_its_place() -> None:
+def test_a_message_is_a_members_only_with_the_id_of_its_place() -> None:
     segment = Segment(index=3, total=9, phase=2)
     own = tallies.member(PARENT, 2, 3)
 
@@ -48,7 +48,7 @@ def test_a_member_must_have_the_id_of_its_place() -> None:
     assert not claims(new_id(), PARENT, segment)
 
 
-def test_the_runs_before_each_members_last_are_derived_from_it() -> None:
+def test_the_ids_of_a_members_earlier_steps_are_derived_from_its_id() -> None:
     first, _, third = (tallies.member(PARENT, 1, index) for index in range(3))
     record = RunRecord(PARENT, "STARTED", phase=1, total=3, earlier=(2, 0, 1))
     assert tallies.earlier(record) == [

@@ -115,7 +115,7 @@ def test_a_run_without_a_record_is_inserted_as_started() -> None:
     assert claim(None) == Write(RUN, set={**DESCRIBED, **STARTED, "attempts": 1}, insert=True)
 
 
-def test_a_claim_is_listed_placed_or_shared_if_asked() -> None:
+def test_a_claim_can_be_listed_shared_or_hold_a_place() -> None:
     assert claim(None, listed=True).set == {**DESCRIBED, **STARTED, **LISTED, "attempts": 1}
     assert claim(None, shared=True).set == {**DESCRIBED, **STARTED, "shared": True, "attempts": 1}
     placed = transitions.claim(envelope(), None, by(), 3, "place/1")
@@ -161,11 +161,11 @@ def test_a_failed_run_starts_over_only_if_its_message_was_sent_for_that(
         assert isinstance(decision, Acknowledge)
         return
     when = (equals("status", "FAILURE"), equals("ended_at", 7.0), equals("waits", None))
-    expected = Write(RUN, set={**STARTED, "attempts": 1}, remove=transitions.LEFT_BY_FAILURE, when=when)
-    assert decision == expected
+    again: dict[str, Value] = {**STARTED, "attempts": 1, "restarted": True}
+    assert decision == Write(RUN, set=again, remove=transitions.LEFT_BY_FAILURE, when=when)
 
 
-def test_a_live_lease_is_left_alone() -> None:
+def test_a_live_lease_is_not_taken() -> None:
     known: dict[str, Value] = {"status": "STARTED", "attempts": 1, "claim": "theirs"}
     assert claim({**known, "lease_until": NOW + 0.5}) == Busy(NOW + 0.5)
     assert isinstance(claim({**known, "lease_until": NOW}), Write)
@@ -200,7 +200,7 @@ def test_the_last_attempts_expired_lease_is_a_death_unless_the_claim_was_shared(
     ],
     ids=["succeeded", "revoked", "a fan-out that waits", "a run without a lease"],
 )
-def test_what_has_ended_or_waits_is_acknowledged(known: dict[str, Value]) -> None:
+def test_a_message_of_an_ended_or_waiting_run_is_acknowledged(known: dict[str, Value]) -> None:
     decision = claim(known)
     assert isinstance(decision, Acknowledge)
     assert decision.record.status == known["status"]

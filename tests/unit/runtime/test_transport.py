@@ -40,7 +40,7 @@ def test_a_wait_longer_than_sqs_allows_is_the_longest_that_it_does(url: str) -> 
     assert counts["ApproximateNumberOfMessagesNotVisible"] == "1"
 
 
-def test_twelve_hours_after_any_time_at_all_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqs_refuses_twelve_hours_after_any_elapsed_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the margin of MAX_VISIBILITY is for: the time that the invocation has taken counts."""
     receipt = received(url)
     monkeypatch.setattr("moto.sqs.models.unix_time_millis", _later)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus import clock
@@ -56,7 +56,7 @@ def register_view(email: str) -> str:
 # --- what was sent ---
 
 
-def test_a_view_that_writes_and_sends_needs_nothing(nexus_tasks: Tasks) -> None:
+def test_a_view_can_be_tested_without_any_set_up(nexus_tasks: Tasks) -> None:
     user_id = register_view("ada@example.com")
 
     sent = nexus_tasks.assert_sent(send_welcome_email, user_id=user_id)
@@ -68,7 +68,7 @@ def test_a_view_that_writes_and_sends_needs_nothing(nexus_tasks: Tasks) -> None:
         nexus_tasks.assert_not_sent(send_welcome_email)
 
 
-def test_each_test_begins_with_nothing(nexus_tasks: Tasks) -> None:
+def test_each_test_starts_without_tasks_and_data(nexus_tasks: Tasks) -> None:
     assert nexus_tasks.sent == []
     assert users.by_email("ada@example.com") == []
 
@@ -79,7 +79,7 @@ def test_arguments_that_are_not_named_may_be_anything_and_defaults_count(nexus_t
     nexus_tasks.assert_sent(send_notification, text="Hello Ada", link=None)
 
 
-def test_what_differs_is_shown(nexus_tasks: Tasks) -> None:
+def test_a_failed_assertion_shows_what_was_sent(nexus_tasks: Tasks) -> None:
     with pytest.raises(AssertionError) as nothing:
         nexus_tasks.assert_sent(send_notification, user_id="7")
     assert str(nothing.value) == "send_notification(user_id='7') was not sent. Nothing was."
@@ -103,7 +103,7 @@ def test_what_differs_is_shown(nexus_tasks: Tasks) -> None:
         nexus_tasks.assert_sent(send_notification, user="7")
 
 
-def test_a_coroutine_sends_into_the_same_queues(nexus_tasks: Tasks) -> None:
+def test_tasks_sent_by_a_coroutine_are_recorded_too(nexus_tasks: Tasks) -> None:
     async def view() -> None:
         await send_welcome_email.adelay(user_id="7")
 
@@ -139,7 +139,7 @@ def test_drain_shows_why_a_run_was_given_up(nexus_tasks: Tasks) -> None:
         nexus_tasks.drain()
 
 
-def test_failures_may_be_what_the_test_is_about(nexus_tasks: Tasks) -> None:
+def test_drain_can_leave_failures_to_the_test(nexus_tasks: Tasks) -> None:
     handle = refresh_user_statistics.delay(user_id="nobody")
     nexus_tasks.drain(raising=False)
     with pytest.raises(TaskFailed, match="no user nobody"):
@@ -186,9 +186,8 @@ def test_a_countdown_runs_when_it_is_due_and_not_before(nexus_tasks: Tasks) -> N
     assert last - first == 3 * 86_400 - 600
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e9), st.lists(st.integers(1, 1000), min_size=1, max_size=5))
-def test_what_is_due_at_the_end_of_a_span_runs_however_the_span_is_cut(start: float, minutes: list[int]) -> None:
+def test_a_task_due_at_the_end_of_a_span_runs_however_the_span_is_cut(start: float, minutes: list[int]) -> None:
     with in_memory(at=clock.date(start)) as tasks:
         user = application.register("ada@example.com", "Ada")
         tip = {"user_id": user.user_id, "kind": "tip", "text": "x"}
@@ -199,7 +198,7 @@ def test_what_is_due_at_the_end_of_a_span_runs_however_the_span_is_cut(start: fl
         assert handle.status == "SUCCESS"
 
 
-def test_a_backoff_is_waited_for(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drain_advances_the_clock_through_the_backoff(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
     def unlucky(_args: object, _run: object) -> NotificationSent:
@@ -239,12 +238,12 @@ def test_schedules_fire_as_time_passes(nexus_tasks: Tasks) -> None:
     assert nexus_tasks.now == datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
 
 
-def test_without_schedules_time_passes_and_nothing_is_sent(nexus_tasks: Tasks) -> None:
+def test_advance_without_schedules_sends_no_scheduled_task(nexus_tasks: Tasks) -> None:
     nexus_tasks.advance(timedelta(days=7))
     assert nexus_tasks.sent == []
 
 
-def test_the_time_is_the_tests_everywhere_in_the_process() -> None:
+def test_the_tests_time_applies_in_every_thread() -> None:
     from threading import Thread
 
     seen: list[str] = []
@@ -259,7 +258,7 @@ def test_the_time_is_the_tests_everywhere_in_the_process() -> None:
 # --- what goes wrong ---
 
 
-def test_a_send_fails(nexus_tasks: Tasks) -> None:
+def test_a_test_can_make_sends_fail(nexus_tasks: Tasks) -> None:
     with nexus_tasks.sends_failing(), pytest.raises(SendFailed, match="AWS cannot be reached"):
         register_view("ada@example.com")
     with nexus_tasks.sends_failing(), pytest.raises(SendFailed):
@@ -299,7 +298,7 @@ def test_a_message_that_comes_twice_is_one_run(nexus_tasks: Tasks) -> None:
     assert len(nexus_tasks.mails) == 1
 
 
-def test_endless_tasks_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_that_send_each_other_endlessly_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nexus.testing.DELIVERIES", 20)
 
     def endless(_args: object, _run: object) -> NotificationSent:
@@ -373,7 +372,7 @@ def test_eager_mode_says_that_it_does_not_know_where_the_code_is() -> None:
     assert "NEXUS_FUNCTIONS" in done.stderr
 
 
-def test_the_plugin_needs_no_package_of_the_workers_and_leaves_marked_tests_alone(tmp_path: Path) -> None:
+def test_the_plugin_works_without_the_workers_packages_and_ignores_marked_tests(tmp_path: Path) -> None:
     (tmp_path / "test_view.py").write_text(
         "from social import application\n"
         "from social.catalogue import send_welcome_email\n"
@@ -389,7 +388,7 @@ def test_the_plugin_needs_no_package_of_the_workers_and_leaves_marked_tests_alon
         "def test_on_a_deployment(nexus_tasks):\n"
         "    assert nexus_tasks is None\n"
         "    assert not settings().memory\n"
-        "def test_in_memory():\n"
+        "def test_effects_happen_once_in_memory():\n"
         "    assert settings().memory\n"
     )
     absent = ("aws_lambda_powertools", "orjson", "jinja2", "PIL", "av")

@@ -1,1 +1,1 @@
-"""The table of a back-fill's progress."""
+"""The table of a backfill's progress."""

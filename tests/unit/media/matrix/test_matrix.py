@@ -45,7 +45,7 @@ def without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.programs
 @pytest.mark.parametrize(("feature", "case"), CASES)
-def test_what_comes_out(feature: Feature, case: str) -> None:
+def test_each_case_of_a_feature_comes_out_as_the_page_says(feature: Feature, case: str) -> None:
     made = feature.make(*feature.cases[case])
     clip = any(feature is one for one in clips.MATRIX.features)
     if isinstance(feature.outcome, Code):
@@ -76,7 +76,7 @@ def test_what_comes_out(feature: Feature, case: str) -> None:
     [feature for feature in FEATURES if feature not in clips.MATRIX.features],
     ids=lambda feature: f"{feature.format} {feature.name}",
 )
-def test_a_decoders_own_process_has_all_that_the_picture_needs(feature: Feature, tmp_path: Path) -> None:
+def test_every_case_can_be_decoded_in_the_confined_process(feature: Feature, tmp_path: Path) -> None:
     """It cannot open files any longer, so what a decoder imports late would fail there, and only there."""
     for number, given in enumerate(feature.cases.values()):
         made = feature.make(*given)
@@ -84,10 +84,10 @@ def test_a_decoders_own_process_has_all_that_the_picture_needs(feature: Feature,
         source.write_bytes(made if isinstance(feature.outcome, Code) else made[0])
         folder.mkdir()
         with suppress(Rejected):  # for a test above to judge
-            pictures.render(source, folder, seconds=60)
+            pictures.render(source, folder, seconds=600)
 
 
-def test_the_page_has_the_matrix() -> None:
+def test_the_page_shows_the_matrix() -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     shown, _, after = rest.partition(END)
     head = ["| format | feature | cases | result | compared with, within |", "| --- | --- | --- | --- | --- |"]

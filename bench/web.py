@@ -12,7 +12,6 @@ together, which other programs do not change; an idle machine with two processor
 import argparse
 import json
 import os
-import re
 import secrets
 import socket
 import statistics
@@ -24,12 +23,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from itertools import batched
 from pathlib import Path
 from typing import Any
 
-from bench import tables
-from bench.history import __main__ as history
+from bench import history, tables
+from bench.processes import cpu_seconds
 from nexus.aws.sdk import client
 from nexus.settings import settings
 from ops import deployment, logs
@@ -170,32 +170,36 @@ def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
     return slow
 
 
-def _cpu(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _page(server: Server, path: str) -> tuple[float, float, float, int]:
     """(CPU seconds until the page and all its parts are loaded, the local cloud's share of them, wall seconds until the
     page itself is loaded, its number of parts)."""
-    before = _cpu(server.pid), _cpu(server.cloud)
+    before = cpu_seconds(server.pid), cpu_seconds(server.cloud)
     began = time.perf_counter()
     text = server.get(path)
     own = time.perf_counter() - began
-    parts = [part.replace("&amp;", "&") for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-[a-z]+="[^"]*load', text)]
-    query = path.partition("?")[2]
-    parts += [f"/parts/runs?{query}"] if query else []
+    parts, count = loads(text, path.partition("?")[2]), 0
     with ThreadPoolExecutor(6) as pool:
-        contents = list(pool.map(server.get, parts))
-        inner = [
-            part for content in contents for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', content)
-        ]
-        list(pool.map(server.get, inner))
-    if failed := next((content for content in contents if 'role="alert"' in content), None):
-        raise RuntimeError(failed)
-    cloud = _cpu(server.cloud) - before[1]
-    return _cpu(server.pid) - before[0] + cloud, cloud, own, len(parts) + len(inner)
+        while parts:
+            contents, count = list(pool.map(server.get, parts)), count + len(parts)
+            if failed := next((content for content in contents if 'role="alert"' in content), None):
+                raise RuntimeError(failed)
+            parts = [part for content in contents for part in loads(content)]
+    cloud = cpu_seconds(server.cloud) - before[1]
+    return cpu_seconds(server.pid) - before[0] + cloud, cloud, own, count
+
+
+def loads(text: str, query: str = "") -> list[str]:
+    """The addresses that htmx requests as soon as it sees this text. `query` is that of the page's search form."""
+    found = []
+
+    class Elements(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+            given = {name: value or "" for name, value in attrs}
+            if given.get("hx-trigger", "").split(",")[0] == "load":
+                found.append(given["hx-get"] + (f"?{query}" if query and "hx-include" in given else ""))
+
+    Elements().feed(text)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measures the run history: its cost per run, and the requests and time of a search of a million runs.
 
-    python -m bench.history [--runs 1000000] [--latency 8]
+    make bench-history                              (or: python -m bench.history [--runs 1000000] [--latency 8])
 
 The runs are on the stand-in of bench.jobs, in this process. It serves one request at a time; its own CPU time is
 subtracted, and each request additionally waits `--latency` milliseconds.
@@ -10,13 +10,13 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 from unittest.mock import patch
 
 from bench import deployment, tables
 from bench.jobs import stand_in
 from bench.jobs.stand_in import StandIn
+from nexus import prices
 from nexus.aws import sdk
 from nexus.aws.dynamodb import to_item
 from nexus.backend import backend
@@ -56,7 +56,7 @@ def costs() -> None:
     rows = []
     for name, (args, error) in lives.items():
         with_it, without = (_life(args, error, kept=kept) for kept in (True, False))
-        rows.append([name, f"{with_it:.2f}", f"{without:.2f}", f"{(with_it - without) * 0.625:.3f}"])
+        rows.append([name, f"{with_it:.2f}", f"{without:.2f}", f"{(with_it - without) * prices.WRITE_UNIT * 1e6:.3f}"])
     header = ["a run", "write units", "without the history", "dollars more per million"]
     tables.show("history-costs", tables.markdown(header, rows))
 
@@ -100,7 +100,8 @@ def searches(count: int, latency: float) -> None:
     for index in table.indexes.values():
         table.partition(index, "")
     user = f"u-{USERS // 3}"
-    ids = {ago: _id_of(count, ago) for ago in (60, 3_600, 80_000, 5 * 86_400)}
+    newest_first = [run_id for (run_id,) in table.items]
+    ids = {ago: newest_first[ago * count // (DAYS * 86_400)] for ago in (60, 3_600, 80_000, 5 * 86_400)}
     wanted = {
         "the newest": Query(),
         "a task": Query(task="process_media_upload"),
@@ -132,17 +133,11 @@ def searches(count: int, latency: float) -> None:
             found = searching.find(query, 50, patience=60.0)
             spent = cloud.spent
             took = time.perf_counter() - began - spent.own_seconds
-            units = spent.read_units
-            row = [len(found.runs), f"{took:.2f}", spent.dynamodb_requests, f"{units:,.0f}", f"{units * 0.125e-6:.6f}"]
+            units, dollars = spent.read_units, spent.read_units * prices.READ_UNIT
+            row = [len(found.runs), f"{took:.2f}", spent.dynamodb_requests, f"{units:,.0f}", f"{dollars:.6f}"]
             rows.append([name, *map(str, row)])
     header = ["search", "found", "seconds", "requests", "read units", "dollars"]
     tables.show("history-searches", tables.markdown(header, rows))
-
-
-def _id_of(count: int, ago: float) -> str:
-    """The id of a run sent `ago` seconds before the end."""
-    n = int(ago * count / (DAYS * 86_400))
-    return str(next(islice(runs(count), n, None))["id"]["S"])
 
 
 def runs(count: int, now: float = NOW) -> Iterator[dict[str, Any]]:
