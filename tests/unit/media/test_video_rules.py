@@ -144,7 +144,7 @@ def test_a_webm_ends_with_its_last_element(file: bytes, end: int) -> None:
         ("matroska", b"\xa3" + b"\x01" + b"\xff" * 6 + b"\xfe", 9 + (1 << 56) - 2),
     ],
 )
-def test_a_length_that_no_file_has_is_only_a_promise(
+def test_a_header_with_an_impossible_length_promises_it_without_an_error(
     kind: Literal["mov", "matroska"], head: bytes, promised: int, tmp_path: Path
 ) -> None:
     (tmp_path / "clip").write_bytes(head + bytes(100))
