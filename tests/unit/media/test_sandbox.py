@@ -390,6 +390,25 @@ def test_a_refusal_of_the_child_is_the_pictures(tmp_path: Path) -> None:
     assert refused.value.code == "truncated"
 
 
+def test_a_picture_whose_rendition_finds_a_full_disk_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(900, 600)))
+    (tmp_path / "w320.draft").symlink_to("/dev/full")
+
+    with pytest.raises(Unavailable, match="No space left"):
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
+
+
+def test_a_picture_whose_rendition_is_too_large_is_refused_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(900, 600)))
+    monkeypatch.setattr("pictures.supervisor.OUTPUT_BYTES", 200)
+
+    with pytest.raises(Rejected) as refused:
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
+    assert refused.value.code == "output_too_large"
+
+
 def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(still("PNG", gradient(900, 600)))
     recipes = pictures.read_recipes("tile:64:square:jpeg,wide:400x300:avif:quality=50,best:800:quality=95,animated:90")
