@@ -43,7 +43,7 @@ def findings(nexus: Nexus, command: tuple[str, ...]) -> list[dict[str, str]]:
     """The faults that status or validate finds, without mere remarks."""
     answered = nexus(*command, "--json")
     answer = json.loads(answered.out or answered.err)  # an error, while AWS refuses the request
-    checks = answer.get("checks", answer.get("examined", ()))
+    checks = answer.get("checks", ())
     found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
     return [one for one in found if one["severity"] not in ("unchecked", "note")]
 
@@ -95,7 +95,7 @@ def drawn(rows: list[Seen]) -> str:
 def steady(text: str) -> str:
     """The report without what differs from run to run: times, ids, addresses, counts."""
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus result [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
     text = re.sub(r"the last \d+ attempts", "the last n attempts", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)
