@@ -9,13 +9,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,70 +34,18 @@ from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
 from ops import catalogue as served
 from ops import health
-from ops.main import main
 from ops.problems import ExitCode
 from ops.social import trial
 from social import application, catalogue
 from social.data import posts
+from tests.support.command import SCRIPT, Nexus, fresh
 from tests.support.patience import PATIENCE, eventually
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())"]
 LETTERS = int(os.environ.get("NEXUS_LOAD_LETTERS", "2000"))
 """Dead letters of the test of many: 10,000 take most of a minute on the local cloud."""
 PATIENTLY = ("--timeout", f"{PATIENCE:.0f}")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Nexus:
-    """Calls the command."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: str) -> Answer:
-        self._capture.readouterr()
-        code = main(words)
-        captured = self._capture.readouterr()
-        assert "Traceback" not in captured.err
-        return Answer(int(code), captured.out, captured.err)
-
-
-@pytest.fixture
-def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
-    return Nexus(capsys)
-
-
-def fresh(*words: str, **variables: str | None) -> Answer:
-    """Runs the command in its own process, in a pipe; a variable of None is removed."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **variables}
-    done = subprocess.run(
-        [*SCRIPT, *words],
-        env={name: value for name, value in environment.items() if value is not None},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture

@@ -113,6 +113,8 @@ def _render(
         try:
             return _renditions(_View(source, header, image), recipes, animated, callbacks)
         except DECODER_ERRORS as error:
+            if isinstance(error, OSError) and error.errno:  # the system's, such as a full disk: decoders state none
+                raise
             raise fault(source, error) from error
 
 
