@@ -25,6 +25,7 @@ from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, 
 from social.refusals import Rejected
 from tests.support.patience import PATIENCE
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
+from tests.unit.media.conftest import Clock
 
 Run = Callable[..., dict[str, Any]]
 
@@ -100,18 +101,6 @@ def test_a_child_that_the_system_stops_is_out_of_time(number: signal.Signals, ch
             "report.known({'pid': os.getpid()})\ntime.sleep(600)",
             on_known=lambda fields: os.kill(fields["pid"], number),
         )
-
-
-class Clock:
-    """A deadline that comes when the test says so, however fast the machine is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
-
-    def expire(self, _: float) -> None:
-        """As `on_progress`: the time is up with the child's first word."""
-        self.now = 1e9
 
 
 FORKS = """
