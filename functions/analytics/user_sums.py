@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from nexus.aws.table import in_threads
+from nexus.errors import Reject
 from social.data import objects
 
 type Sums = dict[str, dict[str, Any]]
@@ -127,7 +128,7 @@ class Gathered:
 
 
 def gather(work: str, folders: Sequence[str]) -> Gathered:
-    """Stores the lists of these folders as one new object. Raises LookupError if one is not complete."""
+    """Stores the lists of these folders as one new object. Raises Reject if one has expired."""
     lists = list(in_threads(_list_of, folders, READS_AT_ONCE))
     key = f"{work}/gathered/{uuid.uuid4().hex}"
     objects.put("archive", key, orjson.dumps([one["objects"] for one in lists]), "application/json")
@@ -136,13 +137,21 @@ def gather(work: str, folders: Sequence[str]) -> Gathered:
 
 
 def _list_of(folder: str) -> dict[str, Any]:
-    whole: dict[str, Any] = orjson.loads(objects.get("archive", f"{folder}/complete.json"))
+    whole: dict[str, Any] = orjson.loads(_read(f"{folder}/complete.json"))
     return whole
+
+
+def _read(key: str, first: int | None = None, end: int | None = None) -> bytes:
+    """An object, or a part of it. Raises Reject if it has expired, as when a dead letter is sent again late."""
+    try:
+        return objects.get("archive", key, first, end)
+    except LookupError as error:
+        raise Reject(f"partial sums have expired ({error}): send the task again") from None
 
 
 def chunks(gathered: str, first: int, end: int, column: int) -> list[Chunk]:
     """A column's chunks in the folders from `first` to before `end` of those gathered; none without users."""
-    folders = orjson.loads(objects.get("archive", gathered))[first:end]
+    folders = orjson.loads(_read(gathered))[first:end]
     found = (Stored.of(values).chunk(column) for folder in folders for values in folder)
     return [chunk for chunk in found if chunk.first < chunk.end]
 
@@ -164,8 +173,7 @@ def batches(wanted: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 def fetch(batch: Sequence[Chunk]) -> Iterator[Sums]:
     """The sums in a batch of chunks, a part at a time, in order."""
-    read = in_threads(lambda chunk: objects.get("archive", chunk.key, chunk.first, chunk.end), batch, READS_AT_ONCE)
-    for text in read:
+    for text in in_threads(lambda chunk: _read(chunk.key, chunk.first, chunk.end), batch, READS_AT_ONCE):
         yield from map(orjson.loads, text.split(b"\n"))
 
 

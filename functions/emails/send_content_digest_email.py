@@ -68,6 +68,8 @@ REFUSED_IN_A_ROW = 5 * THREADS
 """This many consecutive refusals end the invocation: SES accepts nothing at the moment."""
 
 LONGEST_PAUSE = 8.0
+"""The most seconds that one mail waits after a refusal."""
+
 LOST_IN_A_ROW = 5
 """This many consecutive mails without a response count as an outage: the segment stops before it loses more."""
 
@@ -119,8 +121,11 @@ def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
     return DigestReport(week=args.week) if complete else run.continue_from({"file": key})
 
 
-def make_edition(args: DigestEdition, run: Run) -> Continuation:
-    """Makes and publishes the edition, and splits the users into segments. Raises Reject if that is too late."""
+def make_edition(args: DigestEdition, run: Run) -> DigestReport | Continuation:
+    """Makes and publishes the edition, and splits the users into segments; without posts, no user is read.
+
+    Raises Reject if that is too late.
+    """
     _check_in_time(args)
     path, key = _in_progress(run), args.edition
     shards = [_shard(key, shard) for shard in range(posts.FEED_SHARDS)]
@@ -128,8 +133,10 @@ def make_edition(args: DigestEdition, run: Run) -> Continuation:
     digest.edition.publish(path, key)
     if not complete:
         return run.continue_from({"file": key})
-    total = segments(users.TABLE.size()[0], args.per_second)
     held = digest.edition.held(path)
+    if not held:
+        return DigestReport(week=args.week, left_out=digest.edition.left_out(path))
+    total = segments(users.TABLE.size()[0], args.per_second)
     run.logger.info("digest planned", week=args.week, posts=held, segments=total, per_second=args.per_second)
     one = DigestPart(
         edition=key,
@@ -267,11 +274,10 @@ class Segment:
         self._settings: MailSettings = mail_settings()
         self._pace: Pace = delivery.pace(part.per_second)
         self._look_up = True
-        self._refused = self._lost = 0
+        self._refused = self._lost = 0  # in a row
         self._stop = False
+        # SES's last refusal, unless it has accepted a mail since.
         self._trouble: SlowDown | None = None
-        """SES's last refusal, unless it has accepted a mail since."""
-
         self._cannot: CannotSend | None = None
         self._lock = threading.Lock()
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from nexus.aws.sdk import client
-from nexus.settings import settings
 from ops.checkout import ROOT
 from ops.problems import Problem, usage
+from social.data import objects
 from social.data.analytics import REPORTS, ReportFormat, report_key
 
 FOLDER = ROOT / ".local" / "reports"
@@ -34,14 +33,12 @@ def the_day(text: str | None) -> str:
 
 def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
     """Downloads the report of a UTC day to `save`, else .local/reports/. Raises Problem if there is none."""
-    s3, bucket = client("s3"), settings().bucket("archive")
     key = report_key(day, form)
     try:
-        body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except s3.exceptions.NoSuchKey:
-        found = s3.list_objects_v2(Bucket=bucket, Prefix=REPORTS).get("Contents", [])
-        there = {o["Key"].removeprefix(REPORTS)[:10] for o in found}
-        days = sorted(day for day in there if any(o["Key"] == report_key(day, form) for o in found))
+        body = objects.get("archive", key)
+    except LookupError:
+        there = ((key, key.removeprefix(REPORTS)[:10]) for key in objects.keys("archive", REPORTS))
+        days = [day for key, day in there if key == report_key(day, form)]
         why = f"There are reports of {', '.join(days[-5:])}." if days else "There are none yet."
         do = f"`nexus send generate_content_analytics day={day} --wait` creates it."
         raise Problem(f"There is no report of {day}", why, do) from None

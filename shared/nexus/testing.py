@@ -50,7 +50,7 @@ SAME = 0.001
 """Differences in seconds to ignore: sums of fractions are not exact."""
 
 TRACEBACK_LINES = 9
-"""How much of a traceback to show: the task's own frames, without the worker's."""
+"""How much of a traceback to show, from its end."""
 
 _KEPT = ("NEXUS_CATALOGUE", "NEXUS_FUNCTIONS", "NEXUS_RUN_DAYS")
 """The variables that a test keeps: they say which tasks exist, not where a deployment is."""

@@ -46,7 +46,7 @@ def findings(nexus: Nexus, command: tuple[str, ...]) -> list[dict[str, str]]:
     """
     answered = nexus(*command, "--json")
     answer = json.loads(answered.out or answered.err)  # an error, while AWS refuses the request
-    checks = answer.get("checks", answer.get("examined", ()))
+    checks = answer.get("checks", ())
     found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
     of_now = [one for one in found if one["what"] != "the alarm is in ALARM"]
     return [one for one in of_now if one["severity"] not in ("unchecked", "note")]
@@ -99,7 +99,7 @@ def drawn(rows: list[Seen]) -> str:
 def steady(text: str) -> str:
     """The report without what differs from run to run: times, ids, addresses, counts."""
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus result [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
     text = re.sub(r"the last \d+ attempts", "the last n attempts", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)

@@ -138,7 +138,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert both[later][0]["release"].endswith(f"`nexus revoke {later}` cancels it.")
     # And they are revoked by filter, after a dry run
     looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
-    assert held in looked.json
+    assert held in {run["id"] for run in looked.json}
     assert nexus("revoke", "--queue", paused, "--yes").code == 0
     assert nexus("revoke", later[:18], "--yes").code == 0
     assert {run["status"] for run in nexus("result", held, later, "--json").json} == {"REVOKED"}
@@ -163,7 +163,7 @@ def test_a_run_is_found_by_the_first_or_last_eight_characters_of_its_id(nexus: N
 def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by_hand(
     nexus: Nexus, stack: Settings
 ) -> None:
-    eventually(lambda: nexus("validate", "--no-drift", "--json").json["passed"])
+    eventually(lambda: nexus("validate", "--no-drift", "--json").json["well"])
     # Given a user who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
@@ -569,7 +569,7 @@ def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nex
         ("pause", "users"),
         ("resume", "users"),
     )
-    looking = (("concurrency", "users"), ("schedule", "list", "--days", "0"), ("versions",), ("dlq", "list"))
+    looking = (("concurrency", "users"), ("schedule", "list", "--since", "0"), ("versions",), ("dlq", "list"))
     for words in (*changing, *looking):
         assert nexus(*words).code == 0
     found = nexus("audit", "--since", "1h", "--json").json
@@ -593,12 +593,12 @@ def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nex
 
 def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
     name = "cleanup_old_posts"
-    rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+    rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
     assert set(rows) == {task.name for task in registry.tasks().values() if task.schedule}
     assert rows[name]["next_at"].endswith("T01:00:00.000Z")
     try:
         nexus("schedule", "disable", name)
-        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
         assert (rows[name]["on"], rows[name]["next_at"]) == (False, None)
         assert "schedule enable cleanup_old_posts" in nexus("status").out
         refused = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)")
@@ -608,7 +608,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         assert (changed["before"], len(changed["next"])) == ("cron(0 1 ? * SUN *)", 5)
         conf = nexus("inspect", "conf")
         assert "cron(30 2 ? * SUN *) (deployed: cron(0 1 ? * SUN *))" in conf.out
-        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
         assert rows[name]["expression"] == "cron(30 2 ? * SUN *)"
         assert not rows[name]["on"], "a change does not turn it on"
     finally:
@@ -624,7 +624,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
 
 def test_a_firing_of_a_rule_is_its_last_run(nexus: Nexus) -> None:
     def row() -> Any:
-        listed = nexus("schedule", "list", "--days", "1", "--json").json
+        listed = nexus("schedule", "list", "--since", "1d", "--json").json
         return next(r for r in listed if r["task"] == "update_post_engagement_scores")
 
     # Given a message as a rule sends it: its id is the event's own, which has any digit as its version

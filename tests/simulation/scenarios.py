@@ -382,7 +382,7 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
             status = one.handle.revoke("not wanted")
             left = [name for name in story.world.scheduler.schedules if name.startswith(one.handle.id)]
             # What waits for the next day's budget comes back then, and is found revoked.
-            if first and status == "REVOKED" and left and one.what != "rationed":
+            if first and status == "REVOKED" and left and one.what not in ("rationed", "mixed"):
                 story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
 
     story.program(f"revokes {name}", body, **_when(chance, "a claim"))

@@ -191,6 +191,12 @@ def held(path: Path) -> int:
         return _count(database, "posts")
 
 
+def left_out(path: Path) -> Mapping[str, int]:
+    """The week's public posts that are not in an edition, by reason."""
+    with _open(path) as database:
+        return _left_out(database)
+
+
 def publish(path: Path, key: str) -> None:
     """Uploads the edition for the segments."""
     objects.upload("archive", key, path, "application/vnd.sqlite3")
@@ -209,8 +215,11 @@ def open_edition(path: Path) -> Edition:
     """Opens a fetched edition for reading."""
     database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
     rows = database.execute("SELECT post_id, author_id, created_at, engagement FROM top")
-    left_out = dict(database.execute("SELECT reason, posts FROM left_out WHERE posts > 0"))
-    return Edition(database, [_candidate(row) for row in rows], left_out, "blocks" in _tables(database))
+    return Edition(database, [_candidate(row) for row in rows], _left_out(database), "blocks" in _tables(database))
+
+
+def _left_out(database: sqlite3.Connection) -> Mapping[str, int]:
+    return dict(database.execute("SELECT reason, posts FROM left_out WHERE posts > 0"))
 
 
 def _count(database: sqlite3.Connection, table: str) -> int:

@@ -9,7 +9,6 @@ import fcntl
 import importlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -279,17 +278,11 @@ def _outcome(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
     elif record.waits and not record.ended:
         arguments = f"waits for {record.total} run{'s' if record.total > 1 else ''}"
     elif record.error is not None:
-        frames = tasks_own(record.error.traceback)
+        frames = record.error.traceback.rstrip()
         arguments += f" {record.error}"
     if record.status == "RETRY" and record.eta is not None:
         arguments += f" (due at {output.time_of(record.eta)[11:]}, or at once after a change)"
     return (f"{frames}\n" if frames else "") + f"{_now()} {which}{arguments}", output.STYLES.get(record.status)
-
-
-def tasks_own(traceback: str) -> str:
-    """A traceback without the runtime's frames above the task's code."""
-    frames = re.split(r"^(?=  File )", traceback, flags=re.MULTILINE)
-    return "".join(frame for frame in frames if "/nexus/worker/execution.py" not in frame).rstrip()
 
 
 def due_now(run_id: str) -> "Write":

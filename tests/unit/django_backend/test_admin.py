@@ -15,6 +15,8 @@ from django.test import Client
 from django.test.utils import override_settings
 
 from nexus import clock
+from nexus.backend import backend
+from nexus.backend.transport import DeadLetter
 from nexus.client import AsyncResult
 from nexus.django.models import Outbox
 from nexus.settings import settings
@@ -230,6 +232,15 @@ def test_dead_letters_are_grouped_by_error_and_sent_again(world: World) -> None:
     assert "Send 2 dead letters of default" in text(person.post(f"{LETTERS}do/retry-letters/", group))
     person.post(f"{LETTERS}do/retry-letters/", {**group, "confirmed": "1"})
     assert dead_letters.counts(["default"]) == {"default": 1}
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dead_letter_without_a_run_shows_its_message_and_no_link() -> None:
+    backend().transport.dead_letter("default", DeadLetter("no envelope", {"ErrorType": "InvalidMessage"}, "x"))
+    (letter,) = dead_letters.read("default", dead_letters.Filter())
+    page = text(browser().get(LETTERS, {"queue": "default", "task": "", "error": "InvalidMessage"}))
+    assert "no envelope" in page
+    assert f"{RUNS}{letter.id}" not in page
 
 
 def test_dead_letters_are_dropped(world: World) -> None:

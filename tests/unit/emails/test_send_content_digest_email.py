@@ -183,12 +183,15 @@ def test_a_post_made_private_since_it_was_scored_is_left_out(ses: Ses) -> None:
     person("ada")
     post("gone", "author")
     posts.TABLE.update(Write({"post_id": "gone"}, set={"visibility": "private"}))  # still in the feed index
-    assert run().skipped == {"nothing new": 1}
+    report = run()
+    assert (report.sent, report.left_out) == (0, {"no longer public": 1})
 
 
 def test_a_week_without_posts_sends_nothing(ses: Ses) -> None:
+    """And looks no reader up: `nexus test` sends the digest of such a week."""
     person("ada")
-    assert (run().sent, ses.asked) == (0, 0)
+    report = run()
+    assert (report.considered, report.sent, ses.asked) == (0, 0, 0)
 
 
 def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 import update_user_statistics as job
 import user_sums
 from nexus.aws.dynamodb import Write
+from nexus.errors import Reject
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops.social.seed import Network, generate, write
 from social.data import follows, posts, users
 from social.data.users import Counts
+from social.parts import MergeRange, PlanRanges
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
@@ -188,6 +190,25 @@ def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[],
     users.TABLE.update(Write({"user_id": "old"}, remove=("counted_at",)))
     run_task(job.update_user_statistics)
     assert stored() == {"old": (0, 0, 0)}
+
+
+PLAN: dict[str, Any] = {"work": "work/run", "started_at": NOW, "bands": 1, "ranges": 1}
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        PlanRanges(**PLAN, parts={"follows": 1}),
+        MergeRange(**PLAN, gathered="work/run/gathered/g", column=0, first=0, end=1),
+    ],
+    ids=lambda phase: type(phase).__name__,
+)
+def test_a_phase_whose_partial_sums_have_expired_says_what_to_do(
+    empty: Callable[[], None], phase: PlanRanges | MergeRange
+) -> None:
+    """As when its dead letter is sent again after days: trying again cannot help."""
+    with pytest.raises(Reject, match=r"expired \(archive: no object work/run/.*\): send the task again"):
+        run_task(job.update_user_statistics, phase)
 
 
 def test_a_second_run_without_changes_only_scans(filled: Filled) -> None:

@@ -547,12 +547,3 @@ def test_log_lines_are_for_people_and_what_the_worker_shows_itself_is_left_out()
     first, *rest = shown.getvalue().splitlines()
     assert first.endswith("INFO    counted  rows=3")
     assert rest == ["a print", "{not JSON"]
-
-
-def test_a_traceback_begins_in_the_tasks_code() -> None:
-    runtime = (
-        '  File "/x/nexus/worker/execution.py", line 1, in _call\n    answer = work(args, run)\n             ^^^^\n'
-    )
-    own = '  File "/x/functions/users/one.py", line 2, in one\n    raise ValueError\n'
-    assert worker.tasks_own(runtime + runtime + own) == own.rstrip()
-    assert worker.tasks_own("") == ""

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,7 +143,7 @@ def test_a_check_that_cannot_be_made_is_a_finding(error: Exception, severity: st
     def finder(_: Deployment) -> Any:
         raise error
 
-    (found,) = validation.checked("rights", finder, STACK)
+    (found,) = validation.checked("rights", partial(finder, STACK)).findings
     assert (found.severity, found.where) == (severity, "rights")
     assert found.what.startswith("could not be checked: ")
     assert what in found.what

@@ -498,6 +498,7 @@ def test_records_of_many_that_were_written_before_a_failure_are_not_left_pending
         return execute(**request)
 
     monkeypatch.setattr(dynamodb, "batch_execute_statement", second_fails)
+    monkeypatch.setattr("nexus.backend.store.threads", lambda: 1)  # one page after the other
     with pytest.raises(SendFailed) as refused:
         send_many([catalogue.send_note.s(**NOTE) for _ in range(30)])
 
@@ -517,6 +518,7 @@ def test_only_batches_before_sqs_became_unreachable_are_sent(cloud: None, monkey
         return answer(**request)
 
     monkeypatch.setattr(sqs, "send_message_batch", once)
+    monkeypatch.setattr("nexus.backend.transport.threads", lambda: 1)  # one page after the other
     with pytest.raises(SendFailed) as refused:
         send_many([catalogue.send_note.s(**NOTE) for _ in range(35)])
 

@@ -77,6 +77,7 @@ def test_the_outcome_is_available_under_celerys_names(tasks: SentTasks, monkeypa
     assert str(bad.info) == "Reject: as asked"
     assert bad.traceback is not None
     assert 'raise Reject("as asked")' in bad.traceback
+    assert bad.traceback.startswith(f'  File "{__file__}"'), "the worker's frames are left out"
     assert bad.get(10, propagate=False) is None
 
 
