@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ops.spans import At
+
 if TYPE_CHECKING:
     from nexus.backend.store import Write
     from ops.problems import Problem
@@ -42,7 +44,7 @@ class Entry:
     """One change: `at` in seconds since 1970, `who` by their account, `what` the command or action, the subject and the
     outcome."""
 
-    at: float
+    at: At
     who: str
     what: str
     about: Mapping[str, Any]

@@ -20,8 +20,9 @@ from nexus.backend.store import RUNS
 from nexus.prices import Cost
 from nexus.runs.spent import Spent
 from nexus.settings import settings
-from ops import catalogue, history
+from ops import catalogue, cloudwatch, history
 from ops.aws import client, in_parallel
+from ops.cloudwatch import Metric
 
 SAMPLE: Final = 2_000
 """The most records to read per task, and at least LEAST for each of its days."""
@@ -223,31 +224,14 @@ def _log_group(name: str) -> float:
 
 def _objects(buckets: Sequence[str]) -> float:
     """Bytes, as CloudWatch reports them once a day."""
-    queries: list[Any] = [
-        {
-            "Id": f"b{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/S3",
-                    "MetricName": "BucketSizeBytes",
-                    "Dimensions": [
-                        {"Name": "BucketName", "Value": bucket},
-                        {"Name": "StorageType", "Value": "StandardStorage"},
-                    ],
-                },
-                "Period": 86_400,
-                "Stat": "Average",
-            },
-        }
-        for n, bucket in enumerate(buckets)
-    ]
-    if not queries:
-        return 0.0
-    now = datetime.now(UTC)
-    response = client("cloudwatch").get_metric_data(
-        MetricDataQueries=queries, StartTime=now - timedelta(days=3), EndTime=now, ScanBy="TimestampDescending"
-    )
-    return sum(result["Values"][0] for result in response["MetricDataResults"] if result.get("Values"))
+    wanted = {
+        bucket: Metric(
+            "AWS/S3", "BucketSizeBytes", "Average", {"BucketName": bucket, "StorageType": "StandardStorage"}, 86_400
+        )
+        for bucket in buckets
+    }
+    found = cloudwatch.read(wanted, timedelta(days=3))
+    return sum(next(iter(values.values())) for values in found.values())
 
 
 # --- for programs, and in words ---

@@ -1,7 +1,6 @@
 """Counters of ended attempts for a scraper: they start with this process and only increase."""
 
 import threading
-import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,22 +37,13 @@ class Attempts:
 
     def __init__(self, start: float) -> None:
         self.start = start
-        self._read_until = start
-        self._seen: dict[tuple[str, int, str, float], None] = {}
+        self._ended = logs.Ended(start)
         self._counted: dict[tuple[str, str], Counted] = {}
         self._lock = threading.Lock()
 
     def update(self, queues: Sequence[str]) -> Mapping[tuple[str, str], Counted]:
         """Counts by (task, queue). Raises botocore's errors; the next call reads what this one missed."""
         with self._lock:
-            began = time.time()
-            start = max(self.start, self._read_until - logs.OVERLAP)
-            for event in logs.events(queues, start):
-                key = (event.run_id, event.attempt, event.outcome, event.at)
-                if event.at >= self.start and key not in self._seen:
-                    self._seen[key] = None
-                    self._counted.setdefault((event.task, event.queue), Counted()).add(event)
-            self._read_until = began
-            for key in [key for key in self._seen if key[3] < began - 2 * logs.OVERLAP]:
-                del self._seen[key]
+            for event in self._ended.read(queues):
+                self._counted.setdefault((event.task, event.queue), Counted()).add(event)
             return dict(self._counted)

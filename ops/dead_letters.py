@@ -8,7 +8,8 @@ never a lost one; the run's record makes the duplicate harmless.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from ops.aws import Threads
 from ops.health import queue_counts
 from ops.history import has_part
 from ops.problems import ExitCode, Problem, explained
+from ops.spans import At
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -72,17 +74,22 @@ class Letter:
     message: str
     attempts: int
     log: str
-    failed_at: float
-    sent_at: float
+    failed_at: At
+    sent_at: At
     body: str = field(repr=False)
     message_id: str = ""
     receipt: str = field(default="", repr=False)
-    arrived_at: float = 0.0
+    arrived_at: At = 0.0
     unsendable: str = ""
 
     def has(self, part: str) -> bool:
         """Whether its id, or its message's, begins or ends with `part`."""
         return has_part(self.id, part) or has_part(self.message_id, part)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether `id` is a run's, and not its message's."""
+        return self.id != self.message_id
 
     @property
     def envelope(self) -> Envelope | None:
@@ -107,6 +114,16 @@ class Letter:
     def shown_args(self) -> Mapping[str, Any] | None:
         """The arguments, with secret values hidden."""
         return None if self.args is None else hidden(self.task, self.args)
+
+    @property
+    def shown_body(self) -> Any:
+        """The body, parsed if it is JSON, with secret arguments hidden."""
+        body: Any = self.body
+        with suppress(ValueError):
+            body = json.loads(self.body)
+        if isinstance(body, dict) and isinstance(body.get("args"), dict):
+            body = {**body, "args": hidden(self.task, body["args"])}
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +178,38 @@ class Outcome:
         self.done += 1
         name = letter.task or "(unreadable)"
         self.by_task[name] = self.by_task.get(name, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters of one task and error; `hours` counts those given up in each of the last 24 hours, and `example` is
+    the message of one of them."""
+
+    queue: str
+    task: str
+    error: str
+    count: int
+    first_at: At
+    last_at: At
+    example: str
+    hours: tuple[int, ...]
+
+
+def grouped(letters: Iterable[Letter]) -> list[Group]:
+    """Letters by queue, task and error, largest group first. Keeps none of them."""
+    now = time.time()
+    times: dict[tuple[str, str, str], list[float]] = {}
+    examples: dict[tuple[str, str, str], str] = {}
+    for letter in letters:
+        key = letter.queue, letter.task, letter.error
+        times.setdefault(key, []).append(letter.failed_at)
+        examples.setdefault(key, letter.message)
+    found = []
+    for key, failed in times.items():
+        ago = Counter(int((now - at) // 3600) for at in failed)
+        hours = tuple(ago[n] for n in reversed(range(24)))
+        found.append(Group(*key, len(failed), min(failed), max(failed), examples[key], hours))
+    return sorted(found, key=lambda group: -group.count)
 
 
 def counts(queues: Sequence[str]) -> dict[str, int]:
@@ -443,7 +492,7 @@ def _each(
             outcome.examined += len(page)
             meant = []
             for letter in page:
-                known = (letter.id, "") if letter.id != letter.message_id else ("", letter.body)
+                known = (letter.id, "") if letter.has_run else ("", letter.body)
                 if wanted.holds(letter, now) and known not in met:
                     met.add(known)
                     meant.append(letter)
@@ -603,13 +652,7 @@ _UNKNOWN_ACTION = {
 
 
 def as_plain(letter: Letter) -> dict[str, Any]:
-    """A letter as --json shows it: its envelope parsed, or its body as text; secret values hidden."""
-    body: Any = letter.body
-    with suppress(ValueError):
-        body = json.loads(letter.body)
-    args = letter.shown_args
-    if isinstance(body, dict) and isinstance(body.get("args"), dict):
-        body = {**body, "args": hidden(letter.task, body["args"])}
+    """A letter as --json shows it."""
     return {
         "id": letter.id,
         "message_id": letter.message_id,
@@ -621,6 +664,6 @@ def as_plain(letter: Letter) -> dict[str, Any]:
         "failed_at": datetime.fromtimestamp(letter.failed_at, UTC),
         "sent_at": datetime.fromtimestamp(letter.sent_at, UTC),
         "log": letter.log or None,
-        "args": args,
-        "body": body,
+        "args": letter.shown_args,
+        "body": letter.shown_body,
     }

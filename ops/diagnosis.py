@@ -7,14 +7,16 @@ version that is live has an old date.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from itertools import islice
 
 from nexus.settings import settings
-from ops import figures, logs
-from ops.aws import client
+from ops import cloudwatch, figures, logs
+from ops.cloudwatch import Metric
+from ops.spans import At
 
 BACK = 900.0
 """Seconds of log to look through."""
@@ -37,7 +39,7 @@ class Dying:
     """
 
     queue: str
-    since: float
+    since: At
     times: int
     error: str | None
     in_a_run: bool = False
@@ -53,7 +55,7 @@ class Failing:
     queue: str
     task: str
     times: int
-    since: float
+    since: At
     reason: str
     run_id: str
 
@@ -73,9 +75,22 @@ class FallingShort:
     run_id: str
 
 
-def _read(queue: str, phrases: Sequence[str], start: float, version: str) -> Iterator[logs.Line]:
-    """The lines with these phrases since then, of one version of the function; of all, if it is empty."""
-    return (line for line in logs.read(queue, phrases, start) if line.is_of(version))
+def _read(
+    queue: str, phrases: Sequence[str], start: float, version: str, end: float | None = None
+) -> Iterator[logs.Line]:
+    """The lines with these phrases in that time, of one version of the function; of all, if it is empty."""
+    return (line for line in logs.read(queue, phrases, start, end) if line.is_of(version))
+
+
+def _last(find: Callable[[float, float], Iterable[float]], start: float, end: float) -> float:
+    """The last of the times that `find` finds between two; 0 if there is none. Of a busy queue's log, which is read
+    from its beginning, a quarter of an hour is long: it looks at the last ten seconds first, and then further back.
+    """
+    for back in (10.0, 100.0, BACK):
+        since = max(start, end - back)
+        if (found := max(find(since, end), default=0.0)) or since == start:
+            return found
+    return 0.0
 
 
 def dying(queue: str, now: float, changed_at: float, version: str = "") -> Dying | None:
@@ -93,12 +108,16 @@ def dying(queue: str, now: float, changed_at: float, version: str = "") -> Dying
         return None
     deaths = sorted(found.values(), key=lambda pair: pair[0].at)
     last, error = deaths[-1]
-    lines = _read(queue, ["run started"], start, version)
-    started = [line.at for line in lines if line.message == "run started"]
-    if any(at > last.at for at in started):
+
+    def started(since: float, until: float | None = None) -> Iterator[float]:
+        lines = _read(queue, ["run started"], since, version, until)
+        return (line.at for line in lines if line.message == "run started")
+
+    if any(at > last.at for at in started(last.at)):
         return None
     # Failures before the last run that started no longer matter.
-    streak = [line for line, _ in deaths if not any(at > line.at for at in started)]
+    good = _last(started, start, last.at)
+    streak = [line for line, _ in deaths if line.at >= good]
     return Dying(queue, streak[0].at, len(streak), error, in_a_run=_in_a_run(queue, last))
 
 
@@ -115,47 +134,26 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
     """Functions that only Lambda's metrics show dying: every invocation of their last busy minute was an error."""
-    if not queues:  # GetMetricData takes no empty list
-        return []
-    queries: list[Any] = [
-        {
-            "Id": f"{name.lower()}{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/Lambda",
-                    "MetricName": name,
-                    "Dimensions": [{"Name": "FunctionName", "Value": settings().function_name(queue)}],
-                },
-                "Period": 60,
-                "Stat": "Sum",
-            },
-        }
-        for n, queue in enumerate(queues)
+    wanted = {
+        (queue, name): Metric("AWS/Lambda", name, "Sum", {"FunctionName": settings().function_name(queue)})
+        for queue in queues
         for name in ("Invocations", "Errors")
-    ]
-    until = datetime.fromtimestamp(now, UTC)
-    response = client("cloudwatch").get_metric_data(
-        MetricDataQueries=queries,
-        StartTime=until - timedelta(seconds=BACK),
-        EndTime=until + timedelta(minutes=1),
-        ScanBy="TimestampAscending",
-    )
-    minutes = {
-        result["Id"]: {at.timestamp(): value for at, value in zip(result["Timestamps"], result["Values"], strict=True)}
-        for result in response["MetricDataResults"]
     }
+    until = datetime.fromtimestamp(now + 60.0, UTC)
+    counted = cloudwatch.read(wanted, timedelta(seconds=BACK + 60.0), until)
     found = []
-    for n, queue in enumerate(queues):
-        invocations, errors = minutes.get(f"invocations{n}", {}), minutes.get(f"errors{n}", {})
-        # A minute that began before the last change may belong to the previous version.
-        busy = [at for at in sorted(invocations) if invocations[at] and at >= changed_at.get(queue, 0.0)]
-        streak: list[float] = []
-        for at in reversed(busy):
-            if errors.get(at, 0.0) < invocations[at]:
+    for queue in queues:
+        errors = counted.get((queue, "Errors"), {})
+        streak: list[tuple[float, float]] = []
+        for at, invocations in counted.get((queue, "Invocations"), {}).items():
+            # A minute that began before the last change may belong to the previous version.
+            if not invocations or at.timestamp() < changed_at.get(queue, 0.0):
+                continue
+            if errors.get(at, 0.0) < invocations:
                 break
-            streak.append(at)
+            streak.append((at.timestamp(), errors[at]))
         if streak:
-            found.append(Dying(queue, streak[-1], round(sum(errors[at] for at in streak)), None))
+            found.append(Dying(queue, streak[-1][0], round(sum(count for _, count in streak)), None))
     return found
 
 
@@ -189,11 +187,15 @@ def failing(queue: str, now: float, changed_at: float, version: str = "") -> lis
                 failed.setdefault(event.task, {})[line.id] = event
     found = []
     for task, by_line in failed.items():
-        if len(by_line) < IN_A_ROW:
+        events = sorted(by_line.values(), key=lambda event: event.at)
+        if len(events) < IN_A_ROW:
             continue
-        good = _last_success(queue, task, start, version)
-        streak = sorted((event for event in by_line.values() if event.at > good), key=lambda event: event.at)
-        if len(streak) >= IN_A_ROW and _still_tried(streak):
+        latest = events[-IN_A_ROW].at
+        if any(_good(queue, task, latest, version=version)):  # a busy task's next success is soon found
+            continue
+        good = _last(partial(_good, queue, task, version=version), start, latest)
+        streak = [event for event in events if event.at > good]
+        if _still_tried(streak):
             last = streak[-1]
             found.append(Failing(queue, task, len(streak), streak[0].at, last.reason or "no reason", last.run_id))
     return found
@@ -217,19 +219,21 @@ def falling_short(queue: str, now: float, changed_at: float, version: str = "") 
             short.setdefault(event.task, []).append(event)
     found = []
     for task, events in short.items():
-        runs = sum(event.outcome == "success" for event in _ended(queue, task, start, version))
-        if 2 * len(events) > runs:
+        ended = (event for event in _ended(queue, task, start, version) if event.outcome == "success")
+        enough = 2 * len(events)  # no more are read: then most do not fall short
+        runs = sum(1 for _ in islice(ended, enough))
+        if runs < enough:
             reasons = figures.shortfalls(events)
             found.append(FallingShort(queue, task, len(events), runs, reasons, events[-1].run_id))
     return found
 
 
-def _ended(queue: str, task: str, start: float, version: str) -> Iterator[logs.Event]:
-    events = (logs.event_of(line) for line in _read(queue, ["run ended", task], start, version))
+def _ended(queue: str, task: str, start: float, version: str, end: float | None = None) -> Iterator[logs.Event]:
+    events = (logs.event_of(line) for line in _read(queue, ["run ended", task], start, version, end))
     return (event for event in events if event is not None and event.task == task and event.at >= start)
 
 
-def _last_success(queue: str, task: str, start: float, version: str) -> float:
-    """When an attempt of a task last succeeded, in seconds since 1970; 0 if none did."""
+def _good(queue: str, task: str, start: float, end: float | None = None, *, version: str) -> Iterator[float]:
+    """When attempts of a task succeeded, in seconds since 1970."""
     good = ("success", "fanned_out", "continued")
-    return max((event.at for event in _ended(queue, task, start, version) if event.outcome in good), default=0.0)
+    return (event.at for event in _ended(queue, task, start, version, end) if event.outcome in good)

@@ -6,8 +6,9 @@ network's is an upload), alarms against what they watch, quotas, the clock, and 
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 from nexus.settings import settings
 from ops import catalogue, health, pinging, validation
@@ -15,7 +16,7 @@ from ops.aws import client, in_parallel
 from ops.deployment import Deployment
 from ops.health import Finding
 from ops.problems import REPAIR
-from ops.validation import Check, checked
+from ops.validation import Check, Finder, checked
 
 SKEW, SKEW_REFUSED = 5.0, 300.0
 """Seconds of clock skew for a warning and for a failure: AWS rejects a quarter of an hour."""
@@ -30,47 +31,33 @@ type Walk = Callable[[float], tuple[str, list[Finding]]]
 """Sends something through the stack, within this many seconds. Returns the outcome in a line, and findings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A check: its findings, and a line of detail if there are none."""
-
-    name: str
-    detail: str
-    findings: tuple[Finding, ...]
-
-
-def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Examined]:
+def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Check]:
     """Runs every check. Errors of AWS become findings."""
     found = health.check(deployment)
     counts = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
-    examined = [Examined("`nexus status` finds no fault", counts, found.findings)]
-    examined += [Examined(check.name, "", check.findings) for check in validation.validate(deployment)]
-    examined += in_parallel(
-        lambda walk: _walk(walk[0], walk[1], patience), [("each queue responds to a ping", ping), *walks.items()]
-    )
-    checks: list[tuple[str, validation.Finder]] = [
+    checks: list[tuple[str, Finder]] = [
         ("alarms watch existing queues, and notify someone", alarms),
         ("quotas have room", quotas),
         ("this machine's clock is correct", clock),
-        ("the client is not older than the stack", versions),
+        ("the client is not older than the stack", health.of_version),
     ]
-    return examined + [_as_examined(Check(name, checked(name, finder, deployment))) for name, finder in checks]
+    return [
+        Check("`nexus status` finds no fault", found.findings, counts),
+        *validation.validate(deployment),
+        *in_parallel(lambda walk: _walk(*walk, patience), [("each queue responds to a ping", ping), *walks.items()]),
+        *(checked(name, partial(finder, deployment)) for name, finder in checks),
+    ]
 
 
-def _as_examined(check: Check) -> Examined:
-    return Examined(check.name, "", check.findings)
-
-
-def _walk(name: str, walk: Walk, patience: float) -> Examined:
+def _walk(name: str, walk: Walk, patience: float) -> Check:
     detail = ""
 
-    def find(_: Deployment | None) -> Iterator[Finding]:
+    def find() -> list[Finding]:
         nonlocal detail
         detail, findings = walk(patience)
-        yield from findings
+        return findings
 
-    findings = checked(name, find, None)  # type: ignore[arg-type]
-    return Examined(name, detail, findings)
+    return replace(checked(name, find), detail=detail)
 
 
 def ping(patience: float) -> tuple[str, list[Finding]]:
@@ -146,8 +133,3 @@ def clock(deployment: Deployment) -> Iterator[Finding]:
         what = f"it is {abs(off):.0f} s {word} of AWS's"
         do = "Set it by NTP: AWS rejects requests signed more than 15 minutes off."
         yield Finding("failed" if abs(off) > SKEW_REFUSED else "warning", "the clock", what, do)
-
-
-def versions(deployment: Deployment) -> Iterator[Finding]:
-    """Finds a client older than the stack, which may not understand its data."""
-    yield from health.of_version(deployment)

@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any, Final
 
 from nexus.settings import settings
-from ops import logs, versions
-from ops.aws import client, in_parallel
+from ops import cloudwatch, logs, versions
+from ops.aws import in_parallel
+from ops.cloudwatch import Metric
 from ops.figures import percentile
 
 BACK: Final = timedelta(hours=24)
@@ -135,28 +136,18 @@ _MEASURE: Final = re.compile(r"([A-Z][A-Za-z ]+): ([0-9.]+) (?:ms|MB)")
 
 def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:
     """CloudWatch's figures of the last day, by queue and name."""
-    queries: list[Any] = [
-        {
-            "Id": f"{name}{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/Lambda",
-                    "MetricName": metric,
-                    "Dimensions": [{"Name": "FunctionName", "Value": settings().function_name(queue)}],
-                },
-                "Period": int(BACK.total_seconds()),
-                "Stat": statistic,
-            },
-        }
-        for n, queue in enumerate(queues)
+    wanted = {
+        (queue, name): Metric(
+            "AWS/Lambda",
+            metric,
+            statistic,
+            {"FunctionName": settings().function_name(queue)},
+            int(BACK.total_seconds()),
+        )
+        for queue in queues
         for name, (metric, statistic) in WANTED.items()
-    ]
-    now = datetime.now(UTC)
-    response = client("cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=now - BACK, EndTime=now)
-    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
-    found = {}
-    for n, queue in enumerate(queues):
-        for name, (_, statistic) in WANTED.items():
-            if series := values.get(f"{name}{n}"):
-                found[queue, name] = sum(series) if statistic == "Sum" else max(series)
-    return found
+    }
+    return {
+        (queue, name): sum(values.values()) if wanted[queue, name].statistic == "Sum" else max(values.values())
+        for (queue, name), values in cloudwatch.read(wanted, BACK).items()
+    }

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nexus.settings import settings
-from ops import catalogue, diagnosis, figures, versions
+from ops import catalogue, cloudwatch, diagnosis, figures, versions
 from ops.aws import Threads, client, in_parallel
+from ops.cloudwatch import Metric
 from ops.deployment import Deployment
-from ops.finding import short
+from ops.lookup import short
 from ops.problems import REPAIR
+from ops.spans import At
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -26,6 +28,9 @@ THREADS = 32
 type Severity = Literal["failed", "warning", "unchecked", "note"]
 """The last two are not faults: what a check cannot cover, and what is worth a look."""
 WRONG = ("failed", "warning")
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("failed", "warning", "unchecked", "note")
+"""The worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class QueueState:
     reserved: int | None
     present: bool = True
     dead_present: bool = True
-    changed_at: float = 0.0
+    changed_at: At | None = None
     version: str = ""
 
     @property
@@ -132,7 +137,7 @@ def check(deployment: Deployment) -> Health:
         *_of_alarms(alarms.result(), queues),
         *money.result(),
     ]
-    findings.sort(key=lambda finding: finding.severity != "failed")
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Health(deployment, queues, tuple(rules.result()), tuple(alarms.result()), tuple(findings))
 
 
@@ -218,29 +223,14 @@ def live_version(queue: str) -> tuple[float, str]:
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
     """The age of each queue's oldest message, as CloudWatch last reported it within a quarter of an hour."""
-    if not queues:  # GetMetricData takes no empty list
-        return {}
-    now = datetime.now(UTC)
-    queries: list[Any] = [
-        {
-            "Id": f"q{n}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "AWS/SQS",
-                    "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
-                },
-                "Period": 60,
-                "Stat": "Maximum",
-            },
-        }
-        for n, queue in enumerate(queues)
-    ]
-    response = client("cloudwatch").get_metric_data(
-        MetricDataQueries=queries, StartTime=now - timedelta(minutes=15), EndTime=now, ScanBy="TimestampDescending"
-    )
-    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
-    return {queue: values[f"q{n}"][0] for n, queue in enumerate(queues) if f"q{n}" in values}
+    wanted = {
+        queue: Metric(
+            "AWS/SQS", "ApproximateAgeOfOldestMessage", "Maximum", {"QueueName": settings().queue_name(queue)}
+        )
+        for queue in queues
+    }
+    found = cloudwatch.read(wanted, timedelta(minutes=15))
+    return {queue: next(iter(values.values())) for queue, values in found.items()}
 
 
 def rule_states() -> list[RuleState]:
@@ -310,7 +300,7 @@ def _queue_state(
         reserved=reserved,
         present=there is not None,
         dead_present=dead_there is not None,
-        changed_at=changed_at,
+        changed_at=changed_at or None,
         version=version,
     )
 
@@ -435,11 +425,12 @@ def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
     checks: list[Any] = [
-        partial(look, queue.name, now, queue.changed_at, queue.version)
+        partial(look, queue.name, now, queue.changed_at or 0.0, queue.version)
         for look in (diagnosis.dying, diagnosis.failing, diagnosis.falling_short)
         for queue in there
     ]
-    checks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
+    changed = {queue.name: queue.changed_at or 0.0 for queue in there}
+    checks.append(lambda: diagnosis.silent_deaths(list(changed), now, changed))
     *seen, silent = in_parallel(lambda examine: examine(), checks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
     silent = [one for one in silent if not diagnosis.of_another_version(one, queues[one.queue].version)]
@@ -468,14 +459,14 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
 
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
-    do = f"`nexus logs {short(one.run_id)}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
+    do = f"`nexus result {short(one.run_id)}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
     do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY continue automatically."
     return Finding("failed", one.queue, what, do)
 
 
 def _of_falling_short(one: diagnosis.FallingShort) -> Finding:
-    what = f"{one.times} of the last {one.runs} runs of {one.task} succeeded without effect: "
-    what += figures.in_words(one.reasons)
+    which = f"{one.times} of the last {one.runs} runs" if one.runs > 1 else "the last run"
+    what = f"{which} of {one.task} succeeded without effect: {figures.in_words(one.reasons)}"
     do = f"`nexus result {one.run_id}` shows the last: did the sender write the rows before it sent the task? "
     do += "`nexus inspect stats` counts the reasons."
     return Finding("note", one.queue, what, do)

@@ -17,6 +17,7 @@ from nexus.runs.record import RunRecord
 from nexus.runs.transitions import SHARDS
 from nexus.settings import settings
 from ops.aws import in_parallel
+from ops.spans import At
 
 SKEW = 900.0
 """Seconds by which this machine's clock may be behind: AWS refuses requests from one that is further off."""
@@ -32,9 +33,9 @@ class LiveRun:
     task: str
     queue: str
     status: str
-    since: float
+    since: At
     attempts: int = 0
-    lease_until: float | None = None
+    lease_until: At | None = None
     parent: str | None = None
     segment: int | None = None
     args: Any = None

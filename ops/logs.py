@@ -17,7 +17,7 @@ from typing import Any
 from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client, in_parallel
-from ops.spans import of_day
+from ops.spans import At, of_day
 
 POLL = 1.0
 """Seconds between two polls of a run's or a queue's log."""
@@ -34,11 +34,11 @@ OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A log line: `message` is its text, `fields` the fields of a structured line."""
+    """A log line of a queue's function: `message` is its text, `fields` the fields of a structured line."""
 
     id: str
-    at: float
-    group: str
+    at: At
+    queue: str
     message: str
     level: str = ""
     stream: str = ""
@@ -72,7 +72,7 @@ class Event:
     `reason` is why it failed, or how a success fell short of its purpose.
     """
 
-    at: float
+    at: At
     queue: str
     task: str
     run_id: str
@@ -148,16 +148,14 @@ def _line(event: Any, queue: str) -> Line:
     return Line(line_id, at, queue, text, stream=event.get("logStreamName", ""))
 
 
-def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
+def of_run(run_id: str, since: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
     """The lines that name a run, in order; with `follow`, until it ends. `patience` is as in `read`."""
     from nexus.client import AsyncResult
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
     record = handle.record()
     queues = [record.queue] if record.queue else list(catalogue.queues())
-    start = (
-        time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
-    )
+    start = (record.sent_at or record.started_at or time.time() - 86_400) - 60 if since is None else since
     end = None if record.ended_at is None else record.ended_at + 60
     seen: set[str] = set()
     while True:
@@ -174,9 +172,9 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
         time.sleep(POLL)
 
 
-def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
-    """A queue's log lines of the last `back` seconds; with `follow`, new ones as they arrive."""
-    start, seen = time.time() - back, dict[str, float]()
+def of_queue(queue: str, start: float, *, follow: bool) -> Iterator[Line]:
+    """A queue's log lines since `start`; with `follow`, new ones as they arrive."""
+    seen = dict[str, float]()
     while True:
         began = time.time()
         for line in read(queue, [], start):
@@ -237,7 +235,7 @@ def event_of(line: Line) -> Event | None:
         return None
     return Event(
         at=line.at,
-        queue=line.group,
+        queue=line.queue,
         task=intern(str(fields.get("task", ""))),  # there may be millions of events
         run_id=str(fields.get("run_id", "")),
         outcome=intern(outcome),
@@ -247,19 +245,34 @@ def event_of(line: Line) -> Event | None:
     )
 
 
-def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
-    """The attempts that ended since `start`, and then new ones as they end, each once."""
-    seen: dict[tuple[str, int, str, float], None] = {}
-    while True:
+class Ended:
+    """The attempts that ended since `start` (seconds since 1970): each read gives those that none has given before."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._seen: dict[tuple[str, int, str, float], None] = {}
+
+    def read(self, queues: Sequence[str], task: str | None = None, *, since: float = 0.0) -> list[Event]:
+        """The new ones, in order; of those that ended before `since`, none. After an error, the next read has all."""
         began = time.time()
+        start = max(self._start, since)
+        found = []
         for event in events(queues, start, task):
             key = (event.run_id, event.attempt, event.outcome, event.at)
-            if key not in seen:
-                seen[key] = None
-                yield event
+            if key not in self._seen:
+                self._seen[key] = None
+                found.append(event)
+        self._start = max(start, began - OVERLAP)
+        for key in [key for key in self._seen if key[3] < self._start - OVERLAP]:
+            del self._seen[key]
+        return found
+
+
+def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
+    """The attempts that ended since `start`, and then new ones as they end, each once."""
+    ended = Ended(start)
+    while True:
+        yield from ended.read(queues, task)
         if not follow:
             return
-        start = max(start, began - OVERLAP)
-        for key in [key for key in seen if key[3] < start - OVERLAP]:
-            del seen[key]
         time.sleep(max(POLL, PHRASES * len(queues) / A_SECOND))

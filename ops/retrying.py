@@ -55,6 +55,14 @@ def failed(ids: Iterable[str]) -> Failed:
     return Failed(tuple(found), never_sent)
 
 
+def letters(ids: Iterable[str]) -> frozenset[str]:
+    """The ids, with the members that failed in place of each job or group. Raises Problem if none of them has."""
+    items = backend().store.get(sorted(ids))
+    jobs = {run_id for run_id, item in items.items() if RunRecord.of(item).waits}
+    members = {record.id for record in failed(jobs).runs} if jobs else set()
+    return frozenset(ids) - jobs | members
+
+
 def _failed_members(record: RunRecord) -> Iterator[str]:
     """The runs of each failed member; if a member is a chain, any of them may be the one that failed."""
     for member in timeline.of_members(record):

@@ -4,7 +4,6 @@ A rule's firing is a run whose message says so (`Envelope.origin`). Its lines in
 schedule's runs are found there.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from ops import catalogue, cron_words, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import REPAIR, Problem
+from ops.spans import At
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A periodic task. `expression` is the rule's; `runs` is how often it fired in the days examined; `last_at`
+    """A periodic task. `expression` is the rule's; `runs` is how often it fired in the time examined; `last_at`
     (seconds since 1970) and `last_status` are of the last firing."""
 
     task: str
@@ -34,22 +34,22 @@ class Scheduled:
     meaning: str
     next_at: datetime | None
     runs: int | None = None
-    last_at: float | None = None
+    last_at: At | None = None
     last_id: str | None = None
     last_status: str | None = None
 
 
-def listed(days: float) -> list[Scheduled]:
-    """Every periodic task of the catalogue, the next to fire first. Reads the logs of `days` days (0: none)."""
+def listed(since: float | None) -> list[Scheduled]:
+    """Every periodic task of the catalogue, the next to fire first. Reads the logs since then (None: none)."""
     client("logs")
     rules = {rule.task: rule for rule in rule_states()}
     tasks = [task for task in catalogue.tasks().values() if task.schedule]
     histories: list[list[tuple[str, float]]]
-    histories = in_parallel(lambda task: history(task, days), tasks) if days else [[] for _ in tasks]
+    histories = [[] for _ in tasks] if since is None else in_parallel(lambda task: history(task, since), tasks)
     last = {fired[-1][0]: None for fired in histories if fired}
     status = {r.id: r.status for r in read_records([AsyncResult(run_id) for run_id in last])} if last else {}
     found = [
-        _scheduled(task, rules.get(task.name), fired if days else None, status)
+        _scheduled(task, rules.get(task.name), None if since is None else fired, status)
         for task, fired in zip(tasks, histories, strict=True)
     ]
     never = datetime.max.replace(tzinfo=UTC)
@@ -89,11 +89,11 @@ def _meaning(schedule: Any, expression: str) -> str:
         return expression
 
 
-def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, float]]:
-    """(run id, time) of each firing of a task's rule, oldest first. `patience` is as in `logs.read`."""
+def history(task: Any, since: float, patience: float = inf) -> list[tuple[str, float]]:
+    """(run id, time) of each firing of a task's rule since then, oldest first. `patience` is as in `logs.read`."""
     fired: dict[str, float] = {}
     for phrase in ("run started", "run revoked"):  # a firing is revoked if the previous one's run is still live
-        for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400, patience=patience):
+        for line in logs.read(str(task.queue), [phrase, task.name], since, patience=patience):
             if line.fields.get("task") == task.name and line.fields.get("origin") == "rule":
                 fired.setdefault(str(line.fields.get("run_id", "")), line.at)
     return sorted(fired.items(), key=lambda pair: pair[1])

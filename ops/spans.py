@@ -1,10 +1,15 @@
-"""Parses durations and times as people type them."""
+"""Parses durations, times and arguments as people type them."""
 
+import json
 import re
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from ops.problems import usage
+
+type At = float
+"""A time in seconds since 1970. As a dataclass's field it is RFC 3339 in JSON, in UTC (`ops.cli.output.plain`)."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -33,7 +38,19 @@ def since(text: str) -> float:
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
-def at(seconds_since_1970: float | None) -> datetime | None:
+def argument(name: str, text: str) -> Any:
+    """A task's argument: JSON if it is a list, an object, a quoted text or null, else the text itself. Raises Problem
+    if it only begins like JSON.
+    """
+    if text[:1] not in ("[", "{", '"') and text != "null":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise usage(f"{name}= looks like JSON but is not valid", str(error)) from None
+
+
+def at(seconds_since_1970: At | None) -> datetime | None:
     """A record's timestamp as a datetime."""
     return None if seconds_since_1970 is None else datetime.fromtimestamp(seconds_since_1970, UTC)
 

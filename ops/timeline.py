@@ -18,6 +18,7 @@ from nexus.client.steps import load
 from nexus.runs import tallies
 from nexus.runs.record import RunRecord
 from ops import logs
+from ops.spans import At
 
 SHOWN: Final = 200
 """The most members of a fan-out whose records are read: all, or those that failed and a sample."""
@@ -37,8 +38,8 @@ class Bar:
 
     kind: Kind
     label: str
-    start: float | None
-    end: float | None
+    start: At | None
+    end: At | None
     status: str = ""
     run: str | None = None
 
@@ -56,8 +57,8 @@ class Member:
 class TimeLine:
     """All bars, from `start` to `end` (now, if the run lasts). `parts` counts the members, `shown` those with a bar."""
 
-    start: float
-    end: float
+    start: At
+    end: At
     bars: tuple[Bar, ...]
     in_progress: bool
     parts: int = 0

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,24 @@ DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check by name, and its findings; none means all is well."""
+    """A check by name, and its findings: none means all is well. `detail` says in a line what was checked."""
 
     name: str
     findings: tuple[Finding, ...]
+    detail: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        return not any(finding.is_wrong for finding in self.findings)
 
 
-type Finder = Callable[[Deployment], Iterator[Finding]]
+type Finder = Callable[[Deployment], Iterable[Finding]]
 
 
 def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     """Runs every check. One that lacks a permission reports a warning."""
     checks: list[tuple[str, Finder]] = [
-        ("the stack's state", _state),
+        ("the stack's state", health.of_stack),
         ("the deployed template matches this one", _template),
         ("queues and functions fit together", _queues),
         ("event sources are on, report partial failures and have template.yaml's concurrency", _sources),
@@ -54,18 +60,17 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     if drift:
         checks.append(("nothing was changed by hand", _drift))
     with Threads(len(checks)) as pool:
-        running = [(name, pool.submit(checked, name, finder, deployment)) for name, finder in checks]
-        return [Check(name, done.result()) for name, done in running]
+        return list(pool.map(lambda check: checked(check[0], partial(check[1], deployment)), checks))
 
 
-def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
-    """Runs a finder. A denied request becomes a finding too."""
+def checked(name: str, find: Callable[[], Iterable[Finding]]) -> Check:
+    """Runs a check. A denied request becomes a finding too."""
     from botocore.exceptions import ClientError
 
     from ops.problems import ExitCode, Problem, explained
 
     try:
-        return tuple(finder(deployment))
+        return Check(name, tuple(find()))
     except (ClientError, Problem) as error:
         problem = explained(error)
         assert problem is not None
@@ -73,15 +78,8 @@ def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding,
             "failed" if isinstance(error, ClientError) and problem.code != ExitCode.DENIED else "warning"
         )
         why = f" ({problem.why})" if problem.why else ""
-        return (
-            Finding(
-                severity, name, f"could not be checked: {problem.what}{why}", problem.do or "`nexus status` shows more."
-            ),
-        )
-
-
-def _state(deployment: Deployment) -> Iterator[Finding]:
-    yield from health.of_stack(deployment)
+        what = f"could not be checked: {problem.what}{why}"
+        return Check(name, (Finding(severity, name, what, problem.do or "`nexus status` shows more."),))
 
 
 # --- the template ---

@@ -68,6 +68,8 @@ REFUSED_IN_A_ROW = 5 * THREADS
 """This many consecutive refusals end the invocation: SES accepts nothing at the moment."""
 
 LONGEST_PAUSE = 8.0
+"""The most seconds that one mail waits after a refusal."""
+
 LOST_IN_A_ROW = 5
 """This many consecutive mails without a response count as an outage: the segment stops before it loses more."""
 
@@ -272,11 +274,10 @@ class Segment:
         self._settings: MailSettings = mail_settings()
         self._pace: Pace = delivery.pace(part.per_second)
         self._look_up = True
-        self._refused = self._lost = 0
+        self._refused = self._lost = 0  # in a row
         self._stop = False
+        # SES's last refusal, unless it has accepted a mail since.
         self._trouble: SlowDown | None = None
-        """SES's last refusal, unless it has accepted a mail since."""
-
         self._cannot: CannotSend | None = None
         self._lock = threading.Lock()
 

@@ -309,11 +309,11 @@ def the_task(name: str) -> "Task[Any, Any]":
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of runs that are live or ended recently."""
-    from ops import finding
+    from ops import lookup
 
     if not _reachable(ctx):
         return []
-    known = (one for one in finding.recent() if one.id.startswith(incomplete))
+    known = (one for one in lookup.recent() if one.id.startswith(incomplete))
     return [(one.id, f"{one.task} {one.status}") for one in islice(known, 30)]
 
 

@@ -11,6 +11,7 @@ from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
 from ops.health import Counts, event_source, live_version, queue_counts
 from ops.problems import REPAIR
+from ops.spans import At
 
 if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
@@ -50,7 +51,7 @@ class QueueLine:
 class View:
     """One snapshot of the deployment."""
 
-    at: float
+    at: At
     queues: tuple[QueueLine, ...]
     running: tuple[live.LiveRun, ...]
     jobs: tuple[tuple[str, str, int, int], ...]
@@ -65,8 +66,7 @@ class Monitor:
     """Polls the deployment and keeps the window's events between polls."""
 
     _events: deque[logs.Event] = field(default_factory=deque)
-    _seen: set[tuple[str, int, str]] = field(default_factory=set)
-    _read_until: float = 0.0
+    _ended: logs.Ended = field(default_factory=lambda: logs.Ended(0.0))
     _checked: dict[str, tuple[float, diagnosis.Dying | None]] = field(default_factory=dict)
 
     @property
@@ -126,16 +126,9 @@ class Monitor:
         )
 
     def _read(self, names: list[str], now: float) -> None:
-        start = max(now - WINDOW, self._read_until - logs.OVERLAP)
-        for event in logs.events(names, start):
-            key = (event.run_id, event.attempt, event.outcome)
-            if key not in self._seen:
-                self._seen.add(key)
-                self._events.append(event)
-        self._read_until = now
+        self._events.extend(self._ended.read(names, since=now - WINDOW))
         while self._events and self._events[0].at < now - WINDOW:
-            old = self._events.popleft()
-            self._seen.discard((old.run_id, old.attempt, old.outcome))
+            self._events.popleft()
 
     def _queue(
         self,

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ops.problems import Problem
+from ops.spans import At
 
 STYLES = {
     "SUCCESS": "green",
@@ -85,25 +86,33 @@ def note(text: str) -> None:
     print(safe(text), file=sys.stderr, flush=True)
 
 
+type Bar = Callable[[int, int | None, str], None]
+"""What moves a progress bar: (done, total, the words before it). The total is None while it is not known."""
+
+
 @contextmanager
-def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr, if that is a terminal. Call it with (done, total, a few words)."""
+def bar(*, shown: bool) -> Iterator[Bar]:
+    """A progress bar on stderr for the time of the block, if that is a terminal."""
     if not shown or not fancy(sys.stderr):
         yield lambda _done, _total, _words: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(safe(what, lines=False), total=None)
-
-        def advance(done: int, total: int, progress_text: str) -> None:
-            progress.update(
-                task, completed=done, total=total, description=f"{safe(what, lines=False)}: {progress_text}"
-            )
-
-        yield advance
+        task = progress.add_task("", total=None)
+        yield lambda done, total, words: progress.update(
+            task, completed=done, total=total, description=safe(words, lines=False)
+        )
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
@@ -184,15 +193,11 @@ def emit_line(value: Any) -> None:
     print(json_text(value), flush=True)
 
 
-_TIMES = {"at", "since", "lease_until", "last_at", "claimed_at", "sent_at"}
-"""The fields of dataclasses that are seconds since 1970."""
-
-
 def plain(value: Any) -> Any:
     """Converts a value to JSON types: dataclasses become objects, times become RFC 3339 in UTC with milliseconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(moment(inner) if name in _TIMES else inner) for name, inner in values.items()}
+        values = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return {field.name: plain(moment(inner) if _is_time(field.type) else inner) for field, inner in values}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Enum):
@@ -204,6 +209,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value
+
+
+def _is_time(hint: Any) -> bool:
+    """Whether a field is annotated as a time, or as one or None."""
+    return hint is At or At in get_args(hint)
 
 
 def rounded(value: Any) -> Any:
@@ -270,6 +280,12 @@ def time_of(at: float | datetime | None) -> str:
 def flat(text: str) -> str:
     """The text on one line."""
     return " ".join(text.split())
+
+
+def arguments(args: Mapping[str, Any] | None) -> str:
+    """A task's arguments on one line: `user_id=u-1 limit=10 tags=["a"]`."""
+    shown = ((name, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for name, v in (args or {}).items())
+    return " ".join(f"{name}={value}" for name, value in shown)
 
 
 def cut(text: str, width: int) -> str:

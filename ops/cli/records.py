@@ -1,7 +1,6 @@
 """A run as text for people, for the command and the live view."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from nexus.runs.record import RunRecord
@@ -21,7 +20,7 @@ def described(record: RunRecord) -> tuple[dict[str, Any], str]:
         "task": record.task,
         "queue": record.queue,
         "status": record.status,
-        "arguments": _compact(record.args),
+        "arguments": output.arguments(record.args),
         "sent": output.time_of(record.sent_at),
         "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
         "started": output.time_of(record.started_at),
@@ -40,12 +39,6 @@ def described(record: RunRecord) -> tuple[dict[str, Any], str]:
         "log": record.log,
     }
     return fields, "\n".join(below)
-
-
-def _compact(value: Mapping[str, Any] | None) -> str | None:
-    return (
-        None if not value else " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
-    )
 
 
 def meaning(before: str, after: str) -> str:

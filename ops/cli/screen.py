@@ -9,7 +9,7 @@ from ops import logs
 from ops.cli import output
 from ops.cli.monitor import SPARK, QueueLine, View
 from ops.cli.rows import SECTIONS, Row, Section
-from ops.finding import short
+from ops.lookup import short
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -12,7 +12,7 @@ from ops.cli.keys import Keys
 from ops.cli.monitor import Monitor, View
 from ops.cli.rows import Row, rows
 from ops.cli.screen import Order, Screen
-from ops.finding import short
+from ops.lookup import short
 from ops.problems import explained
 
 if TYPE_CHECKING:

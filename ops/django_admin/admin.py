@@ -26,7 +26,7 @@ from nexus.django.periodic import FAULTS
 from nexus.django.tasks import Task, find
 from nexus.runs.record import RunRecord
 from nexus.values import compact
-from ops import catalogue, dead_letters, finding, history, logs, runs, waiting
+from ops import catalogue, dead_letters, history, logs, lookup, runs, waiting
 from ops.django_admin.pages import MOST_LETTERS, Pages, explaining, site
 from ops.problems import Problem
 
@@ -55,7 +55,7 @@ class RunAdmin(Pages):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
         """A page of runs that match the search and filters, newest first."""
         typed = request.GET.get("q", "").strip()
-        if finding.is_whole(typed):
+        if lookup.is_whole(typed):
             return redirect("admin:nexus_run_change", typed)
         return self.page(request, "runs", "Runs", partial(_runs, request, typed))
 
@@ -66,7 +66,7 @@ class RunAdmin(Pages):
 
 def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
     chosen = {name: request.GET.get(name) for name in FILTERS}
-    wanted = finding.whole(history.both(history.parse(typed), history.query(chosen, {})))
+    wanted = lookup.whole(history.both(history.parse(typed), history.query(chosen, {})))
     found = history.find(wanted, PAGE, request.GET.get("after"))
     tasks = [name for name, task in catalogue.tasks().items() if not task.everywhere or "." in name]
     choices = {
@@ -109,7 +109,7 @@ def _short(args: Any) -> str:
 
 
 def _run(run_id: str) -> dict[str, Any]:
-    finding.check_whole(run_id)
+    lookup.check_whole(run_id)
     record = site().run(run_id)
     shown: dict[str, Any] = {"run": runs.as_plain(record), "ended": record.ended}
     shown["waits"] = [] if record.ended else explaining(lambda: waiting.reasons(record))
@@ -146,8 +146,7 @@ def _letters(asked: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "letter": letter,
                 "at": clock.date(letter.failed_at),
-                "args": _short(letter.shown_args),
-                "run": finding.is_whole(letter.id),
+                "args": _short(letter.shown_body if letter.args is None else letter.shown_args),
             }
             for letter in found[:PAGE]
         ],

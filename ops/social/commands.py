@@ -1,6 +1,5 @@
 """Commands about the social network's own data: test, seed, backfill, upload, mail, report."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,15 +87,8 @@ def seed(
         raise usage(f"{deployment.stack} is prod", "Demo data do not belong in prod.")
     if deployment.stage != "local":
         common.confirm(deployment, f"Write {users} made-up users to {deployment.stack}?", yes=yes)
-    shown = output.fancy(sys.stderr) and not options.json
-
-    def show_progress(done: int, total: int, table: str) -> None:
-        if shown:
-            print(f"\r\033[K{done} of {total} rows ({table})", end="", file=sys.stderr, flush=True)
-
-    report = seeding.seed(users, number, show_progress)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+    with output.bar(shown=not options.json) as bar:
+        report = seeding.seed(users, number, bar)
     rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
     common.done(report, f"{rows} in {report.seconds:.1f} s.")
     return ExitCode.DONE
@@ -149,13 +141,13 @@ def backfill(
         if faults <= FAULTS_SHOWN:
             output.note(f"row {number}: {reason}")
 
-    with file.open("rb") as opened, output.bar(file.name, shown=not options.json) as bar:
+    with file.open("rb") as opened, output.bar(shown=not options.json) as bar:
         source = backfilling.Source(file, opened, source_form)
 
         def done(rows: int) -> None:
             if not check:
                 backfilling.remember(file, replace(position, done=rows))
-            bar(source.read, source.size, f"{rows:,} rows")
+            bar(source.read, source.size, f"{file.name}: {rows:,} rows")
 
         report = getattr(filling, kind)(source, start=start, check=check, on_progress=done, on_fault=faulty)
     if not check:

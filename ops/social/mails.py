@@ -85,7 +85,7 @@ def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of th
     network.connect()
     found = mail.unknown(mail.WEEKS if weeks is None else weeks)
     if options.json:
-        output.emit(found)
+        output.emit([output.plain(entry) | {"claimed_at": output.moment(entry.claimed_at)} for entry in found])
         return ExitCode.DONE
     now = time.time()
     if found:

@@ -13,7 +13,7 @@ from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
-from ops import audit, budgets, catalogue, control, dead_letters, finding, history, retrying, schedules
+from ops import audit, budgets, catalogue, control, dead_letters, history, lookup, retrying, schedules, spans
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
 from ops.problems import ExitCode, Problem, usage
@@ -144,14 +144,14 @@ def _meant(form: Form) -> list[RunRecord]:
     A confirmation has the ids that the query found for its plan: more runs may match by then.
     """
     if (query := form.get("query")) and not form.get("id"):
-        found = history.every(finding.whole(history.parse(str(query))), MOST + 1)
+        found = history.every(lookup.whole(history.parse(str(query))), MOST + 1)
         if len(found) > MOST:
             raise usage(f"These are more than {MOST:,} runs", "That is the limit of one click.", "Add a filter.")
         return found
     given = form.get("id") or []
     ids = [str(one) for one in given] if isinstance(given, list) else [str(given)]
     for run_id in ids:
-        finding.check_whole(run_id)
+        lookup.check_whole(run_id)
     if not ids:
         raise usage("Which runs?", do="Select some, or give a query.")
     return [record for record in read_records([AsyncResult(i) for i in ids]) if record.status != "UNKNOWN"]
@@ -224,19 +224,10 @@ def _arguments(form: Form) -> dict[str, Any]:
             raise usage("Arguments must be a JSON object")
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
-        found = {name: _value(value) for name, value in given.items() if value != ""}
+        found = {name: spans.argument(name, value) for name, value in given.items() if value != ""}
     if json.dumps(HIDDEN) in json.dumps(found):
         raise usage("A secret argument is hidden here", "Run records do not contain it.", "Enter its value.")
     return found
-
-
-def _value(text: str) -> Any:
-    if text[:1] in ("[", "{", '"') or text == "null":
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise usage(f"{text} looks like JSON but is not valid", str(error)) from None
-    return text
 
 
 def _plan_send(site: Site, form: Form) -> Plan:
@@ -287,7 +278,7 @@ def _filter(form: Form) -> Filter:
     given = form.get("id") or []
     ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
     for letter_id in ids:
-        finding.check_whole(letter_id)
+        lookup.check_whole(letter_id)
     task, kind = (str(form[name]) if name in form else None for name in ("task", "error"))
     if not ids and task is None and kind is None:
         raise usage("Which dead letters?")

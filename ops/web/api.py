@@ -1,5 +1,6 @@
 """The same views and actions as JSON, for programs: /api/v1, /metrics, /healthz. The key is a bearer token."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.routing import Route
 from ops import audit, catalogue, dead_letters, runs
 from ops.cli import output
 from ops.cli.monitor import View
+from ops.dead_letters import Group
 from ops.functions import Function
 from ops.health import Health
 from ops.logs import Line
@@ -21,7 +23,7 @@ from ops.web import document, metrics, money
 from ops.web.actions import Plan, perform
 from ops.web.document import Shape, openapi
 from ops.web.forms import read as read_form
-from ops.web.views import Firing, Group, Site, fields
+from ops.web.views import WEEK, Firing, Site, fields
 
 STATUS = {ExitCode.USAGE: 400, ExitCode.NOT_CONFIRMED: 409, ExitCode.DENIED: 403, ExitCode.UNREACHABLE: 503}
 
@@ -87,7 +89,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         ),
         "dead-letters": (Shape("Dead letters", list[document.DeadLetter], of_letters), letters),
         "dead-letters/groups": (Shape("Dead letters by task and error", list[Group]), lambda _: site.groups()),
-        "schedules": (Shape("The periodic tasks", list[Scheduled]), lambda _: site.schedules(7)),
+        "schedules": (Shape("The periodic tasks", list[Scheduled]), lambda _: site.schedules(time.time() - WEEK)),
         "schedules/{task}/firings": (
             Shape("A schedule's firings of the last seven days", list[Firing]),
             lambda request: site.firings(known(request)),

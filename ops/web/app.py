@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from nexus.runs import payloads, tallies
-from ops import catalogue, finding, history, previews, runs, waiting
+from ops import catalogue, history, lookup, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
 from ops.web import api, money, show
@@ -219,9 +219,9 @@ class Pages:
 
     def run_page(self, request: Request) -> Response:
         text = request.path_params["id"]
-        if not finding.is_whole(text):
+        if not lookup.is_whole(text):
             try:
-                return RedirectResponse(f"/runs/{finding.run_id(text)}", 303)
+                return RedirectResponse(f"/runs/{lookup.run_id(text)}", 303)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
                 return self.refuse(request, error)
         return self.render(request, "run.html", id=text)
@@ -259,7 +259,7 @@ class Pages:
 
         def show_file(request: Request) -> Response:
             try:
-                found = history.every(finding.whole(history.parse(request.query_params.get("q", ""))), EXPORTED)
+                found = history.every(lookup.whole(history.parse(request.query_params.get("q", ""))), EXPORTED)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
                 return self.refuse(request, error)
             plain = [output.plain(runs.as_plain(record, result=False)) for record in found]
@@ -296,7 +296,7 @@ class Pages:
             return response
         run_id = outcome.rpartition(": ")[2]
         response = self.render(
-            request, "parts/done.html", done=outcome, run=run_id if finding.is_whole(run_id) else None
+            request, "parts/done.html", done=outcome, run=run_id if lookup.is_whole(run_id) else None
         )
         response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#notices", "afterbegin"
         response.headers["HX-Trigger"] = "nexus:changed"

@@ -197,6 +197,7 @@ def openapi(views: Mapping[str, Shape]) -> dict[str, Any]:
     """The document, for the views by path."""
     schemas: dict[str, Any] = {"Problem": PROBLEM, "Outcome": OUTCOME}
     paths = {f"/api/v1/{path}": {"get": _view(path, shape, schemas)} for path, shape in views.items()}
+    schemas["At"] = {"type": "string", "format": "date-time"}  # as `output.plain` writes it
     paths |= {f"/api/v1/do/{name}": {"post": _action(name)} for name in ACTIONS}
     return {
         "openapi": "3.1.0",

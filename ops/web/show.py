@@ -1,6 +1,6 @@
 """Formats values for a page: times, ages, sizes, small charts. All text is untrusted."""
 
-import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,9 +10,11 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from nexus.values import compact
 from ops.budgets import in_words
 from ops.cli import output
 from ops.cost import PARTS, dollars
+from ops.dead_letters import Letter
 from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
@@ -60,15 +62,48 @@ def clock(at: float | datetime | None) -> str:
 
 def words(args: Mapping[str, Any] | None) -> str:
     """Arguments on one line, cut at LINE characters: a dead letter's may be a megabyte."""
-    shown = [f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in (args or {}).items()]
-    line = "  ".join(shown)
+    return _cut(output.arguments(args))
+
+
+def _cut(line: str) -> str:
     return line if len(line) <= LINE else f"{line[:LINE]}…"
 
 
+def contents(letter: Letter) -> str:
+    """A dead letter's arguments on one line, or its body if that has none."""
+    if letter.args is not None:
+        return words(letter.shown_args)
+    body = letter.shown_body
+    return _cut(body if isinstance(body, str) else compact(body))
+
+
+_DONE_AT: Final = (
+    (r"nexus (?:result|logs|dlq \w+) ([0-9a-f-]{8,36})\b.*", "/runs/{}"),
+    (r"nexus dlq .*", "/dead-letters"),
+    (r"nexus schedule \w+ (\w+).*", "/schedules#{}"),
+    (r"nexus budget .*", "/cost"),
+    (r"nexus (?:resume|concurrency) .*", "/"),
+    (r"nexus inspect stats.*", "/tasks"),
+)
+"""Commands, and the pages that do the same."""
+
+
 def commands(text: str) -> Markup:
-    """Text with `commands` highlighted."""
+    """Text with `commands` highlighted. The first that a page does is a link to that page."""
     parts = output.safe(text).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
+    shown, linked = Markup(""), set[str]()
+    for n, part in enumerate(parts):
+        code = Markup("<code>{}</code>").format(part) if n % 2 else escape(part)
+        page = _page(part) if n % 2 else None
+        shown += code if page is None or page in linked else Markup('<a href="{}">{}</a>').format(page, code)
+        linked.update([page] if page else [])
+    return shown
+
+
+def _page(command: str) -> str | None:
+    """The page that does the same as a command; None if there is none."""
+    found = ((re.fullmatch(pattern, command), page) for pattern, page in _DONE_AT)
+    return next((page.format(*match.groups()) for match, page in found if match), None)
 
 
 def pretty(value: Any) -> str:
@@ -89,6 +124,8 @@ def made_of(parts: Mapping[str, float]) -> str:
 
 def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
     """A sparkline of numbers with an accessible label."""
+    if len(values) == 1 and not bars:
+        values = [*values, *values]  # a level line, and not one that falls to nothing
     top = max([*values, 1])
     step = 120 / max(1, len(values) if bars else len(values) - 1)
     heights = [26 - 24 * value / top for value in values]
@@ -144,7 +181,7 @@ def templates() -> Environment:
         finalize=_visible,
     )
     made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
-    made.filters |= {"exact": exact, "commands": commands}
+    made.filters |= {"exact": exact, "commands": commands, "contents": contents}
     made.filters |= {"dollars": dollars, "made_of": made_of, "limits": in_words}
     made.globals |= {"spark": spark, "strip": strip}
     return made

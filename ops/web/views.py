@@ -6,7 +6,6 @@ Results of AWS requests are cached briefly, so that five open pages make no more
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,19 +23,20 @@ from ops import (
     dead_letters,
     deployment,
     figures,
-    finding,
     functions,
     health,
     history,
     logs,
+    lookup,
     runs,
     schedules,
     timeline,
 )
 from ops.cli.monitor import Monitor, View
-from ops.dead_letters import Filter, Letter
+from ops.dead_letters import Filter, Group, Letter
 from ops.deployment import Choice, Deployment
 from ops.problems import Problem
+from ops.spans import At
 
 COST_SAMPLE = 500
 COSTS_KEPT = 120.0
@@ -44,7 +44,7 @@ COSTS_REST = 100.0
 """How many times as long as it took to read them the costs are kept: a week of many runs is many requests."""
 
 NEXT = 5
-DAYS = 7
+WEEK = 7 * 86_400.0
 PAGE = 50
 NEWEST_SHOWN = 300.0
 """Seconds for which the previous newest runs are shown while they are refreshed."""
@@ -112,25 +112,11 @@ class Kept[T]:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Dead letters of one task and error; `hours` counts those given up in each of the last 24 hours."""
-
-    queue: str
-    task: str
-    error: str
-    count: int
-    first_at: float
-    last_at: float
-    example: str
-    hours: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Firing:
     """A firing of a schedule."""
 
     id: str
-    at: float
+    at: At
     status: str
     took: float | None
 
@@ -224,7 +210,7 @@ class Site:
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history for a typed query. Raises Problem if it is invalid."""
-        return history.find(finding.whole(history.parse(text)), limit, after)
+        return history.find(lookup.whole(history.parse(text)), limit, after)
 
     def newest(self) -> history.Found:
         """The first page of all runs, which queries every partition of the history."""
@@ -236,14 +222,14 @@ class Site:
 
     def run(self, run_id: str) -> RunRecord:
         """A run's record, by its id or a part of it. Raises Problem if there is no such run."""
-        record = AsyncResult[Any](finding.run_id(run_id)).record()
+        record = AsyncResult[Any](lookup.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
         """A run's log, by its id or a part of it, as far as it can be read within `log_patience`. Raises Problem."""
-        return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
+        return list(logs.of_run(lookup.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """A run's timeline. Raises Problem if there is no such run."""
@@ -274,27 +260,17 @@ class Site:
 
     def groups(self) -> list[Group]:
         """Dead letters by task and error, largest group first."""
-        by_kind: dict[tuple[str, str, str], list[Letter]] = {}
-        for letter in self._read_letters():
-            by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
-        now = time.time()
-        found = []
-        for (queue, task, error), letters in by_kind.items():
-            ago = Counter(int((now - letter.failed_at) // 3600) for letter in letters)
-            times = [letter.failed_at for letter in letters]
-            hours = tuple(ago[n] for n in reversed(range(24)))
-            example = letters[0].message
-            found.append(Group(queue, task, error, len(letters), min(times), max(times), example, hours))
-        return sorted(found, key=lambda group: -group.count)
+        return dead_letters.grouped(self._read_letters())
 
     # --- schedules, tasks ---
 
-    def schedules(self, days: float = 0.0) -> list[schedules.Scheduled]:
-        return schedules.listed(days)
+    def schedules(self, since: float | None = None) -> list[schedules.Scheduled]:
+        """The periodic tasks, with their firings since then."""
+        return schedules.listed(since)
 
     def firings(self, task: str) -> list[Firing]:
         """A schedule's firings of the last days, oldest first."""
-        fired = schedules.history(catalogue.tasks()[task], DAYS, self.log_patience)
+        fired = schedules.history(catalogue.tasks()[task], time.time() - WEEK, self.log_patience)
         records = read_records([AsyncResult(run_id) for run_id, _ in fired])
         return [
             Firing(run_id, at, record.status, runs.took(record))

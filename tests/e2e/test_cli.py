@@ -9,13 +9,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,70 +34,18 @@ from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
 from ops import catalogue as served
 from ops import health
-from ops.main import main
 from ops.problems import ExitCode
 from ops.social import trial
 from social import application, catalogue
 from social.data import posts
+from tests.support.command import SCRIPT, Nexus, fresh
 from tests.support.patience import PATIENCE, eventually
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())"]
 LETTERS = int(os.environ.get("NEXUS_LOAD_LETTERS", "2000"))
 """Dead letters of the test of many: 10,000 take most of a minute on the local cloud."""
 PATIENTLY = ("--timeout", f"{PATIENCE:.0f}")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Nexus:
-    """Calls the command."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: str) -> Answer:
-        self._capture.readouterr()
-        code = main(words)
-        captured = self._capture.readouterr()
-        assert "Traceback" not in captured.err
-        return Answer(int(code), captured.out, captured.err)
-
-
-@pytest.fixture
-def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
-    return Nexus(capsys)
-
-
-def fresh(*words: str, **variables: str | None) -> Answer:
-    """Runs the command in its own process, in a pipe; a variable of None is removed."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **variables}
-    done = subprocess.run(
-        [*SCRIPT, *words],
-        env={name: value for name, value in environment.items() if value is not None},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -192,7 +138,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert both[later][0]["release"].endswith(f"`nexus revoke {later}` cancels it.")
     # And they are revoked by filter, after a dry run
     looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
-    assert held in looked.json
+    assert held in {run["id"] for run in looked.json}
     assert nexus("revoke", "--queue", paused, "--yes").code == 0
     assert nexus("revoke", later[:18], "--yes").code == 0
     assert {run["status"] for run in nexus("result", held, later, "--json").json} == {"REVOKED"}
@@ -217,7 +163,7 @@ def test_a_run_is_found_by_the_first_or_last_eight_characters_of_its_id(nexus: N
 def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by_hand(
     nexus: Nexus, stack: Settings
 ) -> None:
-    eventually(lambda: nexus("validate", "--no-drift", "--json").json["passed"])
+    eventually(lambda: nexus("validate", "--no-drift", "--json").json["well"])
     # Given a user who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
@@ -623,7 +569,7 @@ def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nex
         ("pause", "users"),
         ("resume", "users"),
     )
-    looking = (("concurrency", "users"), ("schedule", "list", "--days", "0"), ("versions",), ("dlq", "list"))
+    looking = (("concurrency", "users"), ("schedule", "list", "--since", "0"), ("versions",), ("dlq", "list"))
     for words in (*changing, *looking):
         assert nexus(*words).code == 0
     found = nexus("audit", "--since", "1h", "--json").json
@@ -647,12 +593,12 @@ def test_changes_by_commands_are_in_the_audit_trail_with_their_author(nexus: Nex
 
 def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
     name = "cleanup_old_posts"
-    rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+    rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
     assert set(rows) == {task.name for task in registry.tasks().values() if task.schedule}
     assert rows[name]["next_at"].endswith("T01:00:00.000Z")
     try:
         nexus("schedule", "disable", name)
-        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
         assert (rows[name]["on"], rows[name]["next_at"]) == (False, None)
         assert "schedule enable cleanup_old_posts" in nexus("status").out
         refused = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)")
@@ -662,7 +608,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         assert (changed["before"], len(changed["next"])) == ("cron(0 1 ? * SUN *)", 5)
         conf = nexus("inspect", "conf")
         assert "cron(30 2 ? * SUN *) (deployed: cron(0 1 ? * SUN *))" in conf.out
-        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--since", "0", "--json").json}
         assert rows[name]["expression"] == "cron(30 2 ? * SUN *)"
         assert not rows[name]["on"], "a change does not turn it on"
     finally:
@@ -678,7 +624,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
 
 def test_a_firing_of_a_rule_is_its_last_run(nexus: Nexus) -> None:
     def row() -> Any:
-        listed = nexus("schedule", "list", "--days", "1", "--json").json
+        listed = nexus("schedule", "list", "--since", "1d", "--json").json
         return next(r for r in listed if r["task"] == "update_post_engagement_scores")
 
     # Given a message as a rule sends it: its id is the event's own, which has any digit as its version

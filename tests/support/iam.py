@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from ops.template import load
-from tests.support.template import ACCOUNT, PATH, REGION, STACK, resources, template
+from tests.support.template import ACCOUNT, PATH, PSEUDO, REGION, resources, template
 
 ARNS = {
     "AWS::SQS::Queue": ("QueueName", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{}}"),
@@ -44,14 +44,7 @@ class Templates:
     def __init__(self, text: str, parameters: Mapping[str, str]) -> None:
         self.body = load(text)
         defaults = {name: body.get("Default", "") for name, body in self.body.get("Parameters", {}).items()}
-        pseudo = {
-            "AWS::StackName": STACK,
-            "AWS::AccountId": ACCOUNT,
-            "AWS::Region": REGION,
-            "AWS::Partition": "aws",
-            "AWS::URLSuffix": "amazonaws.com",
-        }
-        self.known: dict[str, Any] = {**defaults, **pseudo, **parameters}
+        self.known: dict[str, Any] = {**defaults, **PSEUDO, **parameters}
 
     def holds(self, condition: str) -> bool:
         """Whether a template condition holds with these parameters."""

@@ -21,7 +21,7 @@ ENVIRONMENT = {
 """The environment variables that point a process at that stack."""
 
 
-_PSEUDO = {
+PSEUDO = {
     "AWS::StackName": STACK,
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
@@ -48,7 +48,7 @@ def resolved(value: Any, parameters: Mapping[str, Any] | None = None) -> Any:
     What refers to another resource is left as it is; conditions count as false.
     """
     defaults = {name: body.get("Default", "") for name, body in template()["Parameters"].items()}
-    known = {**defaults, **_PSEUDO, **(parameters or {})}
+    known = {**defaults, **PSEUDO, **(parameters or {})}
     match value:
         case {"Ref": name} if name in known:
             return known[name]

@@ -113,6 +113,8 @@ def _render(
         try:
             return _renditions(_View(source, header, image), recipes, animated, callbacks)
         except DECODER_ERRORS as error:
+            if isinstance(error, OSError) and error.errno:  # the system's, such as a full disk: decoders state none
+                raise
             raise fault(source, error) from error
 
 
@@ -314,6 +316,14 @@ def _cut(picture: Image.Image, tallest: float | None) -> Image.Image:
 
 
 def _encode(picture: Image.Image, recipe: Recipe) -> bytes:
+    """Raises MemoryError for what an encoder raises: valid pixels lack nothing else, and libaom does not name it."""
+    try:
+        return _encoded(picture, recipe)
+    except DECODER_ERRORS as error:
+        raise MemoryError from error
+
+
+def _encoded(picture: Image.Image, recipe: Recipe) -> bytes:
     out = BytesIO()
     match recipe.encoding:
         case "JPEG":

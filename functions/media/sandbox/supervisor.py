@@ -328,8 +328,8 @@ def _messages(pipe: int, deadline: float) -> Iterator[_Message]:
 def _parse(line: bytes) -> _Message:
     try:
         match json.loads(line):
-            case {"progress": int() | float() as fraction}:
-                return float(fraction)
+            case {"progress": float() as fraction} if 0 <= fraction <= 1:
+                return fraction
             case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
                 return Rejected(Code(code), detail[:_DETAIL_LIMIT], limit)  # it may quote the file
             case {"known": dict() as fields}:
@@ -338,7 +338,7 @@ def _parse(line: bytes) -> _Message:
                 return _Part(fields)
             case {"made": dict() as fields}:
                 return fields
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unfinished(f"invalid report by the decoder: {error}") from error
     raise Unfinished(f"invalid report by the decoder: {line[:80]!r}")
 

@@ -45,6 +45,8 @@ _UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
 """Segment and Cluster, the elements of a WebM file that may have an unknown size."""
 _MOST_ELEMENTS: Final = 200_000
 """Of a WebM, or boxes of an MP4: more than twice what 300 seconds of 240 frames and 50 packets of sound have."""
+_BEYOND: Final = 1 << 40
+"""Behind the end of any file: a box or an element may have 2**64 bytes, too far to seek to."""
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEAD: Final = 4096
 """Bytes in which the properties are searched."""
@@ -155,7 +157,7 @@ def _end_of_boxes(file: BinaryIO) -> int:
 
 
 def _read_at(file: BinaryIO, at: int, size: int = 16) -> bytes:
-    file.seek(at)
+    file.seek(min(at, _BEYOND))
     return file.read(size)
 
 

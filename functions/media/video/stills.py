@@ -9,6 +9,7 @@ import av
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
+from sandbox.report import write_all
 from social.refusals import Code, Rejected
 from video.files import Writer
 from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, score
@@ -125,4 +126,4 @@ class Poster:
         encoder.time_base = MILLISECOND
         encoder.options = {"compression_level": "1", "pred": "sub"}
         for packet in (*encoder.encode(frame), *encoder.encode(None)):
-            file.write(bytes(packet))
+            write_all(file, bytes(packet))

@@ -13,7 +13,7 @@ class _Groups(common.Group):
         ("Money", ("cost", "budget")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
-        ("The social network", ("test", "seed", "upload", "mail", "report")),
+        ("The social network", ("test", "seed", "backfill", "upload", "mail", "report")),
     )
 
 

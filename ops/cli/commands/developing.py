@@ -72,9 +72,9 @@ def _code(given: Path | None) -> Path:
 
 def _here(text: str) -> "Mapping[str, Any]":
     from nexus.client import AsyncResult
-    from ops import finding, runs
+    from ops import lookup, runs
 
-    return runs.as_plain(AsyncResult[Any](finding.run_id(text)).record(), result=False)
+    return runs.as_plain(AsyncResult[Any](lookup.run_id(text)).record(), result=False)
 
 
 def _elsewhere(text: str, stack: str) -> "Mapping[str, Any]":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -21,7 +21,7 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
-    from ops.dead_letters import Filter, Letter, Outcome
+    from ops.dead_letters import Filter, Group, Letter, Outcome
 
 app = common.app("Dead letters: what failed for good, and why; send again, edit or drop.")
 
@@ -109,61 +109,82 @@ def list_(
         int | None,
         typer.Option(min=1, help="Show at most this many: 50 if left out, all with --json. The counts include all."),
     ] = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Count them by task and error.")] = False,
 ) -> int:
     """List dead letters and their errors; --json prints each letter in full, one per line."""
     from ops import dead_letters
 
+    if groups and limit is not None:
+        raise usage("--groups counts all dead letters", "--limit shows some of them.", "Give one of them.")
     if queue and queue_option:
         raise usage("Which queue?", f"Both {queue} and --queue {queue_option} were given.", "Give one.")
     queue = queue or queue_option
     wanted = filters.read()
     common.connect()
-    queues = common.the_queues(queue)
-    counts = dead_letters.counts(queues)
-    rows: list[dict[str, object]] = []
-    most = SHOWN if limit is None and not options.json else limit
-    now, shown = time.time(), 0
+    counts = dead_letters.counts(common.the_queues(queue))
+    most = SHOWN if limit is None and not options.json and not groups else limit
     hidden: list[Problem] = []
-    for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
-            shown += 1
-            if options.json:
-                output.emit_line(dead_letters.as_plain(letter))
-            else:
-                what = output.cut(f"{letter.error}: {letter.message}", 70)
-                rows.append(
-                    {
-                        "id": letter.id,
-                        "queue": letter.queue,
-                        "task": letter.task,
-                        "ago": output.age(now - letter.failed_at),
-                        "attempts": letter.attempts,
-                        "error": what,
-                    }
-                )
-        if shown == most:
-            break
-    total = sum(counts.values())
+    shown = 0
+
+    def letters() -> "Iterator[Letter]":
+        nonlocal shown
+        for name in (name for name, count in counts.items() if count and shown != most):
+            for letter in dead_letters.read(name, wanted, None if most is None else most - shown, hidden.append):
+                shown += 1
+                yield letter
+
+    found: Iterable[Any] = dead_letters.grouped(letters()) if groups else letters()
     if options.json:
-        if most is None and wanted.everything and shown < total:
-            why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
-            output.note(f"{shown} of {total} dead letters were read: {why}.")
-        elif shown != most and (unread := _unread(counts)):
-            output.note(unread)
-        return _all_visible(hidden)
-    output.table(rows, right=("ago", "attempts"))
-    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    if not total:
-        output.line("No dead letters." if queue is None else f"{queue} has no dead letters.")
-    elif not rows:
-        hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
-        output.line(f"None of the {total} dead letters match ({where}).{hint}")
+        for one in found:
+            output.emit_line(one if groups else dead_letters.as_plain(one))
     else:
-        more = f" The first {most} are shown: --limit shows more." if shown == most and total > shown else ""
-        output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
-    if shown != most and (unread := _unread(counts)):
+        rows = [_group_row(one) if groups else _row(one) for one in found]
+        output.table(rows, right=("letters", "first", "last", "ago", "attempts"))
+        output.line(_total(counts, wanted, shown, most))
+    total = sum(counts.values())
+    if options.json and most is None and wanted.everything and shown < total:
+        why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
+        output.note(f"{shown} of {total} dead letters were read: {why}.")
+    elif shown != most and (unread := _unread(counts)):
         output.note(unread)
     return _all_visible(hidden)
+
+
+def _total(counts: Mapping[str, int], wanted: "Filter", shown: int, most: int | None) -> str:
+    """How many dead letters there are, below the table of those that are shown."""
+    total = sum(counts.values())
+    if not total:
+        return "No dead letters." if len(counts) > 1 else f"{next(iter(counts))} has no dead letters."
+    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    if not shown:
+        hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
+        return f"None of the {total} dead letters match ({where}).{hint}"
+    more = ""
+    if shown == most and total > shown:
+        more = f" The first {most} are shown: --limit shows more, --groups counts them by task and error."
+    return f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}"
+
+
+def _row(letter: "Letter") -> dict[str, object]:
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "task": letter.task,
+        "ago": output.age(time.time() - letter.failed_at),
+        "attempts": letter.attempts,
+        "error": output.cut(f"{letter.error}: {letter.message}", 70),
+    }
+
+
+def _group_row(group: "Group") -> dict[str, object]:
+    return {
+        "letters": f"{group.count:,}",
+        "queue": group.queue,
+        "task": group.task or "(unreadable)",
+        "first": f"{output.age(time.time() - group.first_at)} ago",
+        "last": f"{output.age(time.time() - group.last_at)} ago",
+        "error": output.cut(f"{group.error}: {group.example}", 70),
+    }
 
 
 def _all_visible(hidden: "Sequence[Problem]") -> int:
@@ -200,7 +221,7 @@ def show(
     hidden: list[Problem] = []
     letter = _find(queues, wanted, letter_id, hidden.append)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
-    error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
+    error = AsyncResult(letter.id).error if letter.has_run else None
     if options.json:
         kept = error_as_plain(error) or {}
         output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
@@ -221,17 +242,22 @@ def show(
     )
     if error and error.traceback:
         output.line(error.traceback.rstrip())
-    plain = dead_letters.as_plain(letter)["body"]
-    output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    body = letter.shown_body
+    output.line(body if isinstance(body, str) else json.dumps(body, indent=2, ensure_ascii=False))
     if letter.error == dead_letters.REDRIVEN:
         output.note(
             "`nexus validate` checks the function's settings and rights, "
             f"`nexus logs --queue {letter.queue} --since 1h` shows what it wrote."
         )
+    if letter.log and letter.has_run:
+        output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     if letter.unsendable:
         output.note(f"It cannot be sent again: {letter.unsendable}.")
-    if letter.log:
-        output.note(f"`nexus logs {letter.id}` shows what it wrote.")
+    elif letter.args is None:
+        output.note(f"`nexus dlq retry {letter.id}` sends it as it is, `nexus dlq drop {letter.id}` deletes it.")
+    else:
+        edits = f"`nexus dlq edit {letter.id} name=value` with other arguments"
+        output.note(f"`nexus dlq retry {letter.id}` sends it again, {edits}.")
     return _all_visible(hidden)
 
 
@@ -239,10 +265,10 @@ def _find(
     queues: list[str], wanted: "Filter", letter_id: str, on_hidden: "Callable[[Problem], None] | None" = None
 ) -> "Letter":
     """The letter with that id or part of an id. Raises Problem if there is none, or more than one."""
-    from ops import dead_letters, finding
+    from ops import dead_letters, lookup
 
     found: list[Letter] = []
-    whole = finding.is_whole(letter_id)
+    whole = lookup.is_whole(letter_id)
     counts = dead_letters.counts(queues)
     for name, count in counts.items():
         if count:
@@ -255,16 +281,16 @@ def _find(
 
 def _only(found: "Sequence[Letter]", counts: Mapping[str, int], letter_id: str) -> "Letter":
     """The one letter that was found for an id or a part of one. Raises Problem if there is none, or more than one."""
-    from ops import finding
+    from ops import lookup
 
     if not found:
         do = "`nexus dlq list` shows all."
-        if finding.is_whole(letter_id):
+        if lookup.is_whole(letter_id):
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(counts)}", _unread(counts), do)
     if len({letter.id for letter in found}) > 1:
-        shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: finding.CANDIDATES])
-        rest = "" if len(found) <= finding.CANDIDATES else "; ..."
+        shown = "; ".join(f"{letter.id} {letter.task}".rstrip() for letter in found[: lookup.CANDIDATES])
+        rest = "" if len(found) <= lookup.CANDIDATES else "; ..."
         do = "Give more of the id, or its last eight characters."
         raise usage(f"{letter_id} matches {len(found)} dead letters", f"{shown}{rest}", do)
     return found[0]
@@ -274,44 +300,65 @@ def _present(queues: list[str], wanted: "Filter") -> "tuple[dict[str, int], Filt
     """The queues that have dead letters, with their counts; and the filter, with each part of an id completed.
 
     Runs of the same minute share the first eight characters of their ids. Raises Problem unless each part matches one
-    letter. If all ids are parts, only the queues of their letters are returned.
+    letter, or a job. If all ids are parts of letters' ids, only the queues of these are returned.
     """
-    from ops import dead_letters, finding
+    from ops import dead_letters, lookup
 
     counts = dead_letters.counts(queues)
     present = {name: count for name, count in counts.items() if count}
-    parts = frozenset(one for one in wanted.ids if not finding.is_whole(one))
+    parts = sorted(one for one in wanted.ids if not lookup.is_whole(one))
     if not parts:
         return present, wanted
-    letters = [letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=parts))]
-    found = [_only([one for one in letters if one.has(part)], counts, part) for part in sorted(parts)]
-    if parts == wanted.ids:
-        present = {name: count for name, count in present.items() if name in {letter.queue for letter in found}}
-    return present, replace(wanted, ids=wanted.ids - parts | {letter.id for letter in found})
+    read = (letter for name in present for letter in dead_letters.read(name, replace(wanted, ids=frozenset())))
+    letters = [letter for letter in read if any(map(letter.has, parts))]
+    having = {part: [one for one in letters if one.has(part)] for part in parts}
+    found = {_only(having[part], counts, part).id if having[part] else _job(part, counts) for part in parts}
+    if all(having.values()) and len(parts) == len(wanted.ids):
+        present = {name: count for name, count in present.items() if name in {letter.queue for letter in letters}}
+    return present, replace(wanted, ids=wanted.ids.difference(parts) | found)
+
+
+def _job(part: str, counts: Mapping[str, int]) -> str:
+    """The id of the job or group that a part of an id means: its members have the dead letters. Raises Problem if none
+    matches.
+    """
+    from nexus.client import AsyncResult
+    from ops import lookup
+
+    try:
+        record = AsyncResult[Any](lookup.run_id(part)).record()
+    except Problem:
+        return _only((), counts, part).id
+    return record.id if record.waits else _only((), counts, part).id
 
 
 @command(app, "retry")
 def retry(meant: Meant, *, yes: common.Yes = False) -> int:
-    """Send dead letters to their queue again: by id, filter, queue or --all. Their runs start again."""
-    from ops import dead_letters
+    """Send dead letters to their queue again: by id, filter, queue or --all; by a job's id, those of its parts."""
+    from ops import dead_letters, retrying
 
     deployment = common.connect()
     present, wanted = _present(*meant.queues_and_filter())
+    if wanted.ids:
+        wanted = replace(wanted, ids=retrying.letters(wanted.ids))
     if not wanted.ids and present:
         question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
         common.confirm(deployment, question, yes=yes)
     outcomes: dict[str, Outcome] = {}
-    for name, count in present.items():
-        if wanted.everything and count > dead_letters.ONE_BY_ONE:
-            try:
-                moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name))
-            except KeyboardInterrupt:
-                output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
-                raise
-            if moved is not None:
-                outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
-                continue
-        outcomes[name] = dead_letters.retry(name, wanted, _counts("sent again", outcomes, name, count))
+    with output.bar(shown=not options.json) as bar:
+        for name, count in present.items():
+            if wanted.everything and count > dead_letters.ONE_BY_ONE:
+                try:
+                    moved = dead_letters.move_all(name, _shows("moved by SQS", outcomes, name, bar))
+                except KeyboardInterrupt:
+                    output.note(f"SQS continues to move them: `nexus dlq list {name}` counts what is left.")
+                    raise
+                if moved is not None:
+                    outcomes[name] = dead_letters.Outcome(done=moved, examined=count)
+                    continue
+            outcomes[name] = dead_letters.retry(
+                name, wanted, _counts("sent again", outcomes, name, len(wanted.ids) or count, bar)
+            )
     return _print_outcome("sent again", outcomes, wanted, present)
 
 
@@ -333,12 +380,15 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     if not wanted.ids:
         wanted = replace(wanted, until=counted_at)
     outcomes: dict[str, Outcome] = {}
-    for name, count in present.items():
-        done = dead_letters.purge(name) if name in purged else None
-        if done is None:
-            outcomes[name] = dead_letters.drop(name, wanted, _counts("dropped", outcomes, name, count))
-        else:
-            outcomes[name] = dead_letters.Outcome(done=done, examined=count)
+    with output.bar(shown=not options.json) as bar:
+        for name, count in present.items():
+            done = dead_letters.purge(name) if name in purged else None
+            if done is None:
+                outcomes[name] = dead_letters.drop(
+                    name, wanted, _counts("dropped", outcomes, name, len(wanted.ids) or count, bar)
+                )
+            else:
+                outcomes[name] = dead_letters.Outcome(done=done, examined=count)
     code = _print_outcome("dropped", outcomes, wanted, present)
     examined = sum(one.examined for one in outcomes.values())
     if everything and not options.json and sum(one.done for one in outcomes.values()) < examined:
@@ -363,20 +413,23 @@ def _which(wanted: "Filter", count: int) -> str:
     return f"the dead letters {' and '.join(parts)} (of {count} in all)"
 
 
-def _shows(verb: str, before: "Mapping[str, Outcome]", name: str) -> "Callable[[int, int | None], None]":
+def _shows(
+    verb: str, before: "Mapping[str, Outcome]", name: str, bar: output.Bar
+) -> "Callable[[int, int | None], None]":
     """Shows how many letters of a queue have been handled, and notes it for an error or Ctrl-C in the middle."""
     earlier = "".join(f"{queue} {outcome.done:,}, " for queue, outcome in before.items())
 
     def show(done: int, total: int | None) -> None:
         audit.note_progress(f"{earlier}{name} {done:,} dead letters {verb}")
-        if output.fancy(sys.stderr) and not options.json:
-            print(f"\r{done} of {total or '?'} {verb} ", end="", file=sys.stderr, flush=True)
+        bar(done, total, f"{name}: {done:,} of {total or '?'} {verb}")
 
     return show
 
 
-def _counts(verb: str, before: "Mapping[str, Outcome]", name: str, of: int) -> "Callable[[Outcome], None]":
-    shows = _shows(verb, before, name)
+def _counts(
+    verb: str, before: "Mapping[str, Outcome]", name: str, of: int, bar: output.Bar
+) -> "Callable[[Outcome], None]":
+    shows = _shows(verb, before, name, bar)
     return lambda outcome: shows(outcome.done, of)
 
 
@@ -384,8 +437,6 @@ def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter
     """Reports an action: what it did, what it could not do, and which of the counted letters it has not seen."""
     from ops.dead_letters import SCAN_LIMIT
 
-    if output.fancy(sys.stderr) and not options.json and outcomes:
-        print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
     by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
@@ -428,7 +479,8 @@ def edit(
         raise Problem(f"{letter.id} cannot be edited", f"{letter.unsendable}.")
     if letter.args is None or envelope is None or task is None:
         why = "It is not a task message." if envelope is None else f"{letter.task!r} is not a task of this catalogue."
-        raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
+        do = f"`nexus dlq retry {letter.id}` sends it as it is, `nexus dlq drop {letter.id}` deletes it."
+        raise Problem(f"{letter.id} cannot be edited", why, do)
     if arguments or unset:
         args = {**letter.args, **arguments_of(task, arguments or [])}
         for name in unset or ():

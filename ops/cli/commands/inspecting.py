@@ -150,12 +150,12 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
 @command(app, "stats")
 def stats(
     queue: common.OptionalQueue = None,
-    since: Annotated[str, typer.Option(help="How far back to count: 1h, 1d.")] = "1h",
+    since: Annotated[str, typer.Option(help="Count the attempts since: 1h, or 2026-11-23T09:00 (UTC).")] = "1h",
 ) -> int:
     """Outcomes and durations of attempts by task, and successes that fell short of their purpose."""
     from ops import figures
 
-    back = spans.seconds(since)
+    back = time.time() - spans.since(since)
     common.connect()
     queues = common.the_queues(queue)
     found = figures.by_task(queues, back)
@@ -266,13 +266,11 @@ def _table(found: "Found", columns: "Callable[[LiveRun], dict[str, object]]", no
     if not found.runs:
         output.line(nothing)
         return
-    output.table(
-        (
-            {"id": run.id, "task": run.task, "queue": run.queue, **columns(run), "arguments": _arguments(run.args)}
-            for run in found.runs
-        ),
-        right=("attempt", "attempts", "for", "left", "next in", "in"),
-    )
+    rows = []
+    for run in found.runs:
+        arguments = output.cut(output.arguments(run.args), 60)
+        rows.append({"id": run.id, "task": run.task, "queue": run.queue, **columns(run), "arguments": arguments})
+    output.table(rows, right=("attempt", "attempts", "for", "left", "next in", "in"))
     if found.more:
         output.line(f"... and more: --limit shows more than {len(found.runs)}.")
 
@@ -291,7 +289,3 @@ def _progress(run: Any) -> str:
         done, total, note = run.progress
         return f"{done}/{total} {note}".rstrip()
     return f"segment {run.segment}" if run.segment is not None else ""
-
-
-def _arguments(args: Any) -> str:
-    return "" if not args else output.cut(" ".join(f"{name}={value}" for name, value in args.items()), 60)

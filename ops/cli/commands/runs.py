@@ -1,6 +1,5 @@
 """`nexus runs`: the run history; `nexus audit`: who changed what."""
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +43,8 @@ def runs(
     after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Search the run history, newest first; --json also prints the value for --after, as `next`."""
-    from ops import finding, history
+    from nexus.runs import tallies
+    from ops import catalogue, history, lookup
     from ops import runs as showing
 
     typed = history.parse_words(typed_filters or ())
@@ -53,7 +53,7 @@ def runs(
     pairs = dict(_pair(text) for text in arg or ())
     filters = history.query(given, pairs)
     common.connect()
-    wanted = finding.whole(history.both(typed, filters))
+    wanted = lookup.whole(history.both(typed, filters))
     if wanted.queue is not None:
         common.the_queue(wanted.queue)
     found = history.find(wanted, limit, after)
@@ -65,6 +65,9 @@ def runs(
     output.table([_row(record, now) for record in found.runs], right=("sent", "took"))
     if not found.runs and found.after is None:
         output.line("No run matches.")
+        known = {} if catalogue.missing() else catalogue.tasks()
+        if known and wanted.task not in (None, tallies.GROUP, *known):
+            output.note(f"The catalogue has no task {wanted.task!r}. {common.closest(str(wanted.task), list(known))}")
     elif found.after is not None:
         more = f"{found.examined} runs examined." if len(found.runs) < limit else "There are more."
         output.note(f"{more} `--after {found.after}` continues there.")
@@ -83,14 +86,13 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
 
     took = showing.took(record)
     what = f"{record.error.type}: {record.error.message}" if record.error and record.status != "SUCCESS" else ""
-    args = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in (record.args or {}).items())
     return {
         "id": record.id,
         "task": record.task,
         "status": record.status,
-        "sent": output.age(now - (record.sent_at or now)),
+        "sent": f"{output.age(now - (record.sent_at or now))} ago",
         "took": "" if took is None else f"{took:.3f}s",
-        "arguments": output.cut(args, 50),
+        "arguments": output.cut(output.arguments(record.args), 50),
         "error": output.cut(what, 60),
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops import audit
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
@@ -34,7 +34,9 @@ def _scheduled(name: str) -> Any:
 
 @command(app, "list")
 def list_(
-    days: Annotated[float, typer.Option(min=0, help="How many days of logs to look through for past firings.")] = 7.0,
+    since: Annotated[
+        str, typer.Option(help="Look for firings in the logs since: 7d, or a time (UTC); 0 reads no log.")
+    ] = "7d",
 ) -> int:
     """Each periodic task: next firing, number of firings, last firing and its result, in UTC.
 
@@ -42,12 +44,13 @@ def list_(
     """
     from ops import schedules
 
+    start = None if since == "0" else spans.since(since)
     common.connect()
-    found = schedules.listed(days)
+    found = schedules.listed(start)
     if options.json:
         output.emit(found)
         return ExitCode.DONE
-    now = time.time()
+    now, fired = time.time(), f"fired ({since})"
     output.table(
         [
             {
@@ -56,13 +59,13 @@ def list_(
                 "schedule": row.expression,
                 "next": output.time_of(row.next_at)[:16] or "-",
                 "in": output.age(row.next_at.timestamp() - now) if row.next_at else "-",
-                f"fired ({days:g}d)": "-" if row.runs is None else row.runs,
+                fired: "-" if row.runs is None else row.runs,
                 "last fired": output.time_of(row.last_at)[:16] or "-",
                 "outcome": row.last_status or "-",
             }
             for row in found
         ],
-        right=("in", f"fired ({days:g}d)"),
+        right=("in", fired),
     )
     return ExitCode.DONE
 

@@ -14,7 +14,9 @@ from ops.problems import ExitCode, Problem
 
 if TYPE_CHECKING:
     from ops.deployment import Deployment
+    from ops.health import Finding
     from ops.repair import Change
+    from ops.validation import Check
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,16 +69,13 @@ def status() -> int:
     return ExitCode.DONE if found.is_well else ExitCode.WRONG
 
 
-def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wrong.") -> None:
+def print_findings(findings: "Sequence[Finding]") -> None:
     """One line for each finding: what is wrong, and the remedy."""
-    from ops.health import Finding
-
     for finding in findings:
-        assert isinstance(finding, Finding)
         style = "red" if finding.severity == "failed" else "yellow"
         output.line(output.flat(f"{_MARKS[finding.severity]}: {finding.where}: {finding.what}. {finding.do}"), style)
     if not findings:
-        output.line(nothing, "green")
+        output.line("Nothing is wrong.", "green")
 
 
 _MARKS = {"failed": "wrong", "warning": "warning", "unchecked": "partly", "note": "note"}
@@ -94,13 +93,13 @@ def validate(
 
     deployment = common.connect()
     found = validation.validate(deployment, drift=drift)
-    passed = not any(finding.is_wrong for check in found for finding in check.findings)
+    well = all(check.is_well for check in found)
     if options.json:
-        output.emit({"passed": passed, "checks": found})
+        output.emit({"well": well, "checks": found})
     else:
         for check in found:
-            print_check(check.name, check.findings)
-    return ExitCode.DONE if passed else ExitCode.WRONG
+            print_check(check)
+    return ExitCode.DONE if well else ExitCode.WRONG
 
 
 walks: dict[str, Callable[[float], Any]] = {}
@@ -121,9 +120,9 @@ def doctor(
     common.confirm(deployment, f"Send a ping and an upload through {deployment.stack}?", yes=yes, lasting=False)
     meant = walks if catalogue.upload_queue() else {}
     found = examining.examine(deployment, meant, patience)
-    well = not any(finding.is_wrong for one in found for finding in one.findings)
+    well = all(check.is_well for check in found)
     if options.json:
-        output.emit({"well": well, "client": VERSION, "stack": deployment, "examined": found})
+        output.emit({"well": well, "client": VERSION, "stack": deployment, "checks": found})
         return ExitCode.DONE if well else ExitCode.WRONG
     now = datetime.now(UTC)
     where = deployment.endpoint or f"account {deployment.account_id}"
@@ -131,8 +130,8 @@ def doctor(
     version = deployment.outputs.get("Version", "unknown")
     output.line(f"stack {deployment.status}, version {version}; this client {VERSION}; tasks of {_modules()}")
     output.line()
-    for one in found:
-        print_check(one.name, one.findings, one.detail)
+    for check in found:
+        print_check(check)
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
@@ -147,12 +146,12 @@ def _modules() -> str:
     return ", ".join(catalogue.modules()) or "no named catalogue"
 
 
-def print_check(name: str, findings: "tuple[Any, ...]", detail: str = "") -> None:
+def print_check(check: "Check") -> None:
     """Prints a check's worst severity, then each finding with its remedy."""
-    severities = {finding.severity for finding in findings}
+    severities = {finding.severity for finding in check.findings}
     label = next((label for severity, label in _LABELS.items() if severity in severities), "ok")
-    output.line(f"{label:<8}{name}" + (f" ({detail})" if detail else ""), output.STYLES[label])
-    for finding in findings:
+    output.line(f"{label:<8}{check.name}" + (f" ({check.detail})" if check.detail else ""), output.STYLES[label])
+    for finding in check.findings:
         output.line("        " + output.flat(f"{finding.where}: {finding.what}. {finding.do}"))
 
 

@@ -94,7 +94,7 @@ def send(
 ) -> int:
     """Send a task, as .delay() does."""
     from nexus.errors import ConfigurationError
-    from ops import finding
+    from ops import lookup
 
     timing: dict[str, Any] = {
         "countdown": None if countdown is None else spans.seconds(countdown),
@@ -104,7 +104,7 @@ def send(
     if countdown is not None and eta is not None:
         raise usage("--countdown and --eta cannot be combined", do="Give one.")
     if task_id is not None:
-        finding.check_whole(task_id)
+        lookup.check_whole(task_id)
     common.connect()
     wanted = common.the_task(task)
     given = _arguments(wanted, arguments or [], args)
@@ -154,13 +154,7 @@ def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
         if name not in known:
             do = common.closest(name, known) if known else _takes(task)
             raise usage(f"{task.name} has no argument {name!r}", do=do)
-        if value[:1] in ("[", "{", '"') or value == "null":
-            try:
-                given[name] = json.loads(value)
-            except ValueError as error:
-                raise usage(f"{name}= looks like JSON but is not valid", str(error)) from None
-        else:
-            given[name] = value
+        given[name] = spans.argument(name, value)
     return given
 
 
@@ -186,11 +180,11 @@ def result(
 ) -> int:
     """Show runs: status, attempts, result or error, and what they wait for; exit code 1 if one has failed."""
     from nexus.client import AsyncResult, read_records
-    from ops import finding
+    from ops import lookup
 
     _check_timeout(timeout, "--follow", waits=follow)
     common.connect()
-    handles: list[AsyncResult[Any]] = [AsyncResult(finding.run_id(text)) for text in run_ids]
+    handles: list[AsyncResult[Any]] = [AsyncResult(lookup.run_id(text)) for text in run_ids]
     return _follow(handles, timeout) if follow else _show(read_records(handles))
 
 
@@ -212,70 +206,23 @@ def _follow(handles: "Sequence[AsyncResult[Any]]", timeout: str | None) -> int:
 def _ended(handle: "AsyncResult[Any]", limit: float | None) -> "RunRecord":
     """A run's record once it has ended, or at the limit. Polls every 0.2 seconds at first, every two later."""
     pause = 0.2
-    bar = _Bar()
-    try:
+    shown = output.fancy(sys.stderr) and not options.json
+    with output.bar(shown=shown) as bar:
         while True:
             record = handle.record()
-            bar.show(handle, record)
+            if shown:
+                done, total = handle.progress if not record.ended else (0, 0)
+                bar(done, total or None, _progress(record, done, total))
             if record.ended or record.status == "UNKNOWN" or (limit is not None and time.monotonic() >= limit):
                 return record
             left = pause if limit is None else min(pause, max(0.0, limit - time.monotonic()))
             time.sleep(left)
             pause = min(pause * 1.3, 2.0)
-    finally:
-        bar.close()
 
 
-class _Bar:
-    """A progress bar on stderr, if that is a terminal and the run reports progress."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._fancy = output.fancy(sys.stderr) and not options.json
-
-    def show(self, handle: "AsyncResult[Any]", record: "RunRecord") -> None:
-        if not self._fancy:
-            return
-        from rich.markup import escape
-
-        done, total = handle.progress if not record.ended else (0, 0)
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-            )
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=None)
-        note = record.progress[2] if record.progress else ""
-        description = f"{record.task or handle.id} {record.status}" + (f" {note}" if note else "")
-        self._bar.update(
-            self._task,
-            description=escape(output.safe(description, lines=False)),
-            completed=done,
-            total=total or None,
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        self._fancy = False
+def _progress(record: "RunRecord", done: int, total: int) -> str:
+    note = record.progress[2] if record.progress else ""
+    return " ".join(filter(None, (record.task or record.id, record.status, note, f"{done}/{total}" if total else "")))
 
 
 def _show(records: "Sequence[RunRecord]") -> int:
@@ -306,8 +253,15 @@ def _print(record: "RunRecord") -> None:
     output.pairs(fields)
     if below:
         output.line(below)
-    if record.status == "FAILURE" and record.log and output.fancy():  # what never reached a function has neither
-        output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
+    if record.status != "FAILURE" or not output.fancy():
+        return
+    run_id = record.id
+    if record.waits:
+        output.note(f"`nexus runs parent:{run_id} status:failure` lists its members that failed.")
+        output.note(f"`nexus dlq retry {run_id}` sends them again.")
+    elif record.log:  # what never reached a function has neither a dead letter nor a log
+        output.note(f"`nexus dlq show {run_id}` shows its dead letter, `nexus logs {run_id}` what it wrote.")
+        output.note(f"`nexus dlq retry {run_id}` sends it again.")
 
 
 def revoke(
@@ -335,8 +289,8 @@ def revoke(
     yes: common.Yes = False,
 ) -> int:
     """Stop runs from starting, and fan-outs from continuing. A run in progress is not killed, and not retried."""
-    from nexus.client import AsyncResult
-    from ops import finding
+    from nexus.client import AsyncResult, read_records
+    from ops import lookup
     from ops.aws import in_parallel
     from ops.cli import records
 
@@ -345,21 +299,23 @@ def revoke(
         raise usage("Which runs?", do="Give ids; or --task, --queue, --status, --older-than.")
     deployment = common.connect()
     if run_ids:
-        ids = [finding.run_id(text) for text in run_ids]
+        found = read_records([AsyncResult[Any](lookup.run_id(text)) for text in run_ids])
     else:
-        ids = _live(task, queue, status, older_than)
-        if not ids:
+        found = _live(task, queue, status, older_than)
+        if not found:
             output.note("No live run matches.")
+    ids = [run.id for run in found]
     if dry_run:
+        shown = [{"id": run.id, "task": run.task, "queue": run.queue, "status": run.status} for run in found]
         if options.json:
-            output.emit(ids)
+            output.emit(shown)
         else:
-            output.table([{"id": run_id} for run_id in ids])
-        output.note(f"{len(ids)} runs would be revoked.")
+            output.table(shown)
+        if found:
+            output.note(f"{_counted(found)} would be revoked.")
         return ExitCode.DONE
-    what = "this run" if len(ids) == 1 else f"these {len(ids)} runs"
-    if ids:
-        common.confirm(deployment, f"Revoke {what} in {deployment.stack}?", yes=yes)
+    if found:
+        common.confirm(deployment, f"Revoke {_counted(found)} in {deployment.stack}?", yes=yes)
 
     counted = itertools.count(1)
 
@@ -381,9 +337,16 @@ def revoke(
     return ExitCode.DONE if done or not run_ids else ExitCode.WRONG
 
 
-def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> list[str]:
-    """The ids of the live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
-    from ops import finding
+def _counted(found: "Sequence[RunRecord]") -> str:
+    """How many runs, and of which tasks: 12 runs (8 ping, 4 send_welcome_email)."""
+    by_task = Counter(run.task or "unknown" for run in found).most_common()
+    tasks = ", ".join(f"{count:,} {task}" for task, count in by_task)
+    return f"{len(found):,} run{'s' * (len(found) != 1)} ({tasks})"
+
+
+def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> "list[RunRecord]":
+    """The live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
+    from ops import lookup
 
     wanted = None if status is None else status.upper()
     if wanted not in (None, "PENDING", "RETRY", "STARTED"):
@@ -391,8 +354,8 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     queues = common.the_queues(queue)
     name = None if task is None else common.the_task(task).name
     before = time.time() - (0 if older_than is None else spans.seconds(older_than))
-    found = finding.live_runs(queues, name, wanted)
-    return [run.id for run in found if run.since <= before]
+    found = lookup.live_runs(queues, name, wanted)
+    return [run for run in found if (run.started_at or run.eta or run.sent_at or 0.0) <= before]
 
 
 def logs(
@@ -405,25 +368,25 @@ def logs(
     queue: Annotated[
         str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
     ] = None,
-    since: Annotated[str | None, typer.Option(help="How far back to look: 2h; an hour for --queue.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Look since: 2h, or a time (UTC); for --queue 1h if left out.")
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue until the run has ended, or Ctrl-C.")
     ] = False,
 ) -> int:
     """Show what a run wrote to its log, by its id; or what a queue's function wrote."""
-    from ops import finding
     from ops import logs as reading
+    from ops import lookup
 
     if (run_id is None) == (queue is None):
         raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
-    back = None if since is None else spans.seconds(since)
+    start = spans.since(since or "1h")
+    common.connect()
     if run_id is not None:
-        common.connect()
-        lines = reading.of_run(finding.run_id(run_id), back, follow=follow)
+        lines = reading.of_run(lookup.run_id(run_id), None if since is None else start, follow=follow)
     else:
-        common.connect()
-        common.the_queue(str(queue))
-        lines = reading.of_queue(str(queue), back or 3600, follow=follow)
+        lines = reading.of_queue(common.the_queue(str(queue)), start, follow=follow)
     count = 0
     for line in lines:
         count += 1

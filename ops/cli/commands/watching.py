@@ -28,7 +28,7 @@ def events(
         ),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
-    since: Annotated[str, typer.Option(help="Start this far back: 10m, 1h.")] = "1m",
+    since: Annotated[str, typer.Option(help="Start at: 10m ago, 1h, or 2026-11-23T09:00 (UTC).")] = "1m",
     follow: Annotated[
         bool, typer.Option(help="Continue until Ctrl-C; otherwise print the events so far and end.")
     ] = True,
@@ -40,8 +40,7 @@ def events(
     wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
     if wanted and (unknown := wanted - set(logs.OUTCOMES)):
         raise usage(f"{min(unknown)!r} is not an outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
-    back = spans.seconds(since)
-    start = time.time() - back
+    start = spans.since(since)
     common.connect()
     queues = common.the_queues(queue)
     if task is not None:
@@ -66,7 +65,7 @@ def events(
         if limit is not None and count >= limit:
             break
     if not count and not follow:
-        output.note(f"No attempt has ended in the last {output.age(back)}.")
+        output.note(f"No attempt has ended in the last {output.age(time.time() - start)}.")
     return ExitCode.DONE
 
 

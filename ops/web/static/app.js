@@ -125,7 +125,8 @@ function freshen() {
   }
   for (const time of all("time[data-local]")) {
     const shown = { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
-    time.textContent = new Date(time.dateTime).toLocaleString("en-GB", shown);
+    const at = new Date(time.dateTime);
+    time.textContent = at.getTimezoneOffset() ? at.toLocaleString("en-GB", shown) : ""; // UTC is shown beside it
   }
 }
 

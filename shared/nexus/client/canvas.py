@@ -462,8 +462,7 @@ def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> 
     """Raises InvalidMessage for a canvas that could never succeed. `upstream` is what may fail before it begins."""
     for before, after in pairwise(parts):
         _may_follow(_ends([before]), _starts([after]))
-        for start in _starts([after]):
-            _gets_what_it_takes(before, start)
+        _gets_what_it_takes(before, after)
     for n, part in enumerate(parts):
         if part.options.get("always"):
             _may_follow([*upstream, *_runs(parts[:n])], _starts([part]))
@@ -471,7 +470,7 @@ def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> 
         if callback is not None:
             _check_callback(_callback_of(callback).parts, [*upstream, *_runs(parts[: n + 1])])
         if isinstance(part, Group):
-            earlier = [*upstream, *_runs(parts[:n])]
+            earlier = _distinct([*upstream, *_runs(parts[:n])])
             for member in part.members:
                 _check(member, earlier)
         elif n or upstream:
@@ -491,34 +490,35 @@ def _check_callback(parts: Parts, failing: "Sequence[Signature[Any]]") -> None:
     _check(parts, failing)
 
 
-def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
-    takes = after.takes
-    if takes is None:
-        return
-    if takes.what == "failure":
-        raise InvalidMessage(f"{after.task.name}: {after.result_as}: only an error callback can take the_failure()")
+def _gets_what_it_takes(before: Part, after: Part) -> None:
     names = {end.task.name for end in _ends([before])}
-    if takes.task not in names:
-        raise InvalidMessage(
-            f"{after.task.name}: {after.result_as} takes the result of {takes.task}, "
-            f"but the step before it runs {', '.join(sorted(names))}"
-        )
     what, given = ("a group", "results") if isinstance(before, Group) else ("a single task", "result")
-    if takes.what != given:
-        raise InvalidMessage(
-            f"{after.task.name}: {after.result_as}: the step before it is {what}: write {given}_of({takes.task})"
-        )
+    for start in _starts([after]):
+        takes = start.takes
+        if takes is None:
+            continue
+        if takes.what == "failure":
+            raise InvalidMessage(f"{start.task.name}: {start.result_as}: only an error callback can take the_failure()")
+        if takes.task not in names:
+            raise InvalidMessage(
+                f"{start.task.name}: {start.result_as} takes the result of {takes.task}, "
+                f"but the step before it runs {', '.join(sorted(names))}"
+            )
+        if takes.what != given:
+            raise InvalidMessage(
+                f"{start.task.name}: {start.result_as}: the step before it is {what}: write {given}_of({takes.task})"
+            )
 
 
 def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[Any]]") -> None:
     """The function that ends a run sends the next one. Raises InvalidMessage if that function's role may not."""
-    enders = {(one.task.name, one.queue): one for one in before}
+    enders = _distinct(before)
     starters = {(one.task.name, one.queue, _waits_long(one)): one for one in after}
     for starter in starters.values():
         if starter.task.secret:
             why = "the arguments of a later step are stored until it is sent"
             raise InvalidMessage(f"{starter.task.name} has secret arguments and cannot follow another run: {why}")
-    for ender in enders.values():
+    for ender in enders:
         for starter in starters.values():
             if starter.queue not in (ender.queue, *ender.task.sends_to):
                 raise InvalidMessage(
@@ -532,6 +532,11 @@ def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[A
                     f"function of {ender.queue} may not make schedules. Set the task's sends_later, and allow it in "
                     "the function's role"
                 )
+
+
+def _distinct(signatures: "Iterable[Signature[Any]]") -> "list[Signature[Any]]":
+    """One of each task and queue."""
+    return list({(one.task.name, one.queue): one for one in signatures}.values())
 
 
 def _waits_long(signature: Signature[Any]) -> bool:

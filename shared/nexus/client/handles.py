@@ -3,7 +3,9 @@
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Generic, Literal, overload
+
+from typing_extensions import TypeVar  # noqa: UP035 - typing's takes a default from Python 3.13 on
 
 from nexus import clock
 from nexus.aws.sdk import is_outage
@@ -26,7 +28,10 @@ SCHEDULED_WITHIN = 60.0
 """Seconds by which Scheduler may be late: until then a schedule may still exist."""
 
 
-class AsyncResult[R: Result]:
+R_co = TypeVar("R_co", bound=Result, covariant=True, default=Any)
+
+
+class AsyncResult(Generic[R_co]):
     """The handle to a run. Every property reads the record again, with one consistent GetItem.
 
     Reads raise botocore's errors if AWS does not answer or refuses, and `nexus.aws.sdk.Throttled`.
@@ -34,7 +39,7 @@ class AsyncResult[R: Result]:
     `str()` gives the run's id; two handles to the same run are equal.
     """
 
-    def __init__(self, run_id: str | uuid.UUID, result_type: type[R] | None = None) -> None:
+    def __init__(self, run_id: str | uuid.UUID, result_type: type[R_co] | None = None) -> None:
         self.id = str(run_id)
         self._result_type = result_type
 
@@ -100,13 +105,13 @@ class AsyncResult[R: Result]:
         return record.error if record.ended else record.info
 
     @property
-    def result(self) -> R | None:
+    def result(self) -> R_co | None:
         """The result as its model; None before SUCCESS. For a group, the list of its members' results as JSON values:
         `[member.result for member in handle.results]` are their models.
         """
         return self._result(self.record())
 
-    def _result(self, record: RunRecord) -> R | None:
+    def _result(self, record: RunRecord) -> R_co | None:
         if record.result is None:
             return None
         value = payloads.load(record.result)
@@ -144,7 +149,7 @@ class AsyncResult[R: Result]:
         """How many members of a group have succeeded."""
         return self.progress[0]
 
-    def join(self, timeout: float | None = None, *, propagate: bool = True) -> R | None:
+    def join(self, timeout: float | None = None, *, propagate: bool = True) -> R_co | None:
         """`get`, under the name that Celery's groups use."""
         return self.get(timeout, propagate=propagate)
 
@@ -161,10 +166,10 @@ class AsyncResult[R: Result]:
         backend().store.apply_all(writes)
 
     @overload
-    def get(self, timeout: float | None = ..., *, propagate: Literal[True] = ..., interval: float = ...) -> R: ...
+    def get(self, timeout: float | None = ..., *, propagate: Literal[True] = ..., interval: float = ...) -> R_co: ...
     @overload
-    def get(self, timeout: float | None = ..., *, propagate: bool, interval: float = ...) -> R | None: ...
-    def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
+    def get(self, timeout: float | None = ..., *, propagate: bool, interval: float = ...) -> R_co | None: ...
+    def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R_co | None:
         """Waits for the end and returns the result.
 
         Polls at intervals growing from `interval` to 2 s; a poll that AWS does not answer is repeated, except the
@@ -177,7 +182,7 @@ class AsyncResult[R: Result]:
             clock.sleep(polls.pause(record))
         return self._outcome(record, propagate)
 
-    def _outcome(self, record: RunRecord, propagate: bool) -> R | None:
+    def _outcome(self, record: RunRecord, propagate: bool) -> R_co | None:
         if record.status != "SUCCESS" and propagate:
             reason = f"{record.error.type}: {record.error.message}" if record.error else "no reason recorded"
             raise TaskFailed(f"{record.task} {self.id} is {record.status}: {reason}")
@@ -269,7 +274,7 @@ class AsyncResult[R: Result]:
         """`completed_count` for a coroutine."""
         return (await self.aprogress())[0]
 
-    async def ajoin(self, timeout: float | None = None, *, propagate: bool = True) -> R | None:  # noqa: ASYNC109
+    async def ajoin(self, timeout: float | None = None, *, propagate: bool = True) -> R_co | None:  # noqa: ASYNC109
         """`join` for a coroutine."""
         return await self.aget(timeout, propagate=propagate)
 
@@ -285,7 +290,7 @@ class AsyncResult[R: Result]:
         """`error` for a coroutine."""
         return (await self.arecord()).error
 
-    async def aresult(self) -> R | None:
+    async def aresult(self) -> R_co | None:
         """`result` for a coroutine."""
         return await in_thread(lambda: self.result)
 
@@ -305,7 +310,7 @@ class AsyncResult[R: Result]:
         *,
         propagate: Literal[True] = ...,
         interval: float = ...,
-    ) -> R: ...
+    ) -> R_co: ...
     @overload
     async def aget(
         self,
@@ -313,14 +318,14 @@ class AsyncResult[R: Result]:
         *,
         propagate: bool,
         interval: float = ...,
-    ) -> R | None: ...
+    ) -> R_co | None: ...
     async def aget(
         self,
         timeout: float | None = None,  # noqa: ASYNC109
         *,
         propagate: bool = True,
         interval: float = 0.2,
-    ) -> R | None:
+    ) -> R_co | None:
         """`get` for a coroutine."""
         import asyncio  # here: the import takes a tenth of a function's start
 

@@ -27,8 +27,7 @@ TRACEBACK_LIMIT = 6000
 class RunError:
     """Why a run failed: the exception's class name and its message.
 
-    `path` is the class's dotted path. `traceback` is the end of the traceback, without the worker's own frames: files,
-    lines and source, no values.
+    `path` is the class's dotted path. `traceback` is the end of the traceback: files, lines and source, no values.
     """
 
     type: str
@@ -56,10 +55,7 @@ class RunError:
             message = str(error)
         except Exception as fault:  # noqa: BLE001 - an exception's own __str__ is a task's code
             message = f"(its text is not available: {type(fault).__name__})"
-        began = error.__traceback__
-        while began and began.tb_next and str(began.tb_frame.f_globals.get("__name__")).startswith("nexus.worker."):
-            began = began.tb_next  # readers want the task's own frames
-        stack = traceback.extract_tb(began)
+        stack = traceback.extract_tb(error.__traceback__)
         frames = "".join(stack.format())
         return cls(
             clean(kind.__name__)[:200],

@@ -431,7 +431,8 @@ class Worker:
                 returned = work(claimed.args, self._seen(claimed, started + limit, limit))
         except TimeLimitExceeded as error:
             if what := table.throttled_since(started):
-                raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
+                explained = TimeLimitExceeded(f"{error}; DynamoDB throttled {what}")
+                raise explained.with_traceback(error.__traceback__) from error
             raise
         _check_returned(implementation, returned)
         return returned
@@ -491,7 +492,7 @@ class Worker:
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """Ends the attempt as RETRY or FAILURE, by the error and the policy. Returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
-        reason = RunError.of(error)
+        reason = RunError.of(_from_the_tasks_code(error))
         observe.attempt_failed(reason)
         if isinstance(error, Revoked):
             self._revoke(claimed, f"revoked while it ran: {reason.message}")
@@ -612,6 +613,14 @@ def _tasks_own_errors() -> tuple[type[BaseException], ...]:
     import asyncio  # imported here: it takes a tenth of a function's start, and few tasks need it
 
     return Exception, SystemExit, GeneratorExit, asyncio.CancelledError
+
+
+def _from_the_tasks_code(error: BaseException) -> BaseException:
+    """The error, with a traceback that leaves out the worker's frames above the task's."""
+    began = error.__traceback__
+    while began and began.tb_next and str(began.tb_frame.f_globals.get("__name__")).startswith("nexus.worker."):
+        began = began.tb_next
+    return error.with_traceback(began)
 
 
 def _check_returned(implementation: Implementation, returned: Any) -> None:

@@ -60,6 +60,14 @@ def hide(post_id: str, comment_id: str, at: int, *, meter: Meter | None = None) 
     return TABLE.update(hidden(post_id, comment_id, at), meter=meter)
 
 
+def show(comment: Comment, *, meter: Meter | None = None) -> bool:
+    """Sets a comment's text, and ends its hiding, without changing its post's count; False if it does not exist."""
+    values = to_values(comment)
+    key = {name: str(values[name]) for name in TABLE.key}
+    change = Write(key, set={"text": values["text"], "bucket": values["bucket"]}, remove=("deleted_at",))
+    return TABLE.update(change, meter=meter)
+
+
 def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) -> int:
     """Deletes comments by (post, comment)."""
     return TABLE.delete_many([{"post_id": post, "comment_id": comment} for post, comment in keys], meter=meter)

@@ -16,6 +16,9 @@ from social.data import days
 BY_EMAIL = "by-email"
 TABLE = Table("users", ("user_id",), {BY_EMAIL: ("email",)})
 ACTIVITY_DAYS = 36
+SUPPRESSED_BY_FEEDBACK = ("bounce", "complaint")
+"""The reasons that record_mail_feedback gives."""
+
 NEVER_COUNTED = 0
 LATE = 60.0
 """Seconds after which a task looks an unknown user up again: a mirrored row may arrive after a message about it."""
@@ -124,6 +127,12 @@ def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
     """Stops all mail to the user, for this reason (the first one is kept). False if the user does not exist."""
     change = Write(user_id, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
+
+
+def end_suppression(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
+    """Allows mail to the user again, if it was stopped for this reason."""
+    change = Write(user_id, remove=("suppressed",), when=(Condition("suppressed", "=", reason),))
+    return TABLE.update(change, meter=meter)
 
 
 def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> bool:

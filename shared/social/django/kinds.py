@@ -36,7 +36,9 @@ class Users(Mirror[UserRow]):
             if not users.create(backfill.user_of(wanted)):
                 raise Retry(f"user {wanted.user_id} was created at the same time", after=1.0)
             return
-        given = wanted.model_dump(include={"name", "locale", "digest"} & wanted.model_fields_set)
+        # A name or locale that has become NULL is the default again; a NULL `digest` leaves the reader's choice.
+        mapped = {"name", "locale"} & self.fields.keys() | {"digest"} & wanted.model_fields_set
+        given = wanted.model_dump(include=mapped)
         given["email"] = users.normal_email(wanted.email)
         if changed := {name: value for name, value in given.items() if getattr(there, name) != value}:
             application.change_user(wanted.user_id, **changed)
@@ -44,6 +46,8 @@ class Users(Mirror[UserRow]):
             users.record_activity(wanted.user_id, day_of(seconds_of(wanted.last_active_at)))
         if wanted.suppressed:
             users.suppress(wanted.user_id, wanted.suppressed)
+        elif "suppressed" in self.fields and there.suppressed and there.suppressed not in users.SUPPRESSED_BY_FEEDBACK:
+            users.end_suppression(wanted.user_id, there.suppressed)
 
     def put(self, rows: Sequence[UserRow]) -> None:
         backfill.users(row.model_dump(exclude_unset=True) for row in rows)
@@ -144,21 +148,17 @@ class Comments(OfPost[CommentRow]):
 
     def _written(self, row: CommentRow) -> bool:
         """Whether the network now has the comment; False without its post."""
-        made = application.comment(
-            row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=seconds_of(row.created_at)
-        )
+        at = seconds_of(row.created_at)
+        made = application.comment(row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=at)
         if made is not None:
             return True
         item = comments.TABLE.get({"post_id": row.post_id, "comment_id": row.comment_id}, consistent=True)
-        if item is not None and item.get("text") != {"S": row.text}:
-            application.edit_comment(row.post_id, row.comment_id, row.text)
+        if item is not None and ("deleted_at" in item or item.get("text") != {"S": row.text}):
+            comments.show(_comment(row))
         return item is not None
 
     def put(self, rows: Sequence[CommentRow]) -> None:
-        comments.put_many(
-            [Comment(r.post_id, r.comment_id, r.author_id, seconds_of(r.created_at), r.text) for r in rows],
-            threads=THREADS,
-        )
+        comments.put_many([_comment(row) for row in rows], threads=THREADS)
 
 
 class LikeRow(Row):
@@ -285,6 +285,10 @@ class Tokens(Mirror[TokenRow]):
             [Token(r.user_id, r.token_id, session_id=r.session_id, **at) for r, at in zip(rows, moments, strict=True)],
             threads=THREADS,
         )
+
+
+def _comment(row: CommentRow) -> Comment:
+    return Comment(row.post_id, row.comment_id, row.author_id, seconds_of(row.created_at), row.text)
 
 
 def _session(row: SessionRow) -> Session:

@@ -260,6 +260,10 @@ def a_person() -> None:
     users.put_many([PERSON])
 
 
+def a_suppressed_person() -> None:
+    users.put_many([replace(PERSON, suppressed="away")])
+
+
 def archive_posts() -> object:
     report = run_task(cleanup.cleanup_old_posts, {"mode": "archive"})
     return report.eligible, report.archived, report.changed, report.skipped
@@ -373,6 +377,7 @@ ROWS: dict[str, Row] = {
     "mail_ledger.Claim.released": Row(lambda: mail_ledger.Claim(WELCOME, "u", "mine").released(), a_mail),
     "users.create": Row(lambda: users.create(PERSON)),
     "users.suppress": Row(lambda: users.suppress("u", "bounce"), a_person),
+    "users.end_suppression": Row(lambda: users.end_suppression("u", "away"), a_suppressed_person),
     "users.set_digest": Row(lambda: users.set_digest("u", False), a_person),
     "users.record_activity": Row(lambda: users.record_activity("u", day_of(NOW + DAY_SECONDS)), a_person),
     "users.refuse_tokens_before": Row(lambda: users.refuse_tokens_before("u", NOW), a_person),
@@ -413,6 +418,7 @@ ROWS: dict[str, Row] = {
     "posts.create": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
     "posts.set_counters": Row(lambda: application.set_counters("p", likes=3, views=4), posted),
     "comments.hidden": Row(lambda: comments.hide("p", "c", NOW), commented),
+    "comments.show": Row(lambda: comments.show(Comment("p", "c", "a", NOW, "again")), commented),
     "application.edit_comment": Row(lambda: application.edit_comment("p", "c", "better"), commented),
     "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
     "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),

@@ -15,7 +15,10 @@ django.setup()
 from nexus.django import conf  # noqa: E402 - Django comes first
 from nexus.registry import registry  # noqa: E402
 from nexus.testing import SentTasks, memory_backend  # noqa: E402
+from tests.support.django_admin import world  # noqa: E402
 from tests.support.django_project import tasks as project  # noqa: E402
+
+__all__ = ["world"]
 
 
 @pytest.fixture

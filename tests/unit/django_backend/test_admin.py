@@ -4,111 +4,35 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
 from django.test import Client
 from django.test.utils import override_settings
 
 from nexus import clock
-from nexus.aws.sdk import client as aws_client
-from nexus.backend.transport import queue_url
+from nexus.backend import backend
+from nexus.backend.transport import DeadLetter
 from nexus.client import AsyncResult
-from nexus.django import conf
 from nexus.django.models import Outbox
-from nexus.eager import Context
-from nexus.registry import registry
 from nexus.settings import settings
 from nexus.tasks import NoArguments, Result, Schedule, Task
-from nexus.worker.entry import serve
-from ops import audit, catalogue, dead_letters, deployment, history, logs, retrying, schedules
-from ops.deployment import Deployment
-from ops.django_admin import pages
+from ops import audit, catalogue, dead_letters, history, logs, retrying, schedules
 from ops.health import RuleState
-from tests.support import moto_cloud
+from tests.support.django_admin import EVIL, World, browser, run_everything, text
 from tests.support.django_project import tasks as project
 from tests.support.patience import next_millisecond
 
-EVIL = "<script>alert(1)</script>"
 RUNS, LETTERS, RULES = "/admin/nexus/run/", "/admin/nexus/deadletter/", "/admin/nexus/schedule/"
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
-class World:
-    """The deployment as CloudFormation describes it; a test sets `stage` and `error`."""
-
-    stage = "dev"
-    error: Exception | None = None
-
-    def describe(self, stack: str, *, named: bool = False) -> Deployment:
-        if self.error is not None:
-            raise self.error
-        outputs = {"Catalogue": conf.CATALOGUE} | {
-            f"{queue.capitalize()}QueueUrl": f"https://sqs/1/{stack}-{queue}" for queue in ("default", "emails")
-        }
-        return Deployment(stack, "UPDATE_COMPLETE", "eu-west-1", "1", {"Stage": self.stage}, outputs=outputs)
-
-
-@pytest.fixture
-def world(cloud: None, database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    moto_cloud.clear()
-    project.calls.clear()
-    made = World()
-    line = logs.Line("1", 1.8e9, "default", f"it wrote {EVIL}", "ERROR")
-    monkeypatch.setattr(deployment, "describe", made.describe)
-    monkeypatch.setattr(logs, "of_run", lambda *_, **__: iter([line]))
-    monkeypatch.setattr("ops.waiting.reasons", lambda _: [])
-    pages.site.cache_clear()
-    yield made
-    pages.site.cache_clear()
-
-
-def browser(*permissions: str, **more: Any) -> Client:
-    """A staff user with these permissions, or a superuser if none are given."""
-    name = f"user-{User.objects.count()}"
-    user = User.objects.create_user(name, is_staff=True, is_superuser=not permissions)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client(**more)
-    client.force_login(user)
-    return client
 
 
 def given(response: Any) -> Any:
     """The context of a page's template."""
     return response.context_data
-
-
-def text(response: Any, status: int = 200) -> str:
-    assert response.status_code == status, response.content.decode()
-    return str(response.content.decode())
-
-
-def run_everything(queue: str = "default") -> None:
-    """Runs the queue's messages with the worker."""
-    registry.load((conf.CATALOGUE,))
-    url = queue_url(settings().queue_name(queue))
-    while messages := aws_client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=1).get("Messages"):
-        (message,) = messages
-        record = {
-            "messageId": message["MessageId"],
-            "receiptHandle": message["ReceiptHandle"],
-            "body": message["Body"],
-            "attributes": {"ApproximateReceiveCount": "1"},
-            "eventSource": "aws:sqs",
-        }
-        serve(queue, registry.served_by(queue), {"Records": [record]}, Context())
-        aws_client("sqs").delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
 def failed_run(message: str = "it broke") -> str:
@@ -308,6 +232,15 @@ def test_dead_letters_are_grouped_by_error_and_sent_again(world: World) -> None:
     assert "Send 2 dead letters of default" in text(person.post(f"{LETTERS}do/retry-letters/", group))
     person.post(f"{LETTERS}do/retry-letters/", {**group, "confirmed": "1"})
     assert dead_letters.counts(["default"]) == {"default": 1}
+
+
+@pytest.mark.usefixtures("world")
+def test_a_dead_letter_without_a_run_shows_its_message_and_no_link() -> None:
+    backend().transport.dead_letter("default", DeadLetter("no envelope", {"ErrorType": "InvalidMessage"}, "x"))
+    (letter,) = dead_letters.read("default", dead_letters.Filter())
+    page = text(browser().get(LETTERS, {"queue": "default", "task": "", "error": "InvalidMessage"}))
+    assert "no envelope" in page
+    assert f"{RUNS}{letter.id}" not in page
 
 
 def test_dead_letters_are_dropped(world: World) -> None:

@@ -223,6 +223,55 @@ def test_a_row_that_stops_matching_is_deleted_and_restored_when_it_matches(netwo
     assert differing() == []
 
 
+def test_a_comment_whose_row_returns_is_shown_again(network: Tasks) -> None:
+    ada = person("Ada")
+    post = Post.objects.create(author=ada, words="Hello")
+    for _ in range(2):
+        comment = Comment.objects.create(pk=7, post=post, author=ada, words="Hi")
+        deliver(network)
+        assert differing() == []
+        comment.delete()
+        deliver(network)
+        assert differing() == []
+
+
+def test_a_name_that_becomes_null_is_removed_and_a_null_wish_for_mail_changes_nothing(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = mirrors.conf.mirrors()["users"].fields
+    unless_gone = {
+        name: Case(When(last="gone", then=Value(None)), default=name_in_row)
+        for name, name_in_row in (("name", "first"), ("digest", "wants_digest"))
+    }
+    for name, source in unless_gone.items():
+        monkeypatch.setitem(fields, name, source)
+    ada = person("Ada", wants_digest=False)
+    deliver(network)
+    ada.last = "gone"
+    ada.save()
+    deliver(network)
+    found = users.get("1")
+    assert found is not None
+    assert (found.name, found.digest) == ("", False)
+
+
+@pytest.mark.parametrize("reason", ["away", "bounce"])
+def test_a_suppression_ends_with_the_rows_unless_a_bounce_is_its_reason(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    away = Case(When(last="away", then=Value("away")))
+    monkeypatch.setitem(mirrors.conf.mirrors()["users"].fields, "suppressed", away)
+    ada = person("Ada", last="away" if reason == "away" else "Lovelace")
+    deliver(network)
+    users.suppress("1", reason)
+    ada.last = "Byron"
+    ada.save()
+    deliver(network)
+    found = users.get("1")
+    assert found is not None
+    assert found.suppressed == (None if reason == "away" else "bounce")
+
+
 def archived(network: Tasks, post: Any) -> None:
     """Moves a mirrored post to the archive, as cleanup_old_posts does."""
     deliver(network)

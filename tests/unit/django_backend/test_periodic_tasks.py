@@ -28,11 +28,8 @@ from nexus.envelope import FIRED_AT
 from nexus.settings import settings
 from ops import history
 from ops.django_admin import admin
-from tests.support import moto_cloud
+from tests.support.django_admin import World, browser, run_everything, text
 from tests.support.django_project import tasks as project
-from tests.unit.django_backend.test_admin import World, browser, run_everything, text, world
-
-__all__ = ["world"]
 
 ROWS = "/admin/nexus/periodictask/"
 ADD = project.add.module_path
@@ -40,10 +37,8 @@ MONDAYS = "cron(0 9 ? * MON *)"
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        boto3.client("scheduler").create_schedule_group(Name=settings().stack)
-        yield
+def deployment(deployment: None) -> None:
+    boto3.client("scheduler").create_schedule_group(Name=settings().stack)
 
 
 @pytest.fixture(autouse=True)

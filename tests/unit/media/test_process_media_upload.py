@@ -18,61 +18,23 @@ from nexus.aws.sdk import client
 from nexus.eager import Context
 from nexus.errors import Reject, Retry
 from nexus.settings import settings
-from nexus.testing import run_task
 from nexus.worker import handler
-from process_media_upload import process_media_upload
 from sandbox import supervisor
-from social import application, catalogue
-from social.catalogue import MediaReport, ProcessMediaUpload
+from social import catalogue
+from social.catalogue import ProcessMediaUpload
 from social.data import posts
 from social.refusals import sentence
 from social.uploads import presigned_post
 from tests.support.clips import WEBM, Kind, make_clip
+from tests.unit.media.conftest import KEY, keys, media, picture, process, upload
 
-pytestmark = pytest.mark.usefixtures("cloud")
+pytestmark = pytest.mark.usefixtures("post")
 
 SOUNDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
-KEY = "uploads/u-1/p-1/holiday photo.jpg"
-
-
-@pytest.fixture(autouse=True)
-def post(cloud: None) -> None:
-    module.media_settings.cache_clear()
-    application.new_post("u-1", "look at this", post_id="p-1")
-
-
-def picture(width: int = 900, height: int = 600, kind: str = "JPEG") -> bytes:
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(file, kind)
-    return file.getvalue()
-
-
-def upload(body: bytes, key: str = KEY, order: str = "0A") -> ProcessMediaUpload:
-    bucket = settings().bucket("uploads")
-    answer = boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
-    return ProcessMediaUpload(bucket=bucket, key=key, version_id=answer.get("VersionId"), event_order=order)
 
 
 def remove(args: ProcessMediaUpload) -> None:
     boto3.client("s3").delete_object(Bucket=args.bucket, Key=args.key, VersionId=str(args.version_id))
-
-
-def process(args: ProcessMediaUpload, **run: Any) -> MediaReport:
-    report: MediaReport = run_task(process_media_upload, args, **run)
-    return report
-
-
-def media() -> dict[str, Any]:
-    from nexus.aws.dynamodb import from_item
-
-    item = boto3.client("dynamodb").get_item(TableName=settings().table("posts"), Key={"post_id": {"S": "p-1"}})["Item"]
-    found: dict[str, Any] = from_item(item)["media"]
-    return found
-
-
-def keys(bucket: str, prefix: str = "") -> list[str]:
-    answer = boto3.client("s3").list_objects_v2(Bucket=settings().bucket(bucket), Prefix=prefix)
-    return sorted(thing["Key"] for thing in answer.get("Contents", []))
 
 
 def test_a_picture_becomes_renditions_under_immutable_keys_and_the_post_knows_them() -> None:

@@ -25,6 +25,7 @@ from sandbox import OutOfTime, Rendition, Unavailable, Unfinished, confinement, 
 from social.refusals import Rejected
 from tests.support.patience import PATIENCE
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
+from tests.unit.media.conftest import Clock
 
 Run = Callable[..., dict[str, Any]]
 
@@ -100,18 +101,6 @@ def test_a_child_that_the_system_stops_is_out_of_time(number: signal.Signals, ch
             "report.known({'pid': os.getpid()})\ntime.sleep(600)",
             on_known=lambda fields: os.kill(fields["pid"], number),
         )
-
-
-class Clock:
-    """A deadline that comes when the test says so, however fast the machine is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
-
-    def expire(self, _: float) -> None:
-        """As `on_progress`: the time is up with the child's first word."""
-        self.now = 1e9
 
 
 FORKS = """
@@ -220,6 +209,9 @@ def test_a_first_child_of_a_preloaded_module_has_it_from_the_server(child: Run, 
         '{"rejected": {"codes": 1}}',
         '{"rejected": {"code": "new", "detail": "", "limit": null}}',
         '{"progress": "x"}',
+        '{"progress": 1e999}',
+        '{"progress": NaN}',
+        "[" * 100_000,
         '{"made": [1]}',
         '{"known": 1}',
         '{"part": [1]}',
@@ -230,7 +222,7 @@ def test_an_invalid_report_by_a_child_is_refused(sent: str, child: Run) -> None:
     text = f"rest = memoryview({sent!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
 
     with pytest.raises(Unfinished, match=r"invalid report|too many reports"):
-        child(text)
+        child(text, on_progress=round)
 
 
 def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
@@ -385,6 +377,25 @@ def test_a_refusal_of_the_child_is_the_pictures(tmp_path: Path) -> None:
     with pytest.raises(Rejected) as refused:
         pictures.render(tmp_path / "source", tmp_path, seconds=600)
     assert refused.value.code == "truncated"
+
+
+def test_a_picture_whose_rendition_finds_a_full_disk_is_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(900, 600)))
+    (tmp_path / "w320.draft").symlink_to("/dev/full")
+
+    with pytest.raises(Unavailable, match="No space left"):
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
+
+
+def test_a_picture_whose_rendition_is_too_large_is_refused_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(900, 600)))
+    monkeypatch.setattr("pictures.supervisor.OUTPUT_BYTES", 200)
+
+    with pytest.raises(Rejected) as refused:
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
+    assert refused.value.code == "output_too_large"
 
 
 def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:

@@ -9,35 +9,21 @@ import pytest
 
 import pictures
 import process_media_upload as module
-from nexus.testing import SandboxDied, run_task
-from process_media_upload import process_media_upload
-from social import application
-from social.catalogue import MediaReport, ProcessMediaUpload
+from nexus.testing import SandboxDied
 from social.data import posts
 from social.refusals import Code, Rejected
 from tests.support.patience import PATIENCE, eventually
 from tests.support.sandboxes import requests
 from tests.support.stills import COLOURS, reel
-from tests.unit.media.test_process_media_upload import keys, media, picture, upload
+from tests.unit.media.conftest import keys, media, picture, process, upload
 
-pytestmark = pytest.mark.usefixtures("cloud")
+pytestmark = pytest.mark.usefixtures("post")
 
 MADE = len(pictures.Recipes().stills)
 STORED = 4
 """The objects of a picture as small as these: those of the same bytes are one."""
 REQUESTS = STORED + 4
 """The post is read, the upload opened, the post updated twice, and each object put."""
-
-
-@pytest.fixture(autouse=True)
-def post(cloud: None) -> None:
-    module.media_settings.cache_clear()
-    application.new_post("u-1", "look at this", post_id="p-1")
-
-
-def process(args: ProcessMediaUpload) -> MediaReport:
-    report: MediaReport = run_task(process_media_upload, args)
-    return report
 
 
 def status() -> str | None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
-from io import BytesIO
+from io import BytesIO, FileIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -26,6 +27,7 @@ from tests.support.footage import units, with_box
 from tests.support.isobmff import found
 from video import Video
 from video.film import TICK, Upright
+from video.stills import Poster, luma_of
 
 ONE = 1 << 16
 CODED = Kind(".mp4", "mp4", "mpeg4", "aac")
@@ -715,3 +717,21 @@ def test_an_interlaced_clip_that_suits_otherwise_is_not_copied(tmp_path: Path, o
 
     assert not made.remuxed
     assert not frames_of(made.renditions["video"].path)[0].interlaced_frame
+
+
+def test_a_poster_is_complete_although_the_disk_accepts_partial_writes(tmp_path: Path) -> None:
+    class Stinting(FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:100])
+
+    poster, path = Poster(), tmp_path / "poster.png"
+    with av.open(str(make_clip(tmp_path / "clip.mp4", frames=1))) as clip:
+        frame = next(clip.decode(video=0))
+    poster.offer(frame, luma_of(frame), 0.0)
+
+    with Stinting(str(path), "wb") as file:
+        poster.write(file)
+
+    assert path.stat().st_size > 100
+    with Image.open(path) as image:
+        image.load()

@@ -17,6 +17,7 @@ from colours.light import HLG
 from sandbox import OutOfTime, Unfinished
 from social.refusals import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, Paint, make_clip, plain, sound_only
+from tests.unit.media.conftest import Clock
 from video import Limits
 from video.film import CLOCK, Upright
 
@@ -326,18 +327,6 @@ def test_a_damaged_clip_is_rendered_or_refused_and_never_fails_otherwise(
 
 
 # The process that it happens in: tests/unit/media/test_sandbox.py has the rest.
-
-
-class Clock:
-    """A deadline that comes when the test says so, however fast the machine is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
-
-    def expire(self, _: float) -> None:
-        """As `on_progress`: the time is up with the worker's first word."""
-        self.now = 1e9
 
 
 def test_a_clip_is_stopped_at_the_deadline_while_it_encodes(

@@ -2,7 +2,9 @@
 
 from fractions import Fraction
 from io import BytesIO
+from pathlib import Path
 from struct import pack
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -132,6 +134,23 @@ def test_a_wmv_says_its_size_unless_it_is_a_broadcast(before: int) -> None:
 )
 def test_a_webm_ends_with_its_last_element(file: bytes, end: int) -> None:
     assert promised_bytes(BytesIO(file), "matroska") == end
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "promised"),
+    [
+        ("mov", b"\0\0\0\1mdat" + pack(">Q", 1 << 62), 1 << 62),
+        ("mov", b"\0\0\0\1mdat" + pack(">Q", (1 << 64) - 1), (1 << 64) - 1),
+        ("matroska", b"\xa3" + b"\x01" + b"\xff" * 6 + b"\xfe", 9 + (1 << 56) - 2),
+    ],
+)
+def test_a_header_with_an_impossible_length_promises_it_without_an_error(
+    kind: Literal["mov", "matroska"], head: bytes, promised: int, tmp_path: Path
+) -> None:
+    (tmp_path / "clip").write_bytes(head + bytes(100))
+
+    with (tmp_path / "clip").open("rb") as file:
+        assert promised_bytes(file, kind) == promised
 
 
 def test_no_more_than_the_maximum_of_elements_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nexus.settings import settings
-from ops import cost, diagnosis, functions, health
+from ops import cloudwatch, cost, diagnosis, functions, health
 from tests.support.template import STACK, resolved, resources
 
 OPS = Path(__file__).parents[3] / "ops"
@@ -82,8 +82,10 @@ class CloudWatch:
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []
+        self.requests = 0
 
     def get_metric_data(self, **request: Any) -> dict[str, Any]:
+        self.requests += 1
         results = []
         for query in request["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
@@ -98,34 +100,49 @@ def _names(metric: Mapping[str, Any]) -> list[str]:
     return [dimension["Name"] for dimension in metric["Dimensions"]]
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.fixture
+def service(environment: None, monkeypatch: pytest.MonkeyPatch) -> CloudWatch:
+    made = CloudWatch()
+    monkeypatch.setattr(cloudwatch, "client", lambda _: made)
+    return made
+
+
 @pytest.mark.parametrize(("module", "read"), READERS, ids=lambda one: getattr(one, "__name__", ""))
 def test_a_metric_that_the_command_reads_is_published(
-    module: ModuleType, read: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, read: Callable[[], object], service: CloudWatch
 ) -> None:
-    cloudwatch = CloudWatch()
-    monkeypatch.setattr(module, "client", lambda _: cloudwatch)
-
     read()
 
-    assert cloudwatch.asked
-    for metric in cloudwatch.asked:
+    assert service.asked
+    for metric in service.asked:
         assert is_published(metric["Namespace"], metric["MetricName"], _names(metric)), metric
 
 
 def test_no_module_reads_metrics_without_being_tested_here() -> None:
-    reading = {path.stem for path in OPS.rglob("*.py") if "get_metric_" in path.read_text()}
+    reading = {path.stem for path in OPS.rglob("*.py") if "cloudwatch import Metric" in path.read_text()}
     assert reading == {module.__name__.rpartition(".")[2] for module, _ in READERS}
 
 
-@pytest.mark.usefixtures("environment")
-def test_each_queue_has_the_age_of_its_oldest_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    cloudwatch = CloudWatch()
-    monkeypatch.setattr(health, "client", lambda _: cloudwatch)
+def test_each_queue_has_the_age_of_its_oldest_message(service: CloudWatch) -> None:
     assert health._oldest(QUEUES) == {"media": 42.0, "users": 42.0}
-    assert [metric["Dimensions"][0]["Value"] for metric in cloudwatch.asked] == [
+    assert [metric["Dimensions"][0]["Value"] for metric in service.asked] == [
         settings().queue_name(queue) for queue in QUEUES
     ]
+
+
+def test_more_metrics_than_one_request_takes_are_read_in_several(
+    service: CloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloudwatch, "MOST", 3)
+    queues = [f"q{n}" for n in range(7)]
+    assert health._oldest(queues) == dict.fromkeys(queues, 42.0)
+    assert service.requests == 3
+
+
+def test_no_metrics_are_read_without_a_request(service: CloudWatch) -> None:
+    """AWS refuses an empty list."""
+    assert health._oldest([]) == {}
+    assert service.requests == 0
 
 
 def test_a_metric_that_an_alarm_watches_is_published() -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from contextlib import redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from nexus.runs import budget, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.spent import Spent
 from nexus.tasks import Budget
-from ops import budgets, cost, health, history, plan, waiting
+from ops import budgets, cloudwatch, cost, health, history, plan, waiting
 from ops.cli import common
 from ops.cost import Idle, Line, Slice
 from ops.deployment import Choice, Deployment
@@ -215,9 +215,8 @@ def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) 
             groups = [{"logGroupName": "x", "storedBytes": 10 * 2**30}, {"logGroupName": "xy", "storedBytes": 2**40}]
             return {"logGroups": groups}
 
-        def get_metric_data(self, **_: Any) -> Any:
-            return {"MetricDataResults": [{"Id": "b0", "Values": [100 * 2.0**30, 1.0]}]}
-
+    sizes = {datetime.now(UTC): 100 * 2.0**30, datetime.now(UTC) - timedelta(days=1): 1.0}
+    monkeypatch.setattr(cloudwatch, "read", lambda wanted, _: dict.fromkeys(wanted, sizes))
     monkeypatch.setattr(cost, "client", lambda _: Aws())
     found = {one.what: round(one.dollars, 3) for one in cost.idle()}
     assert found == {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops import diagnosis, figures, health, logs
+from ops import cloudwatch, diagnosis, figures, health, logs
 from ops.problems import Problem
 
 NOW = 1_795_000_000.0
@@ -158,33 +158,56 @@ def test_a_task_with_two_failures_or_a_success_is_not_failing(log: Log) -> None:
     assert diagnosis.failing("users", NOW, 0.0) == []
 
 
+def test_only_as_much_of_a_busy_tasks_log_is_read_as_decides(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(900):
+        log.run(NOW - 900 + n, "retry" if n in (100, 200, 300) else "success", **({"shortfall": "x"} if n == 5 else {}))
+    lines: list[logs.Line] = []
+
+    def read(*args: Any, **given: Any) -> Iterator[logs.Line]:
+        for line in log.read(*args, **given):
+            lines.append(line)
+            yield line
+
+    monkeypatch.setattr(logs, "read", read)
+    assert diagnosis.failing("users", NOW, 0.0) == []
+    assert diagnosis.falling_short("users", NOW, 0.0) == []
+    assert len(lines) < 10
+
+
+def test_a_streak_begins_after_the_last_success_however_long_ago(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "_still_tried", lambda _: True)
+    log.run(NOW - 800, "retry")
+    log.run(NOW - 700, "success")
+    for ago in (600, 400, 200, 5):
+        log.run(NOW - ago, "retry")
+    (found,) = diagnosis.failing("users", NOW, 0.0)
+    assert (found.times, found.since) == (4, NOW - 600)
+
+
 class CloudWatch:
     """Lambda's metrics of two functions: invocations and errors by minutes before now."""
 
-    def __init__(self, minutes: dict[str, dict[float, float]]) -> None:
+    def __init__(self, minutes: dict[tuple[str, str], dict[float, float]]) -> None:
         self.minutes = minutes
 
-    def get_metric_data(self, **_: Any) -> dict[str, Any]:
-        results = []
-        for name, values in self.minutes.items():
-            times = [datetime.fromtimestamp(NOW - 60 * ago, UTC) for ago in sorted(values, reverse=True)]
-            results.append(
-                {"Id": name, "Timestamps": times, "Values": [values[ago] for ago in sorted(values, reverse=True)]}
-            )
-        return {"MetricDataResults": results}
+    def read(self, *_: Any) -> dict[tuple[str, str], dict[datetime, float]]:
+        return {
+            name: {datetime.fromtimestamp(NOW - 60 * ago, UTC): values[ago] for ago in sorted(values)}
+            for name, values in self.minutes.items()
+        }
 
 
 def test_a_function_that_dies_without_a_log_line_shows_in_lambdas_errors(
     monkeypatch: pytest.MonkeyPatch, environment: None
 ) -> None:
-    minutes: dict[str, dict[float, float]] = {
+    minutes: dict[tuple[str, str], dict[float, float]] = {
         # The first queue's function has failed for three minutes, the second's has recovered.
-        "invocations0": {9: 4, 3: 2, 1: 5},
-        "errors0": {9: 1, 3: 2, 1: 5},
-        "invocations1": {3: 2, 1: 2},
-        "errors1": {3: 2, 1: 0},
+        ("users", "Invocations"): {9: 4, 3: 2, 1: 5},
+        ("users", "Errors"): {9: 1, 3: 2, 1: 5},
+        ("media", "Invocations"): {3: 2, 1: 2},
+        ("media", "Errors"): {3: 2, 1: 0},
     }
-    monkeypatch.setattr(diagnosis, "client", lambda _: CloudWatch(minutes))
+    monkeypatch.setattr(cloudwatch, "read", CloudWatch(minutes).read)
     (found,) = diagnosis.silent_deaths(["users", "media"], NOW, {})
     assert (found.queue, found.since, found.times, found.error) == ("users", NOW - 180, 7, None)
     # And what happened before the last change does not count

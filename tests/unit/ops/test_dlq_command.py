@@ -11,12 +11,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from nexus.backend import backend
+from nexus.backend.store import Value, Write
 from nexus.backend.transport import DeadLetter
 from nexus.builtin import ping
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, SendFailed
-from nexus.ids import derived_id
+from nexus.ids import derived_id, new_id
+from nexus.runs import history, tallies
 from nexus.runs.record import RunError
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
@@ -95,7 +97,7 @@ def test_json_lists_every_letter_and_a_table_the_first_fifty(capsys: pytest.Capt
     assert main(["dlq", "list", "default"]) == ExitCode.DONE
     text = capsys.readouterr().out
     assert sum(run_id in text for run_id in ids) == 50
-    assert "51 dead letters in all: default 51. The first 50 are shown: --limit shows more." in text
+    assert "51 dead letters in all: default 51. The first 50 are shown: --limit shows more, --groups" in text
 
     assert main(["dlq", "list", "default", "--json", "--limit", "2"]) == ExitCode.DONE
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -247,6 +249,46 @@ def test_a_letter_that_sqs_itself_moved_shows_where_to_look(capsys: pytest.Captu
     assert "`nexus logs --queue default --since 1h`" in capsys.readouterr().err
 
 
+def test_a_letter_shows_what_can_be_done_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = give_up(Log="group stream request")
+    assert main(["dlq", "show", run_id]) == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert f"`nexus logs {run_id}`" in said
+    assert f"`nexus dlq retry {run_id}` sends it again, `nexus dlq edit {run_id} name=value`" in said
+
+    assert main(["dlq", "drop", run_id, "--yes"]) == ExitCode.DONE
+    backend().transport.dead_letter(
+        "default", DeadLetter("not a message", {"ErrorType": "InvalidMessage", "Log": "l"}, "x")
+    )
+    (letter,) = letters()
+    assert main(["dlq", "show", letter.id]) == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert "nexus logs" not in said  # no line names it: it has no run
+    assert "nexus dlq edit" not in said
+    assert f"`nexus dlq drop {letter.id}` deletes it" in said
+
+
+def test_letters_are_counted_by_task_and_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(60):
+        give_up(derived_id("letter", n), ErrorType="Timeout" if n % 3 else "KeyError", ErrorMessage=f"no. {n}")
+    backend().transport.dead_letter("default", DeadLetter("not a message", {}, "x"))
+
+    assert main(["dlq", "list", "--groups"]) == ExitCode.DONE
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines[1:4]] == [
+        ["40", "default", "ping"],
+        ["20", "default", "ping"],
+        ["1", "default", "(unreadable)"],
+    ]
+    assert "61 dead letters in all: default 61." in " ".join(lines[4])
+
+    assert main(["dlq", "list", "default", "--groups", "--error", "keyerror", "--json"]) == ExitCode.DONE
+    (group,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (group["error"], group["count"], group["first_at"]) == ("KeyError", 20, "2026-11-22T10:00:00.000Z")
+
+    assert main(["dlq", "list", "--groups", "--limit", "5"]) == ExitCode.USAGE
+
+
 # --- retry and drop ---
 
 
@@ -287,6 +329,29 @@ def test_a_part_of_an_id_stands_for_its_one_letter(
     assert (f"Delete {one} in nexus-test for good?" in shown.err) == (action == "drop")
     assert [letter.id for letter in letters()] == [other]
     assert AsyncResult[Any](one).status == status
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(-8, None)])
+def test_a_jobs_id_stands_for_its_members_that_failed(part: slice, capsys: pytest.CaptureFixture[str]) -> None:
+    job, other = new_id(), give_up()
+    where: dict[str, Value] = {"history": next(iter(history.shards("FAILURE"))), "sent_at": time.time()}
+    values: dict[str, Value] = {"status": "FAILURE", "task": "j", "total": 2, "phase": 1, "waits": True}
+    backend().store.apply(Write(job, values | where))
+    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1})}))
+    member = give_up(tallies.member(job, 1, 1))
+    assert main(["dlq", "retry", job[part]]) == ExitCode.DONE
+    assert "1 dead letter sent again: default 1." in capsys.readouterr().out
+    assert AsyncResult[Any](member).status == "PENDING"
+    assert [letter.id for letter in letters()] == [other]
+
+    assert main(["dlq", "drop", job[part], "--yes"]) == ExitCode.WRONG
+
+
+def test_several_parts_of_ids_stand_for_their_letters() -> None:
+    one, other, rest = (give_up(derived_id("letter", n)) for n in range(3))
+    assert main(["dlq", "retry", one[:13], other[-8:]]) == ExitCode.DONE
+    assert [letter.id for letter in letters()] == [rest]
+    assert {AsyncResult[Any](run_id).status for run_id in (one, other)} == {"PENDING"}
 
 
 def test_whole_ids_and_parts_of_ids_can_be_combined() -> None:
@@ -363,10 +428,10 @@ def test_a_terminal_shows_how_many_letters_are_done(
 ) -> None:
     give_up()
     monkeypatch.setattr(output, "fancy", lambda *_: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
     shown = capsys.readouterr()
-    assert "1 of 1 sent again" in shown.err
-    assert shown.err.endswith("\r\033[K")
+    assert "default: 1 of 1 sent again" in shown.err
     assert "1 dead letter sent again: default 1." in shown.out
 
 

@@ -1,13 +1,14 @@
 """What CloudWatch and Lambda's own log lines show about functions and their sandboxes."""
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from nexus.settings import settings
-from ops import functions, logs, versions
+from ops import cloudwatch, functions, logs, versions
+from ops.cloudwatch import Metric
 from ops.functions import of_reports
 
 COLD = (
@@ -39,24 +40,20 @@ class CloudWatch:
     """Figures of the media function only: the users function has not run for a day."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.asked: Mapping[tuple[str, str], Metric] = {}
 
-    def get_metric_data(self, **request: Any) -> dict[str, Any]:
-        self.asked = request["MetricDataQueries"]
+    def read(self, wanted: Mapping[tuple[str, str], Metric], back: timedelta) -> dict[Any, dict[datetime, float]]:
+        self.asked = wanted
         known = {"invocations": [3.0, 4.0], "errors": [1.0], "p95": [1500.0, 900.0], "at_once": [2.0, 5.0]}
-        return {
-            "MetricDataResults": [
-                {"Id": query["Id"], "Values": known.get(query["Id"][:-1], []) if query["Id"].endswith("0") else []}
-                for query in self.asked
-            ]
-        }
+        now = datetime.now(UTC)
+        return {("media", name): {now - n * back: one for n, one in enumerate(of)} for name, of in known.items()}
 
 
 @pytest.fixture
 def watching(environment: None, monkeypatch: pytest.MonkeyPatch) -> CloudWatch:
     """A stack of two functions, and CloudWatch."""
     made = CloudWatch()
-    monkeypatch.setattr(functions, "client", lambda _: made)
+    monkeypatch.setattr(cloudwatch, "read", made.read)
     configuration = {
         "Version": "7",
         "MemorySize": 512,
@@ -96,7 +93,7 @@ def test_figures_are_cloudwatchs_and_missing_durations_are_the_logs(
     assert (media.version, media.memory, media.timeout, media.architecture) == ("7", 512, 60, "arm64")
     assert media.deployed_at == datetime(2026, 11, 27, 9, tzinfo=UTC)
     assert (users.invocations, users.p95, users.median, users.deployed_at) == (None, 0.04, 0.04, None)
-    names = {query["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for query in watching.asked}
+    names = {metric.dimensions["FunctionName"] for metric in watching.asked.values()}
     assert names == {settings().function_name(queue) for queue in QUEUES}
 
 

@@ -1,5 +1,6 @@
 """What `nexus status` finds wrong with a stack, a queue and its function, and the remedy that it names."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError
 from nexus.settings import settings
 from ops import aws, catalogue, deployment, diagnosis, health, versions
 from ops.deployment import Choice, Deployment
-from ops.health import QueueState
+from ops.health import Finding, QueueState
 from ops.main import main
 from ops.problems import REPAIR, ExitCode, Problem
 
@@ -76,6 +77,18 @@ def test_a_failed_first_deployment_is_reported_with_its_reason(
     without_queues("CREATE_FAILED")
     assert main(["status"]) == ExitCode.WRONG
     assert "wrong: nexus-x: the stack is CREATE_FAILED (No more roles). Fix the cause" in capsys.readouterr().out
+
+
+def test_the_worst_findings_come_first(
+    without_queues: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_queues("CREATE_FAILED")
+    mixed = [Finding(severity, "x", "y", "z") for severity in ("note", "warning", "unchecked", "failed")]
+    monkeypatch.setattr(health, "_of_parts", lambda _: mixed)
+    assert main(["status", "--json"]) == ExitCode.WRONG
+    severities = [one["severity"] for one in json.loads(capsys.readouterr().out)["findings"]]
+    assert severities == sorted(severities, key=health.SEVERITIES.index)
+    assert set(severities) == set(health.SEVERITIES)
 
 
 @pytest.mark.parametrize(

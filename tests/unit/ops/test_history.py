@@ -24,7 +24,7 @@ from nexus.runs.history import of_status, of_task
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
 from nexus.tasks import Task
-from ops import audit, finding, history
+from ops import audit, history, lookup
 from ops.cli import common
 from ops.history import Query, find, parse
 from ops.main import main
@@ -284,22 +284,22 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
         backend().store.apply(transitions.pending(envelope, "users", KEEP))
     audit.Change("pause", {"queue": "users"}).begin()
     # Then its first characters find a run at any age, since they contain its time
-    assert finding.run_id("01A3185C-1") == first
+    assert lookup.run_id("01A3185C-1") == first
     assert ids(Query(id="01a3185c")) == [second, first]
     with pytest.raises(Problem, match="matches 2 runs") as caught:
-        finding.run_id("01a3185c")
+        lookup.run_id("01a3185c")
     assert f"{second} ping PENDING; {first} ping PENDING" in caught.value.why
     # And its last ones, which do not, among the runs of a day, or of the given time
-    assert finding.short(third) == "00022345"
-    assert finding.run_id("00022345") == third
+    assert lookup.short(third) == "00022345"
+    assert lookup.run_id("00022345") == third
     assert ids(Query(id="00012345")) == []
     assert ids(Query(id="00012345", since=NOW - 1)) == [first]
     assert ids(Query(id="00012345", since=NOW + 1)) == []
     with pytest.raises(Problem, match="begins or ends with 00012345"):
-        finding.run_id("00012345")
+        lookup.run_id("00012345")
     # And neither finds characters from the middle, nor anything if another filter does not match
     assert ids(Query(id="0-7000-8000")) == ids(Query(id="01a3185c", status="FAILURE")) == []
-    assert finding.run_id(first) == first
+    assert lookup.run_id(first) == first
 
 
 def test_a_search_by_part_of_an_id_reads_a_bounded_span_of_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +500,7 @@ def test_any_other_error_about_the_index_is_reported_as_it_is(
     assert "RunHistory" not in printed
     # And a search by part of an id does not read the whole table instead.
     with pytest.raises(ClientError):
-        finding.run_id("00022345")
+        lookup.run_id("00022345")
 
 
 def test_a_stack_that_is_called_index_and_has_no_table_is_missing_a_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,11 +122,11 @@ def test_a_queues_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) 
     log.write({"message": "first"})
     found: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(one.message for one in logs.of_queue("users", 60.0, follow=True))
+        found.extend(one.message for one in logs.of_queue("users", NOW - 60.0, follow=True))
     assert found == ["first", "second", "third"]
     # Lines are ingested late, so that each look begins before the one before it.
     assert log.starts == [NOW - 60.0, NOW - logs.OVERLAP, NOW + 1 - logs.OVERLAP]
-    assert [one.message for one in logs.of_queue("users", 60.0, follow=False)] == found
+    assert [one.message for one in logs.of_queue("users", NOW - 60.0, follow=False)] == found
 
 
 def test_a_run_is_followed_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_each_line_of_a_queue_comes_once_however_long_it_is_followed(monkeypatch
     Growing(monkeypatch, iter([{"message": str(n)} for n in range(100)]))
     found: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(one.message for one in logs.of_queue("users", 60.0, follow=True))
+        found.extend(one.message for one in logs.of_queue("users", NOW - 60.0, follow=True))
     assert found == [str(n) for n in range(100)]
 
 

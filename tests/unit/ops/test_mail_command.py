@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def test_unknown_mails_are_shown_and_settled(capsys: pytest.CaptureFixture[str])
     assert "1h" in shown.out
     assert "nexus mail decide" in shown.err
     assert main(["mail", "unknown", "--json"]) == ExitCode.DONE
-    assert {entry["user_id"] for entry in json.loads(capsys.readouterr().out)} == {"ada", "bea"}
+    listed = json.loads(capsys.readouterr().out)
+    assert {entry["user_id"] for entry in listed} == {"ada", "bea"}
+    assert all(datetime.fromisoformat(entry["claimed_at"]).tzinfo for entry in listed)
 
     # Without an answer nothing changes
     assert main(["mail", "decide", "welcome", "ada", "sent"]) == ExitCode.NOT_CONFIRMED

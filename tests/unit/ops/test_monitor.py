@@ -27,10 +27,10 @@ from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
 from ops.deployment import Deployment
-from ops.finding import short
 from ops.health import Counts
 from ops.live import LiveRun
 from ops.logs import Event
+from ops.lookup import short
 from ops.problems import Problem
 from social.catalogue import QUEUES
 from tests.support.terminal import Terminal

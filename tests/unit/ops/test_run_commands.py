@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,9 +25,8 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, deployment, diagnosis, live, logs, lookup, pinging, waiting
 from ops.cli import output
-from ops.cli.commands import tasks
 from ops.live import Found, LiveRun
 from ops.main import main
 from ops.pinging import Pong
@@ -182,23 +182,38 @@ def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> No
 
     backend().store.apply(Write(run_id, {"log": "group stream request"}))
     assert main(["result", run_id]) == ExitCode.WRONG
-    assert f"`nexus dlq show {run_id}`" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"`nexus dlq show {run_id}`" in shown
+    assert f"`nexus dlq retry {run_id}` sends it again" in shown
+
+    # A job has no dead letter: its parts have
+    backend().store.apply(Write(run_id, {"waits": True, "total": 3, "phase": 1}))
+    assert main(["result", run_id]) == ExitCode.WRONG
+    shown = capsys.readouterr().err
+    assert "nexus dlq show" not in shown
+    assert f"`nexus dlq retry {run_id}` sends them again" in shown
+    assert f"`nexus runs parent:{run_id} status:failure`" in shown
 
 
 @pytest.mark.usefixtures("a_person")
-def test_a_run_that_is_followed_has_a_bar_with_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_followed_has_a_bar_with_its_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_id = started(sent())
     backend().store.apply(Write(run_id, {"progress": '[3, 10, "halfway [red]"]'}))
-    handle: AsyncResult[Any] = AsyncResult(run_id)
-    bar = tasks._Bar()
-    bar.show(handle, handle.record())
-    bar.close()
-    shown = capsys.readouterr().err
-    assert "ping STARTED" in shown
-    assert "3/10" in shown
-    # After its end it is never drawn again
-    bar.show(handle, handle.record())
-    assert capsys.readouterr().err == ""
+    sleep, shown = time.sleep, ""
+
+    def drawn(_: float) -> None:
+        """Waits until the bar has been drawn, by its own thread; then the run ends."""
+        nonlocal shown
+        while "3/10" not in shown:
+            shown += capsys.readouterr().err
+            sleep(0.01)
+        backend().store.apply(transitions.succeed(run_id, "t", '"done"', clock.moment()))
+
+    monkeypatch.setattr("time.sleep", drawn)
+    assert main(["result", run_id, "--follow"]) == ExitCode.DONE
+    assert "ping STARTED halfway [red]" in shown
 
 
 @pytest.mark.usefixtures("a_person")
@@ -222,6 +237,34 @@ def test_follow_waits_until_the_run_has_ended(
 def test_a_revocation_that_matches_no_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
     assert "No live run matches." in capsys.readouterr().err
+    assert main(["revoke", "--queue", "users", "--dry-run"]) == ExitCode.DONE
+    assert "would be revoked" not in capsys.readouterr().err
+
+
+def test_a_search_for_a_task_that_does_not_exist_names_the_one_that_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "send_welcom_email"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert "No run matches." in shown.out
+    assert "no task 'send_welcom_email'. Did you mean send_welcome_email?" in shown.err
+    for words in (["task:ping"], ["task:group"], ["status:failure"]):
+        assert main(["runs", *words]) == ExitCode.DONE
+        assert "no task" not in capsys.readouterr().err
+
+
+def test_a_dry_run_and_the_question_say_which_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = {sent().id, sent().id, sent("refresh_user_statistics", user_id="u-1").id}
+    assert main(["revoke", "--queue", "users", "--dry-run"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert [line.split()[1:] for line in shown.out.splitlines()[1:]].count(["ping", "users", "PENDING"]) == 2
+    assert "3 runs (2 ping, 1 refresh_user_statistics) would be revoked." in shown.err
+    assert main(["revoke", "--queue", "users", "--dry-run", "--json"]) == ExitCode.DONE
+    listed = json.loads(capsys.readouterr().out)
+    assert {run["id"] for run in listed} == ids
+    assert {"task": "refresh_user_statistics", "queue": "users", "status": "PENDING"}.items() <= next(
+        run for run in listed if run["task"] != "ping"
+    ).items()
+    assert main(["revoke", *ids]) == ExitCode.NOT_CONFIRMED
+    assert "Revoke 3 runs (2 ping, 1 refresh_user_statistics) in nexus-test?" in capsys.readouterr().err
 
 
 # --- inspect ---
@@ -296,7 +339,7 @@ def test_completion_offers_live_and_recently_ended_runs(monkeypatch: pytest.Monk
     event = logs.Event(1.0, "users", "ping", "r-1", "success", 1, 0.1)
     monkeypatch.setattr(logs, "events", lambda *_: [event])
     found(monkeypatch, LiveRun("r-2", "ping", "users", "STARTED", 990.0))
-    assert [(one.id, one.status) for one in finding.recent()] == [("r-2", "STARTED"), ("r-1", "success")]
+    assert [(one.id, one.status) for one in lookup.recent()] == [("r-2", "STARTED"), ("r-1", "success")]
 
 
 # --- runs that are live ---
@@ -578,3 +621,22 @@ def test_messages_in_flight_are_unclaimed_unless_a_run_has_started_or_waits_for_
     states = ("STARTED", "RETRY", "PENDING")
     found(monkeypatch, *(LiveRun(f"r-{status}", "ping", "users", status, 990.0) for status in states))
     assert diagnosis.unclaimed("users", in_flight) == unclaimed
+
+
+# --- since ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs"],
+        ["audit"],
+        ["events", "--no-follow"],
+        ["logs", "--queue", "users"],
+        ["inspect", "stats"],
+        ["schedule", "list"],
+    ],
+)
+@pytest.mark.parametrize("since", ["2h", "2026-11-22T10:00"])
+def test_since_is_a_time_or_how_long_ago_in_every_command(words: list[str], since: str) -> None:
+    assert main([*words, "--since", since]) == ExitCode.DONE

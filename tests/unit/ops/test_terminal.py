@@ -18,6 +18,7 @@ from ops.health import Finding
 from ops.logs import Event, Line
 from ops.main import main
 from ops.problems import Problem
+from ops.validation import Check
 from tests.unit.ops.conftest import Tty
 
 HOSTILE = "".join(
@@ -121,7 +122,7 @@ FORGED = "no luck\nstatus  SUCCESS\nwrong: users: pay here"
     [
         lambda: output.pairs({"status": "FAILURE", "error": FORGED}),
         lambda: stack.print_findings((Finding("failed", "users", FORGED, "Do it."),)),
-        lambda: stack.print_check("a check", (Finding("failed", "users", FORGED, "Do it."),)),
+        lambda: stack.print_check(Check("a check", (Finding("failed", "users", FORGED, "Do it."),))),
         lambda: output.line(Line("i", 0.0, "q", FORGED, "ERROR", fields={"reason": FORGED, "exception": FORGED}).text),
     ],
 )

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,7 +143,7 @@ def test_a_check_that_cannot_be_made_is_a_finding(error: Exception, severity: st
     def finder(_: Deployment) -> Any:
         raise error
 
-    (found,) = validation.checked("rights", finder, STACK)
+    (found,) = validation.checked("rights", partial(finder, STACK)).findings
     assert (found.severity, found.where) == (severity, "rights")
     assert found.what.startswith("could not be checked: ")
     assert what in found.what
@@ -186,7 +187,7 @@ def test_a_queue_that_this_template_does_not_describe_has_no_concurrency_to_comp
     assert templates.concurrency({"Resources": resources}, "users") is None
 
 
-def test_without_a_template_nothing_is_compared(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_compared_without_a_template(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validation, "ROOT", tmp_path)
     aws(get_template={"TemplateBody": {}})

@@ -14,7 +14,7 @@ from nexus.backend.store import Write
 from nexus.builtin import ping
 from nexus.client import chain, group
 from nexus.runs.record import RunError, RunRecord
-from ops import diagnosis, doctor, finding, health, live, waiting
+from ops import diagnosis, doctor, health, live, lookup, waiting
 from ops.deployment import Deployment
 from ops.problems import Problem
 from tests.support import moto_cloud
@@ -170,28 +170,28 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     monkeypatch.setattr(catalogue, "queues", lambda: ("users",))
     monkeypatch.setattr(history, "INDEX", "gone")
     with pytest.raises(Problem, match="No run's id begins or ends with 01a203f2"):
-        finding.run_id("01a203f2")
+        lookup.run_id("01a203f2")
     # A run that waits in its queue is only in its record
     waits = "01a203f2-1111-7000-8000-000000000003"
     backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
-    assert finding.run_id("01a203f2-1") == finding.run_id("00000003") == waits
+    assert lookup.run_id("01a203f2-1") == lookup.run_id("00000003") == waits
     # Items that are not runs are not found by the end of their key
     backend().store.apply(Write("audit/01a203f2-1111-7000-8000-0000c0ffee00", {"who": "ada"}))
     with pytest.raises(Problem, match="No run's id"):
-        finding.run_id("c0ffee00")
-    assert [run.id for run in finding.live_runs(["users"], "t", None)] == [waits]
-    assert finding.live_runs(["users"], "another", None) == finding.live_runs(["media"], "t", None) == []
-    assert finding.live_runs(["users"], None, "STARTED") == []
-    assert finding.run_id("01A203F2") == waits
+        lookup.run_id("c0ffee00")
+    assert [run.id for run in lookup.live_runs(["users"], "t", None)] == [waits]
+    assert lookup.live_runs(["users"], "another", None) == lookup.live_runs(["media"], "t", None) == []
+    assert lookup.live_runs(["users"], None, "STARTED") == []
+    assert lookup.run_id("01A203F2") == waits
     # And one that has started is in the index of live runs
     well["running"] = (live.LiveRun(RUN, "t", "users", "STARTED", 0.0),)
     with pytest.raises(Problem, match="01a203f2 matches 2 runs") as caught:
-        finding.run_id("01a203f2")
+        lookup.run_id("01a203f2")
     assert f"{RUN} t STARTED" in caught.value.why
     assert waits in caught.value.why
-    assert finding.run_id(OTHER) == OTHER
+    assert lookup.run_id(OTHER) == OTHER
     with pytest.raises(Problem, match="not a run id"):
-        finding.run_id("01a203f")
+        lookup.run_id("01a203f")
 
 
 def deployment(**outputs: str) -> Deployment:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -334,7 +335,7 @@ def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_
     page = site(of=served)
     assert "it is &lt;script" in page.get("/parts/health").text
     monkeypatch.setattr(deployment, "connect", expired)
-    monkeypatch.setattr("ops.finding.run_id", expired)
+    monkeypatch.setattr("ops.lookup.run_id", expired)
     # While the deployment was described less than a minute ago, it is not asked again
     assert "it is &lt;script" in page.get("/parts/health").text
     outdated: tuple[Any, ...] = (served._deployment, served._health)
@@ -713,6 +714,43 @@ def test_a_very_large_dead_letter_is_shown_in_part(page: TestClient) -> None:
     assert len(page.get("/parts/letters").text) < 10_000
     form = {"queue": "emails", "id": run_id, "task": "send_welcome_email", "args": "{}"}
     assert len(page.post("/do/edit-letters", data=form).text) < 10_000
+
+
+def test_a_letter_without_a_run_shows_its_message_and_leads_to_no_run(page: TestClient) -> None:
+    backend().transport.dead_letter("emails", DeadLetter('{"orphan": 1}', {}, "group"))
+    text = page.get("/parts/letters").text
+    assert '{"orphan":1}' in html.unescape(text)
+    assert "/runs/" not in text
+    assert "Edit" not in text
+    assert "/do/drop-letters" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        ("nexus logs 9752202a", "/runs/9752202a"),
+        ("nexus dlq list emails", "/dead-letters"),
+        ("nexus dlq show 01a203f2-0000-7000-8000-000000000001", "/runs/01a203f2-0000-7000-8000-000000000001"),
+        ("nexus schedule enable cleanup_old_posts", "/schedules#cleanup_old_posts"),
+        ("nexus resume users", "/"),
+        ("nexus budget send_notification --dollars N --runs N", "/cost"),
+    ],
+)
+def test_a_remedy_leads_to_the_page_that_has_it(command: str, where: str) -> None:
+    assert show.commands(f"First `{command}`.") == f'First <a href="{where}"><code>{command}</code></a>.'
+
+
+def test_the_line_of_a_single_value_is_level() -> None:
+    assert 'polyline points="0.0,2.0 120.0,2.0"' in show.spark([7.0], "dollars a day")
+
+
+def test_only_the_first_of_several_commands_of_one_page_is_a_link() -> None:
+    text = "`nexus dlq list users` shows why; then `nexus dlq retry users`"
+    assert show.commands(text).count('href="/dead-letters"') == 1
+
+
+def test_a_remedy_that_no_page_has_is_a_command() -> None:
+    assert show.commands("`nexus repair` restores <it>.") == "<code>nexus repair</code> restores &lt;it&gt;."
 
 
 def test_a_result_of_megabytes_is_shown_in_part(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1161,17 +1199,32 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
     assert page.get("/api/v1/schedules/nothing/firings").status_code == 404
 
 
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str, "number": (int, float), "integer": int, "boolean": bool, "array": list, "object": dict,
+    "null": type(None),
+}  # fmt: skip
+
+
 def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
-    """Fails unless a response has exactly the names of its schema, at every level."""
+    """Fails unless a response has the types of its schema, and exactly its names, at every level."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
-    for one in schema.get("anyOf", ()):
-        if value is not None and one.get("type") != "null":
-            fits(value, one, schemas, where)
-    if "properties" in schema and value is not None:
+    if any_of := schema.get("anyOf"):
+        kinds = [one for one in any_of if one.get("type") != "null"]
+        assert value is not None or len(kinds) < len(any_of), where
+        if value is not None and len(kinds) == 1:
+            fits(value, kinds[0], schemas, where)
+        return
+    if kind := schema.get("type"):
+        assert isinstance(value, KINDS[kind]), f"{where}: {value!r} is not a {kind}"
+    if schema.get("format") == "date-time":
+        assert datetime.fromisoformat(value).tzinfo is not None, f"{where}: {value}"
+    if "properties" in schema:
         assert set(value) == set(schema["properties"]), where
         for name, own in schema["properties"].items():
             fits(value[name], own, schemas, f"{where}.{name}")
+    for n, item in enumerate(value if "items" in schema else ()):
+        fits(item, schema["items"], schemas, f"{where}.{n}")
     if isinstance(schema.get("items"), dict):
         for one in value:
             fits(one, schema["items"], schemas, where)
@@ -1209,7 +1262,8 @@ def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.Monk
         for n, (outcome, seconds) in enumerate([("success", 0.2), ("success", 0.25), ("failure", 400.0)])
     ]
     before = logs.Event(now - 3600, "emails", "send_welcome_email", "r-0", "success", 1, 1.0)
-    monkeypatch.setattr(logs, "events", lambda *_: [before, *ended])
+    known = [before, *ended]
+    monkeypatch.setattr(logs, "events", lambda _queues, start, _task: [one for one in known if one.at >= start])
     page.get("/metrics")
     answer = page.get("/metrics")  # no attempt is counted twice
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")

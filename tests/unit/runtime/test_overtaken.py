@@ -345,6 +345,7 @@ def test_a_time_limit_reached_while_dynamodb_throttled_names_the_table(
 
     assert deliver(tasks) == AGAIN
     assert str(handle.error) == ("TimeLimitExceeded: send_note has used its 20 s; DynamoDB throttled the table posts")
+    assert "in work" in str(handle.traceback), "it says where in the task"
 
 
 # --- SQS refuses what a run sends ---

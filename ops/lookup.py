@@ -32,22 +32,6 @@ CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A run from its record. `since` is when it started, or was due or sent (seconds since 1970)."""
-
-    id: str
-    task: str
-    queue: str
-    since: float
-
-    @classmethod
-    def of(cls, item: Any) -> "Stored":
-        """Items that are not runs (a unique task's lock, say) have no task."""
-        record = RunRecord.of(item)
-        return cls(record.id, record.task, record.queue, record.started_at or record.eta or record.sent_at or 0.0)
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     """A run's id, with its task and status."""
 
@@ -113,7 +97,7 @@ def _having(part: str) -> list[Known]:
     return [one for one in known.values() if history.has_part(one.id, part)]
 
 
-def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> list[Stored]:
+def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> list[RunRecord]:
     """Every run that has not ended and matches. Reads the whole run table."""
     wanted = (status,) if status else ("PENDING", "RETRY", "STARTED")
     values = {f":{name}": {"S": name} for name in wanted}
@@ -123,20 +107,23 @@ def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> li
     return [run for run in _scan(expression, values) if run.queue in queues]
 
 
-def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) -> list[Stored]:
-    """The run records that match a filter expression, from at most `pages` pages (1 MB) of each segment."""
+def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) -> list[RunRecord]:
+    """The items that match a filter expression, from at most `pages` pages (1 MB) of each segment: what they are and
+    when they were sent, were due and started. Those that are not runs (a unique task's lock, say) have no task.
+    """
+    names = {f"#{name}": name for name in ("id", "task", "queue", "status", "sent_at", "started_at", "eta")}
     request: dict[str, Any] = {
         "TableName": settings().table("task-runs"),
         "FilterExpression": expression,
+        "ProjectionExpression": ", ".join(names),
+        "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": dict(values),
         "TotalSegments": SEGMENTS,
     }
-    if "#status" in expression:
-        request["ExpressionAttributeNames"] = {"#status": "status"}
 
-    def segment(number: int) -> list[Stored]:
+    def segment(number: int) -> list[RunRecord]:
         scanned = client("dynamodb").get_paginator("scan").paginate(**request, Segment=number)
-        return [Stored.of(from_item(item)) for page in islice(scanned, pages) for item in page["Items"]]
+        return [RunRecord.of(from_item(item)) for page in islice(scanned, pages) for item in page["Items"]]
 
     return [run for found in in_parallel(segment, range(SEGMENTS)) for run in found]
 
