@@ -117,7 +117,7 @@ class _Seen:
                     group[:] = self.sample(group)
 
     def sample(self, group: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return heapq.nsmallest(self._size, group)
+        return heapq.nsmallest(self._size, set(group))  # a run that fails meanwhile is read twice
 
 
 def _day(at: float) -> str:

@@ -109,6 +109,21 @@ def test_a_run_that_was_revoked_without_ever_being_sent_costs_nothing() -> None:
     assert cost.read_slices(time.time() - 7 * DAY) == []
 
 
+def test_a_run_that_fails_while_the_index_is_read_is_sampled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves to another partition, and is read in both. DynamoDB refuses a batch that has a key twice."""
+    over = history.over
+
+    def twice(wanted: history.Query, take: Any) -> None:
+        for _ in range(2):
+            over(wanted, take)
+
+    monkeypatch.setattr(history, "over", twice)
+    ran("send_welcome_email", "emails", user_id="u-1")
+
+    (one,) = cost.read_slices(time.time() - 3600)
+    assert one.read == 1
+
+
 def test_a_busy_tasks_cost_is_estimated_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "LEAST", 10)
     for n in range(45):
