@@ -56,6 +56,13 @@ class MemoryTable:
         _refuse_empty(values, self.schema.key)
         return tuple(values[name]["S"] for name in self.schema.key)
 
+    def keys(self, batch: Sequence[Item]) -> list[tuple[str, ...]]:
+        """The keys in the items, or the requests' Keys, of a batch."""
+        found = [self.key(values) for values in batch]
+        if len(set(found)) < len(found):
+            raise ValidationError("Provided list of item keys contains duplicates")
+        return found
+
     def refuse_unless(self, request: Mapping[str, Any], existing: Item | None) -> None:
         """Raises Refusal when the request's condition does not hold for the existing item."""
         text = request.get("ConditionExpression")
@@ -146,7 +153,7 @@ class DynamoDB:
         responses = {}
         for name, request in RequestItems.items():
             table = self.table(name)
-            found = [table.items.get(table.key(key)) for key in request["Keys"]]
+            found = [table.items.get(key) for key in table.keys(request["Keys"])]
             responses[name] = [_projected(item, request) for item in found if item is not None]
         return {"Responses": responses}
 
@@ -203,8 +210,10 @@ class DynamoDB:
     def batch_write_item(self, RequestItems: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: N803
         for name, writes in RequestItems.items():
             table = self.table(name)
-            for write in writes:
-                key, _, after = table.changed(write.get("PutRequest") or write["DeleteRequest"])
+            requests = [write.get("PutRequest") or write["DeleteRequest"] for write in writes]
+            table.keys([request.get("Item") or request["Key"] for request in requests])
+            for request in requests:
+                key, _, after = table.changed(request)
                 table.write(key, after)
         return {}
 

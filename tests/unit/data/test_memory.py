@@ -40,6 +40,16 @@ def test_a_span_that_ends_before_it_begins_is_refused(database: None) -> None:
         list(analytics.TABLE.query("content", between=("2026-11-28", "2026-11-27")))
 
 
+def test_a_batch_with_a_key_twice_is_refused(database: None) -> None:
+    key = {"kind": "content", "period": "2026-11-28"}
+    with pytest.raises(ClientError, match="duplicates"):
+        list(analytics.TABLE.get_many([key, key]))
+    with pytest.raises(ClientError, match="duplicates"):
+        analytics.TABLE.put_many([key, {**key, "posts": 1}])
+    with pytest.raises(ClientError, match="duplicates"):
+        analytics.TABLE.delete_many([key, key])
+
+
 def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:
     declared = {one.TABLE.entity: one.TABLE for one in (analytics, comments, follows, hashtags, notifications, posts)}
     declared |= {one.entity: one for one in (users.TABLE, sessions.SESSIONS, sessions.TOKENS)}
