@@ -403,8 +403,8 @@ class _Partition:
     def __init__(self, key: str, wanted: Query, argument: str | None = None) -> None:
         self.key = key
         self.items: list[Mapping[str, Any]] = []
-        self.more = True
         low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+        self.more = low <= high  # DynamoDB refuses a span that ends before it begins
         values: dict[str, Any] = {":p": key, ":low": low, ":high": high}
         task = wanted.task if key.startswith(BADLY) else None
         named = {"task": task, "argument": argument, "why": wanted.error, "id": wanted.id}

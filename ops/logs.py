@@ -128,6 +128,7 @@ def read(
         elif len(events) >= 10_000 and events[-1]["timestamp"] > request["startTime"]:
             # A full response without a token: continue from its end.
             request["startTime"] = events[-1]["timestamp"]
+            request.pop("nextToken", None)
         else:
             return
 

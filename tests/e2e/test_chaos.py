@@ -40,12 +40,16 @@ _seen: dict[str, Seen] = {}
 
 
 def findings(nexus: Nexus, command: tuple[str, ...]) -> list[dict[str, str]]:
-    """The faults that status or validate finds, without mere remarks."""
+    """The faults that status or validate finds, without mere remarks.
+
+    Nor alarms: one that an earlier test has raised looks back for five minutes, longer than a test waits.
+    """
     answered = nexus(*command, "--json")
     answer = json.loads(answered.out or answered.err)  # an error, while AWS refuses the request
     checks = answer.get("checks", ())
     found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
-    return [one for one in found if one["severity"] not in ("unchecked", "note")]
+    of_now = [one for one in found if one["what"] != "the alarm is in ALARM"]
+    return [one for one in of_now if one["severity"] not in ("unchecked", "note")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,8 +171,7 @@ def test_a_mistake_in_the_operators_settings_is_named_and_ends_when_it_is_undone
     assert trouble.do in printed
     assert "Traceback" not in printed
     # When the variables and options are removed, as the command advises
-    answer = nexus("status", "--json")
-    assert answer.code == 0, answer
+    assert not findings(nexus, ("status",))
     command = " ".join((*(f"{name}={value}" for name, value in trouble.variables.items()), "nexus", *words))
     _seen[trouble.name] = Seen(trouble.name, command, trouble.says, seconds, trouble.do)
 

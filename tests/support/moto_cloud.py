@@ -1,8 +1,10 @@
 """The tables, queues and buckets of template.yaml in moto, empty, and the variables that point at them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from decimal import Decimal
 from functools import lru_cache
 from threading import Condition, RLock
 from typing import Any
@@ -14,7 +16,10 @@ from botocore.utils import parse_timestamp
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.serialize import ResponseSerializer
+from moto.dynamodb import responses
+from moto.dynamodb.exceptions import MockValidationException
 from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.parsing.key_condition_expression import parse_expression
 from moto.s3.models import s3_backends
 from moto.sqs.models import SQSBackend, sqs_backends
 
@@ -68,6 +73,7 @@ def deployment() -> Iterator[None]:
         sandboxes.no_sleep(patch)
         patch.setattr(BotocoreStubber, "process_request", _one_at_a_time)
         patch.setattr(SQSBackend, "receive_message", _received)
+        patch.setattr(responses, "parse_expression", _in_order)
         patch.setattr(ResponseSerializer, "get_value", _picked)
         if _made:
             _restore()
@@ -121,6 +127,18 @@ def _one_at_a_time(self: BotocoreStubber, request: Any) -> Any:
 def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:
     """Receives without waiting: AWS waits in order to query all its servers, and moto has only one."""
     return _receive(self, queue_name, count, 0, *options)
+
+
+def _in_order(**given: Any) -> Any:
+    """Refuses a key condition whose lower bound is above the upper one, as DynamoDB does."""
+    for ends in re.findall(r"BETWEEN (:\w+) AND (:\w+)", given["key_condition_expression"]):
+        low, high = (given["expression_attribute_values"][end] for end in ends)
+        if (Decimal(low["N"]) > Decimal(high["N"])) if "N" in low else (low["S"] > high["S"]):
+            raise MockValidationException(
+                "Invalid KeyConditionExpression: The BETWEEN operator requires upper bound to be greater than or equal "
+                f"to lower bound; lower bound operand: AttributeValue: {low}, upper bound operand: {high}"
+            )
+    return parse_expression(**given)
 
 
 def _picked(self: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:

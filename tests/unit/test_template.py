@@ -301,6 +301,15 @@ def test_every_name_that_others_rely_on_is_an_output() -> None:
     assert wanted <= set(template()["Outputs"])
 
 
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)
+def test_a_function_may_send_to_its_own_queue_any_number_of_times(path: Path) -> None:
+    """Otherwise Lambda stops a chain of runs after 16 invocations of one function."""
+    written = load(path.read_text())
+    usual = written.get("Globals", {}).get("Function", {})
+    functions = [one for one in written["Resources"].values() if one["Type"] == "AWS::Serverless::Function"]
+    assert {(usual | one["Properties"]).get("RecursiveLoop") for one in functions} <= {"Allow"}
+
+
 @pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
 def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
     properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]

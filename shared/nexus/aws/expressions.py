@@ -251,10 +251,7 @@ class _Reader:
             low = self.operand()
             self.expect("AND")
             high = self.operand()
-            return lambda item, given: (
-                _compare(">=", left(item, given), low(item, given))
-                and _compare("<=", left(item, given), high(item, given))
-            )
+            return lambda item, given: _between(left(item, given), low(item, given), high(item, given))
         if how not in _COMPARED:
             raise ValidationError(f"{how} is not a comparison, in {self._text}")
         right = self.operand()
@@ -299,6 +296,12 @@ def _compare(how: str, left: Attribute | None, right: Attribute | None) -> bool:
         return bool(a == b) is (how == "=")
     compared: bool = _ORDER[how](a, b)
     return compared
+
+
+def _between(value: Attribute | None, low: Attribute | None, high: Attribute | None) -> bool:
+    if not _compare("<=", low, high):
+        raise ValidationError("BETWEEN requires an upper bound that is not below the lower one")
+    return _compare(">=", value, low) and _compare("<=", value, high)
 
 
 _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from nexus.tasks import Task
 
 CHAIN_LIMIT = 12
-"""Runs in sequence: Lambda stops a loop of about 16 invocations through SQS, and a run may be retried."""
+"""Runs in sequence: each run's record holds all that follow it."""
 
 
 CALLBACK_LIMIT = 3

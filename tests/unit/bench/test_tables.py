@@ -15,7 +15,7 @@ def test_a_table_takes_the_place_of_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("page", ["", "<!-- table a -->\n<!-- end of a -->\n" * 2])
-def test_a_table_without_a_place_of_its_own_is_an_error(page: str) -> None:
+def test_a_table_without_its_own_place_is_an_error(page: str) -> None:
     with pytest.raises(ValueError, match="the table a"):
         tables.replaced(page, "a", "")
 

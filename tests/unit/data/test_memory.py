@@ -34,6 +34,12 @@ def test_an_empty_string_is_refused_as_a_key_of_a_table_and_of_an_index(database
         users.TABLE.put(values)
 
 
+def test_a_span_that_ends_before_it_begins_is_refused(database: None) -> None:
+    analytics.TABLE.put({"kind": "content", "period": "2026-11-28"})
+    with pytest.raises(ClientError, match="BETWEEN"):
+        list(analytics.TABLE.query("content", between=("2026-11-28", "2026-11-27")))
+
+
 def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:
     declared = {one.TABLE.entity: one.TABLE for one in (analytics, comments, follows, hashtags, notifications, posts)}
     declared |= {one.entity: one for one in (users.TABLE, sessions.SESSIONS, sessions.TOKENS)}

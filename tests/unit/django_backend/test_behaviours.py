@@ -129,7 +129,7 @@ def test_the_default_backend_is_the_settings() -> None:
     assert default_task_backend.check() == []
 
 
-def test_without_backends_nothing_is_enqueued_and_nothing_read(sent: SentTasks) -> None:
+def test_enqueue_and_read_are_refused_without_a_backend(sent: SentTasks) -> None:
     result = project.add.enqueue(1)
     with override_settings(TASKS={}):
         for attempt in (project.add.enqueue, project.add.get_result, lambda _: result.refresh()):

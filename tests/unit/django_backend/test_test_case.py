@@ -27,7 +27,7 @@ class Cases(NexusTestCase):
     def setUpTestData(cls) -> None:
         project.add.enqueue(99)
 
-    def test_what_the_class_enqueues_is_sent_nowhere_and_is_in_no_test(self) -> None:
+    def test_tasks_enqueued_by_the_class_are_not_sent_and_in_no_test(self) -> None:
         self.assertNotEnqueued(project.add)
 
     def test_an_enqueued_task_is_found_by_its_arguments_and_run_on_request(self) -> None:

@@ -377,7 +377,7 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
         ("Sending paused for this account. For more information, ...", "Sending paused for this account"),
     ],
 )
-def test_what_stops_all_mail_stops_at_once_and_no_reader_is_lost(ses: Ses, message: str, reason: str) -> None:
+def test_an_error_that_stops_all_mail_ends_the_segment_and_loses_no_reader(ses: Ses, message: str, reason: str) -> None:
     readers = town(12)
 
     def refuse(request: dict[str, Any], number: int) -> None:

@@ -263,7 +263,7 @@ def test_memory_that_runs_out_is_not_the_pictures_fault(monkeypatch: pytest.Monk
         render(still("PNG", plain(RED)))
 
 
-def test_an_encoder_that_fails_has_no_memory_and_the_picture_is_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_encoder_is_out_of_memory_and_the_picture_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: Any, **__: Any) -> None:
         raise RuntimeError("Failed to encode image: Encoding of color planes failed")
 

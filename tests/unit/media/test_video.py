@@ -719,7 +719,7 @@ def test_an_interlaced_clip_that_suits_otherwise_is_not_copied(tmp_path: Path, o
     assert not frames_of(made.renditions["video"].path)[0].interlaced_frame
 
 
-def test_a_poster_is_whole_though_the_disk_takes_less_at_once(tmp_path: Path) -> None:
+def test_a_poster_is_complete_although_the_disk_accepts_partial_writes(tmp_path: Path) -> None:
     class Stinting(FileIO):
         def write(self, data: Any) -> int:
             return super().write(bytes(data)[:100])

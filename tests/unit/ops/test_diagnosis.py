@@ -158,7 +158,7 @@ def test_a_task_with_two_failures_or_a_success_is_not_failing(log: Log) -> None:
     assert diagnosis.failing("users", NOW, 0.0) == []
 
 
-def test_of_a_busy_tasks_log_no_more_is_read_than_decides(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_as_much_of_a_busy_tasks_log_is_read_as_decides(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(900):
         log.run(NOW - 900 + n, "retry" if n in (100, 200, 300) else "success", **({"shortfall": "x"} if n == 5 else {}))
     lines: list[logs.Line] = []

@@ -91,6 +91,21 @@ def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
     assert ids(Query(since=NOW + 2, until=NOW + 3)) == [waits, bad]
 
 
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_a_search_of_a_span_that_ends_before_it_begins_finds_nothing(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB refuses such a span: `since:1h until:2h`, the last page of `since:1h`, an id from before `since`."""
+    monkeypatch.setattr(history, "PAGES", pages)
+    run_id = sent("ping", 0)
+    assert ids(Query(task="ping", since=NOW + 2, until=NOW + 1)) == []
+    assert ids(Query(task="ping", since=NOW + 2), after=f"{NOW + 1}/{run_id}") == []
+    assert ids(Query(task="ping", id=run_id[:8], since=NOW + 2, until=NOW + 1)) == []
+    counted: list[Any] = []
+    history.over(Query(task="ping", since=NOW + 2, until=NOW + 1), counted.extend)
+    assert counted == []
+
+
 def test_a_run_that_takes_a_while_is_found_as_started_before_it_ends() -> None:
     run_id = sent("send_welcome_email", 1, "emails", user_id="u-1")
     claim = transitions.claim(

@@ -62,9 +62,16 @@ def test_pages_are_followed_by_their_token_and_no_line_comes_twice(monkeypatch: 
 
 def test_a_full_page_without_a_token_is_continued_at_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     full = [line(n) for n in range(1, 10_001)]
-    cloud = reading(monkeypatch, {"events": full}, {"events": [line(10_000), line(10_001)]})
+    cloud = reading(
+        monkeypatch,
+        {"events": [line(1)], "nextToken": "t"},
+        {"events": full},
+        {"events": [line(10_000), line(10_001)]},
+    )
     assert len(list(logs.read("users", [], 0.0))) == 10_001
-    assert [request["startTime"] for request in cloud.requests] == [0, 10_000]
+    assert [request["startTime"] for request in cloud.requests] == [0, 0, 10_000]
+    # A token continues only the request that it answered
+    assert [request.get("nextToken") for request in cloud.requests] == [None, "t", None]
 
 
 def test_a_reader_without_patience_asks_for_no_further_page(monkeypatch: pytest.MonkeyPatch) -> None:

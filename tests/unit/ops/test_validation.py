@@ -187,7 +187,7 @@ def test_a_queue_that_this_template_does_not_describe_has_no_concurrency_to_comp
     assert templates.concurrency({"Resources": resources}, "users") is None
 
 
-def test_without_a_template_nothing_is_compared(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_compared_without_a_template(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(validation, "ROOT", tmp_path)
     aws(get_template={"TemplateBody": {}})

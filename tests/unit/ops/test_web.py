@@ -752,7 +752,7 @@ def test_the_line_of_a_single_value_is_level() -> None:
     assert 'polyline points="0.0,2.0 120.0,2.0"' in show.spark([7.0], "dollars a day")
 
 
-def test_of_several_commands_of_one_page_the_first_is_a_link() -> None:
+def test_only_the_first_of_several_commands_of_one_page_is_a_link() -> None:
     text = "`nexus dlq list users` shows why; then `nexus dlq retry users`"
     assert show.commands(text).count('href="/dead-letters"') == 1
 

@@ -388,7 +388,7 @@ def test_every_fault_of_the_settings_is_named_at_once(environment: None, monkeyp
         assert fault in str(refused.value)
 
 
-def test_without_a_catalogue_there_is_nothing_to_send(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_reports_a_missing_catalogue(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "queues", list)
     with pytest.raises(ConfigurationError, match="no catalogue is loaded: import it, or name it in NEXUS_CATALOGUE"):
         check()

@@ -47,7 +47,7 @@ def test_members_links_and_callbacks_are_drained(tasks: Tasks, monkeypatch: pyte
     assert sorted(one.args["text"] for one in tasks.sent) == list("abcdef")
 
 
-def test_what_a_chain_passes_on_is_among_the_arguments_sent_whatever_its_size(
+def test_a_result_that_a_chain_passes_on_is_among_the_arguments_at_any_size(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note, size = catalogue.send_note, 300_000
