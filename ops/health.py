@@ -107,6 +107,11 @@ class Health:
     findings: tuple[Finding, ...]
 
     @property
+    def schedules(self) -> tuple[RuleState, ...]:
+        """The rules that fire by a clock, not by an event."""
+        return tuple(rule for rule in self.rules if rule.expression)
+
+    @property
     def is_well(self) -> bool:
         return not any(finding.is_wrong for finding in self.findings)
 

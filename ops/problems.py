@@ -76,7 +76,8 @@ def _of_botocore(error: BaseException | None) -> Problem | None:
                 str(error), "", "`aws configure list-profiles` lists the existing ones.", ExitCode.UNREACHABLE
             )
         case aws.NoRegionError():
-            return Problem("No region is set", "", "Give --region, or export AWS_REGION.", ExitCode.UNREACHABLE)
+            do = 'Give --region, or export AWS_REGION. For a further stack of the local cloud: `eval "$(nexus env)"`.'
+            return Problem("No region is set", "", do, ExitCode.UNREACHABLE)
         case aws.EndpointConnectionError() | aws.ConnectionClosedError() | aws.HTTPClientError():
             do = "Is the region right? Is AWS_ENDPOINT_URL meant to be set? Is the local cloud running (`nexus up`)?"
             return Problem("AWS does not respond", str(error), do, ExitCode.UNREACHABLE)

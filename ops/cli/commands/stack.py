@@ -60,11 +60,10 @@ def status() -> int:
         ],
         right=("priority", "waiting", "in flight", "flight", "delayed", "oldest", "dead", "at once"),
     )
-    scheduled = [rule for rule in found.rules if rule.expression]
-    on = sum(rule.on for rule in scheduled)
+    on = sum(rule.on for rule in found.schedules)
     ringing = sum(alarm.state == "ALARM" for alarm in found.alarms)
     output.line()
-    output.line(f"Schedules: {on} of {len(scheduled)} on.  Alarms: {ringing} of {len(found.alarms)} in ALARM.")
+    output.line(f"Schedules: {on} of {len(found.schedules)} on.  Alarms: {ringing} of {len(found.alarms)} in ALARM.")
     print_findings(found.findings)
     return ExitCode.DONE if found.is_well else ExitCode.WRONG
 

@@ -222,6 +222,8 @@ def _ended(handle: "AsyncResult[Any]", limit: float | None) -> "RunRecord":
 
 def _progress(record: "RunRecord", done: int, total: int) -> str:
     note = record.progress[2] if record.progress else ""
+    if record.status == "RETRY" and record.error:
+        note = f"{record.error.type}: {record.error.message}"
     return " ".join(filter(None, (record.task or record.id, record.status, note, f"{done}/{total}" if total else "")))
 
 

@@ -79,7 +79,10 @@ def run(where: Deployment, queues: Sequence[str], code: Path, replay: Mapping[st
         served = dict(zip(taken, in_parallel(lambda queue: _served(queue, code), taken), strict=True))
         config = Config(where.region, served, again=replay is not None)
         (folder / "config.json").write_text(json.dumps(asdict(config)))
-        output.note(f"{', '.join(taken)} of {where.stack} run here, from {code}. Ctrl-C gives them back.")
+        output.note(
+            f"{', '.join(taken)} of {where.stack} run here, from {code}; `nexus status` calls them paused. "
+            "Ctrl-C gives them back."
+        )
         with _server(folder) as server:
             watch([code, *_shared()], server, folder / "last.json", code)
 

@@ -650,7 +650,7 @@ def test_an_error_of_the_runtime_is_explained(error: Exception, code: ExitCode, 
     [
         (TokenRetrievalError(provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
         (ProfileNotFound(profile="ada"), 3, "`aws configure list-profiles`"),
-        (NoRegionError(), 3, "Give --region, or export AWS_REGION."),
+        (NoRegionError(), 3, '`eval "$(nexus env)"`'),
         (DataNotFoundError(data_path="x"), 3, "The request to AWS failed"),
         (_client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
         (_client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),

@@ -217,6 +217,27 @@ def test_a_run_that_is_followed_has_a_bar_with_its_progress(
 
 
 @pytest.mark.usefixtures("a_person")
+def test_a_run_that_is_followed_shows_why_it_will_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = started(sent())
+    error = json.dumps({"type": "Retry", "message": "no user u-1 yet"})
+    backend().store.apply(Write(run_id, {"status": "RETRY", "error": error}))
+    sleep, shown = time.sleep, ""
+
+    def drawn(_: float) -> None:
+        nonlocal shown
+        while "RETRY" not in shown:
+            shown += capsys.readouterr().err
+            sleep(0.01)
+        backend().store.apply(Write(run_id, {"status": "SUCCESS", "result": '"done"', "ended_at": clock.moment()}))
+
+    monkeypatch.setattr("time.sleep", drawn)
+    assert main(["result", run_id, "--follow"]) == ExitCode.DONE
+    assert "ping RETRY Retry: no user u-1 yet" in shown
+
+
+@pytest.mark.usefixtures("a_person")
 def test_follow_waits_until_the_run_has_ended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

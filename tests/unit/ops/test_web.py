@@ -588,6 +588,14 @@ def test_threads_that_wait_for_a_refresh_share_its_failure(monkeypatch: pytest.M
     assert len(asked) == 2
 
 
+def test_the_overview_counts_the_schedules_and_not_the_rules_of_events(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = (health.RuleState("cleanup_old_posts", "rate(1 day)", on=True), health.RuleState("bounces", "", on=True))
+    monkeypatch.setattr(health, "check", lambda _: health.Health(where(), (), rules, (), ()))
+    assert "0 queues, 1 schedules, 0 alarms" in site().get("/parts/health").text
+
+
 def test_pages_are_served_while_all_of_their_parts_wait_for_aws(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who reloads a page that does not load has six parts waiting for each try."""
     go_on, waited = threading.Event(), Waited()
