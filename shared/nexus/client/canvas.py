@@ -283,7 +283,8 @@ def _canvases(what: str, given: "Sequence[Any]") -> "Iterator[Canvas[Any]]":
             given = tuple(only)
     for one in given:
         if not isinstance(one, Canvas):
-            raise TypeError(f"{what}: {one!r} is not a signature: write task.s(name=value), without delay()")
+            write = "task.s(name=value), without delay(), or a Django task's signature(args, kwargs)"
+            raise TypeError(f"{what}: {one!r} is not a signature: write {write}")
         yield one
 
 
