@@ -85,7 +85,8 @@ OVERLAP = 3_600
 def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestReport | Continuation:
     """Has each shard of the feed ranked, then the edition made. Raises Reject if nothing can be sent."""
     now = _now()
-    week = args.week or week_of(now)
+    late = now - run.sent_at > LATEST  # delayed by its sender, or a dead letter that was sent again
+    week = args.week or week_of(now if late else run.sent_at)
     since, until = span(week, now)
     mail_settings()  # reports a misconfigured deployment once, not per segment
     try:

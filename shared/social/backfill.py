@@ -15,7 +15,16 @@ from datetime import UTC, datetime
 from itertools import batched, islice
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from nexus import clock
 from nexus.aws.dynamodb import Value, Write
@@ -99,6 +108,13 @@ class FollowRow(Row):
     follower_id: Id
     followed_id: Id
     created_at: Moment
+
+    @field_validator("followed_id")
+    @classmethod
+    def _another_user(cls, followed_id: str, info: ValidationInfo) -> str:
+        if followed_id == info.data.get("follower_id"):  # application.follow refuses it too
+            raise ValueError("it is the follower's own id")
+        return followed_id
 
 
 @dataclass(frozen=True, slots=True)

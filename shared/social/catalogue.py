@@ -112,7 +112,8 @@ send_welcome_email = Task(
 
 
 class SendContentDigestEmail(Arguments):
-    """`week` is the week in which the digest is sent, by default the current one.
+    """`week` is the digest's week, by default that in which the run was first sent or its schedule fired; the current
+    one if that was more than three days ago.
 
     Its posts are those of the seven days before the run, or before the week's end if that is past.
     """

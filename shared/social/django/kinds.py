@@ -62,6 +62,13 @@ class Posts(Mirror[PostRow]):
     kind, row, key, owner = "posts", PostRow, ("post_id",), "author_id"
     usual: ClassVar[Mapping[str, Source]] = {"post_id": "pk"}
 
+    def row_of(self, values: Mapping[str, Any]) -> PostRow:
+        """The row; a NULL `visibility` is private."""
+        row = super().row_of(values)
+        if "visibility" in self.fields and values["of_visibility"] is None:
+            return row.model_copy(update={"visibility": "private"})
+        return row
+
     def write(self, key: Key, wanted: PostRow | None) -> None:
         if wanted is None:
             application.delete_post(key[0], author_id=key[1] if len(key) > 1 else None)
@@ -194,7 +201,7 @@ class FollowRow(Row):
 
 
 class Follows(Mirror[FollowRow]):
-    """Follows between users."""
+    """Follows between users. A user's follow of themselves is not written."""
 
     kind, row, key = "follows", FollowRow, ("follower_id", "followed_id")
 

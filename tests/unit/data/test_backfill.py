@@ -78,6 +78,16 @@ def test_existing_rows_are_kept_and_faulty_rows_are_reported(database: None) -> 
     assert backfill.users(rows).written == 0
 
 
+def test_a_users_follow_of_themselves_is_a_fault(database: None) -> None:
+    faults: list[str] = []
+    edges = [{"follower_id": "a", "followed_id": other, "created_at": NOW} for other in ("a", "b")]
+    report = backfill.follows(edges, on_fault=lambda _, reason: faults.append(reason))
+    assert (report.written, report.faulty) == (1, 1)
+    assert faults[0].startswith("followed_id: ")
+    assert "it is the follower's own id" in faults[0]
+    assert follows.followed_by("a") == ["b"]
+
+
 class Cut(BaseException):
     """The process is killed."""
 

@@ -255,6 +255,38 @@ def test_a_name_that_becomes_null_is_removed_and_a_null_wish_for_mail_changes_no
     assert (found.name, found.digest) == ("", False)
 
 
+@pytest.mark.parametrize("filled", [False, True], ids=["mirrored", "filled"])
+def test_a_post_whose_visibility_is_null_is_private(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch, filled: bool
+) -> None:
+    unless_draft = Case(When(words="Nobody knows", then=Value(None)), default=Value("public"))
+    monkeypatch.setitem(mirrors.conf.mirrors()["posts"].fields, "visibility", unless_draft)
+    ada = person("Ada")
+    Post.objects.create(author=ada, words="Nobody knows")
+    changed = Post.objects.create(author=ada, words="Hello")
+    if filled:
+        backfill("posts")
+    else:
+        deliver(network)
+    assert [posts.get(key).visibility for key in ("1", "2")] == ["private", "public"]  # type: ignore[union-attr]
+    changed.words = "Nobody knows"
+    changed.save()
+    deliver(network)
+    assert posts.get("2").visibility == "private"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["mirrored", "filled"])
+def test_a_users_follow_of_themselves_is_not_written(network: Tasks, filled: bool) -> None:
+    ada, bob = person("Ada"), person("Bob")
+    for followed in (ada, bob):
+        Follow.objects.create(follower=ada, followed=followed)
+    if filled:
+        backfill("follows")
+    else:
+        deliver(network)
+    assert follows.followed_by(str(ada.pk)) == [str(bob.pk)]
+
+
 @pytest.mark.parametrize("reason", ["away", "bounce"])
 def test_a_suppression_ends_with_the_rows_unless_a_bounce_is_its_reason(
     network: Tasks, monkeypatch: pytest.MonkeyPatch, reason: str

@@ -372,7 +372,7 @@ def test_a_plan_that_runs_out_of_time_is_continued_and_sends_every_digest(
 ) -> None:
     monkeypatch.setattr(digest_task, "TIME_TO_PUBLISH", 1_000.0)  # at every step there is too little left
     small_pages(monkeypatch)
-    report = run_task(send_content_digest_email, {}, seconds=100, id="run")
+    report = run_task(send_content_digest_email, {}, seconds=100, id="run", sent_at=NOW)
     assert report.sent == 6
     assert len(ses.sent) == 6
     shards = [f"digest/2026-W48/{NOW}-run.{shard}.sqlite" for shard in range(posts.FEED_SHARDS)]

@@ -47,9 +47,15 @@ def _small(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest_task, "READERS_AT_ONCE", 4)
 
 
-def run(run_id: str = RUN, **args: Any) -> catalogue.DigestReport:
+def run(run_id: str = RUN, *, sent_at: float | None = None, **args: Any) -> catalogue.DigestReport:
     report: catalogue.DigestReport = run_task(
-        send_content_digest_email, args, seconds=100, id=run_id, task="send_content_digest_email", parent=run_id
+        send_content_digest_email,
+        args,
+        seconds=100,
+        id=run_id,
+        task="send_content_digest_email",
+        parent=run_id,
+        sent_at=digest_task._now() if sent_at is None else sent_at,
     )
     return report
 
@@ -206,6 +212,14 @@ def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: 
     assert run("01900000-0000-7000-8000-000000000003").sent == 2
     assert Counter(ses.recipients) == {"r00@example.com": 2, "r01@example.com": 2}
     assert all("This is news" not in request["Content"]["Simple"]["Body"]["Text"]["Data"] for request in ses.sent[2:])
+
+
+@pytest.mark.parametrize(("hours_ago", "week"), [(10, "2026-W47"), (73, WEEK)], ids=["retried", "late"])
+def test_a_run_that_is_retried_after_midnight_on_sunday_keeps_its_week(ses: Ses, hours_ago: int, week: str) -> None:
+    """NOW is 09:00 on the Monday of week 48. A dead letter that is sent again days later is of the current week."""
+    town(2)
+    report = run(sent_at=NOW - hours_ago * 3600)
+    assert (report.week, report.sent) == (week, 2)
 
 
 def test_a_digest_sent_late_repeats_no_post_of_the_newer_one(ses: Ses) -> None:
