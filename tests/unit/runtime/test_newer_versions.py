@@ -61,7 +61,7 @@ def schedule(body: dict[str, Any]) -> PeriodicTask:
 
 def waiting(member: str) -> Segment | None:
     envelope = fanout._waits_for({"id": RUN, "task": "send_note", "parent": PARENT, "member": member})
-    return envelope and envelope.segment
+    return None if envelope is None else envelope.segment
 
 
 PERIODIC = {"fired": ["daily", FIRED_AT], "task": "send_note", "args": {"user_id": "7"}}
@@ -88,7 +88,7 @@ READ: dict[str, tuple[Callable[[], Any], Any]] = {
 """How each function that parses what is stored or sent reads a newer version's, and what it must get."""
 
 NO_FIELDS = {
-    "payloads.load": "the caller parses the value",
+    "payloads.load": "arguments and results of tasks, which their own models parse",
     "payloads.taken": "a task's result, which the next task's own arguments take",
     "events._received": "an event of S3 or Lambda, by the names that it needs",
     "run.continue_from": "the task's own cursor",
