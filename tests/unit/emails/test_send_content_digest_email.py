@@ -407,7 +407,8 @@ def test_an_error_that_stops_all_mail_ends_the_segment_and_loses_no_reader(ses: 
 
 
 def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
-    town(3)
+    town(2)
+    person("zoe", email="suspended@example.com")
 
     def sandbox(request: dict[str, Any], number: int) -> None:
         (address,) = request["Destination"]["ToAddresses"]
