@@ -230,14 +230,11 @@ def _arguments(form: Form) -> dict[str, Any]:
     return found
 
 
-WHEN: Final = ("countdown", "eta", "expires")
-
-
 def _plan_send(site: Site, form: Form) -> Plan:
     task = site.task(_text(form, "task"))
     checked = task.check(_arguments(form)).model_dump(mode="json", exclude_defaults=True)
     shown = json.dumps(task.without_secrets(checked), ensure_ascii=False)
-    timing = [f"{name}  {form[name]}" for name in WHEN if name in spans.timing(form)]
+    timing = [f"{name}  {at if isinstance(at, datetime) else form[name]}" for name, at in spans.timing(form).items()]
     return Plan(f"Send {task.name} in {site.deployment.stack}?", (shown, *timing))
 
 
@@ -444,7 +441,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "retry": Action(_plan_retry, _retry, "Send failed runs again", ("id", "query")),
     "revoke": Action(_plan_revoke, _revoke, "Stop runs that have not ended", ("id", "query")),
     "edit": Action(_plan_edit, _edit, "Send a run again with other arguments", ("id", "args", "status")),
-    "send": Action(_plan_send, _send, "Send a task", ("task", "args", *WHEN), lasting=False),
+    "send": Action(_plan_send, _send, "Send a task", ("task", "args", "countdown", "eta", "expires"), lasting=False),
     "retry-letters": Action(
         _plan_letters("Send {count} of {queue} in {stack} again?"),
         _retry_letters,

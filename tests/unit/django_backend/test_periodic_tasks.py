@@ -322,6 +322,23 @@ def test_an_empty_form_has_no_times_and_no_firings() -> None:
     assert "is not in one of the modules" not in empty
 
 
+def test_the_runs_of_a_schedule_are_filtered_by_its_name() -> None:
+    made, now = row(), timezone.now().replace(microsecond=0)
+    row(name="daily")
+    fired = fire(made, now)
+    sent = project.add.enqueue(1).id
+    runs = "/admin/nexus/run/"
+    page = text(browser().get(runs))
+    assert fired in page
+    assert sent in page
+    assert "?schedule=weekly" in page
+    for asked in ({"schedule": "weekly"}, {"q": "schedule:weekly"}):
+        found = text(browser().get(runs, asked))
+        assert fired in found
+        assert sent not in found
+    assert fired not in text(browser().get(runs, {"schedule": "daily"}))
+
+
 def test_a_firing_is_found_however_many_runs_of_the_task_others_send(
     leap_day: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -979,6 +979,7 @@ def test_a_task_is_sent_for_later_from_its_form_and_by_a_program(page: TestClien
     assert "countdown  2m" in asked
     assert "expires  1h" in asked
     assert "eta  " not in asked
+    assert "eta  2030-01-01 09:00:00+00:00" in page.post("/do/send", data={**about, "eta": "2030-01-01T09:00"}).text
     before = time.time()
     text = done(page, "send", {**about, "countdown": "2m", "expires": "1h"})
     found = re.search(r'href="/runs/([^"]+)"', text)
