@@ -406,8 +406,32 @@ def test_an_error_that_stops_all_mail_ends_the_segment_and_loses_no_reader(ses: 
     assert ses.recipients == readers
 
 
+def test_after_a_mail_that_was_sent_before_the_next_readers_are_looked_up_without_a_claim(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest_task, "READERS_AT_ONCE", 1)
+    monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 1)
+    readers = town(6)
+    run()
+    first = ses.sent[0]["Destination"]["ToAddresses"][0].partition("@")[0]
+    mailing = mail_ledger.digest(WEEK)
+    mail_ledger.TABLE.delete_many([{"mailing": mailing.partition(first), "user_id": first}])
+    claimed: list[str] = []
+    claim = mail_ledger.claim
+
+    def noted(mailing: mail_ledger.Mailing, user_id: str, *args: Any, **more: Any) -> Any:
+        claimed.append(user_id)
+        return claim(mailing, user_id, *args, **more)
+
+    monkeypatch.setattr(mail_ledger, "claim", noted)
+    assert run().sent == len(readers)
+    assert claimed[0] == first
+    assert len(claimed) == 2
+
+
 def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
-    town(3)
+    town(2)
+    person("zoe", email="suspended@example.com")
 
     def sandbox(request: dict[str, Any], number: int) -> None:
         (address,) = request["Destination"]["ToAddresses"]
