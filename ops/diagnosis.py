@@ -21,6 +21,9 @@ from ops.spans import At
 BACK = 900.0
 """Seconds of log to look through."""
 
+MOST = 5_000
+"""The most lines of successes that fell short to read of a queue's log: some four requests."""
+
 IN_A_ROW = 3
 """A task is failing after this many consecutive failed attempts: retries handle a single one."""
 
@@ -210,16 +213,27 @@ def _still_tried(streak: Sequence[logs.Event]) -> bool:
 
 
 def falling_short(queue: str, now: float, changed_at: float, version: str = "") -> list[FallingShort]:
-    """The queue's tasks with more than half of their successes falling short. See `dying`."""
-    start = max(now - BACK, changed_at)
+    """The queue's tasks with more than half of their successes falling short. See `dying`.
+
+    Looks back less far where there are over MOST such lines; if ten seconds have more, at the first of them.
+    """
+    start, end = 0.0, None
+    lines: list[logs.Line] = []
+    for back in (BACK, 100.0, 10.0):
+        start = max(now - back, changed_at)
+        lines = list(islice(_read(queue, ["run ended", "shortfall"], start, version), MOST))
+        if len(lines) < MOST:
+            break
+    else:
+        end = lines[-1].at
     short: dict[str, list[logs.Event]] = {}
-    for line in _read(queue, ["run ended", "shortfall"], start, version):
+    for line in lines:
         event = logs.event_of(line)
         if event is not None and event.outcome == "success" and event.reason is not None and event.at >= start:
             short.setdefault(event.task, []).append(event)
     found = []
     for task, events in short.items():
-        ended = (event for event in _ended(queue, task, start, version) if event.outcome == "success")
+        ended = (event for event in _ended(queue, task, start, version, end) if event.outcome == "success")
         enough = 2 * len(events)  # no more are read: then most do not fall short
         runs = sum(1 for _ in islice(ended, enough))
         if runs < enough:

@@ -39,10 +39,10 @@ class TaskFigures:
         return self.success + self.failure + self.retry + self.other
 
 
-def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
-    """Figures of the last `back` seconds, the busiest task first."""
+def by_task(queues: Sequence[str], start: float) -> list[TaskFigures]:
+    """Figures since `start` (seconds since 1970), the busiest task first."""
     events = defaultdict[tuple[str, str], list[logs.Event]](list)
-    for event in logs.events(queues, time.time() - back):
+    for event in logs.events(queues, start):
         events[event.task, event.queue].append(event)
     found = [of_events(task, queue, ended) for (task, queue), ended in events.items()]
     return sorted(found, key=lambda row: -row.total)

@@ -27,10 +27,9 @@ THREADS = 32
 
 type Severity = Literal["failed", "warning", "unchecked", "note"]
 """The last two are not faults: what a check cannot cover, and what is worth a look."""
-WRONG = ("failed", "warning")
-
 SEVERITIES: Final[tuple[Severity, ...]] = ("failed", "warning", "unchecked", "note")
 """The worst first."""
+WRONG: Final = SEVERITIES[:2]
 
 
 @dataclass(frozen=True, slots=True)

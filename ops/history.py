@@ -1,5 +1,5 @@
-"""The run history: searches runs by task, queue, status, time, error, parent, arguments or partial id, newest first, in
-pages.
+"""The run history: searches runs by task, queue, status, time, error, parent, schedule, arguments or partial id, newest
+first, in pages.
 
 An index of the run table (`nexus.runs.history`) gives ids by send time; the records are then read and filtered. A
 search that finds little stops after `PATIENCE` seconds and returns where to continue.
@@ -14,6 +14,7 @@ from itertools import groupby, islice
 from math import inf, isfinite
 from typing import Any, Final
 
+from nexus import clock, periodic
 from nexus.aws.dynamodb import Row, from_item, to_attribute
 from nexus.aws.sdk import client
 from nexus.client import AsyncResult, read_records
@@ -63,7 +64,8 @@ class Query:
     """A search; all given conditions must hold. Times are send times, in seconds since 1970.
 
     `error` is searched in the error's type and first words, case-sensitively. A value of `args` that ends in * is a
-    prefix; any other must be equal. `id` is eight or more of an id's first or last characters.
+    prefix; any other must be equal. `id` is eight or more of an id's first or last characters. `schedule` is the name
+    of a periodic task, or of the task that a rule of the template sends.
     """
 
     id: str | None = None
@@ -74,6 +76,7 @@ class Query:
     until: float | None = None
     error: str | None = None
     parent: str | None = None
+    schedule: str | None = None
     args: Mapping[str, str] = field(default_factory=dict)
 
     def holds(self, record: RunRecord) -> bool:
@@ -87,6 +90,7 @@ class Query:
             and (self.until is None or (record.sent_at or 0) <= self.until)
             and (self.error is None or (record.error is not None and self.error in history.reason(record.error)))
             and self.parent in (None, record.parent)
+            and (self.schedule is None or _is_of(self.schedule, record))
             and all(_fits(wanted, (record.args or {}).get(name)) for name, wanted in self.args.items())
         )
 
@@ -108,6 +112,13 @@ def has_part(run_id: str, part: str) -> bool:
 def is_part(text: str) -> bool:
     """Whether the text can be the start or end of an id and is long enough."""
     return len(text) >= SHORTEST and not set(text) - set("0123456789abcdef-")
+
+
+def _is_of(schedule: str, record: RunRecord) -> bool:
+    """Whether a schedule of this name started the run: its rule's message says so, or its id is that of a firing."""
+    if record.origin == "rule":
+        return record.task == schedule
+    return record.id == periodic.run_id(schedule, clock.date(record.sent_at or 0))
 
 
 def _fits(wanted: str, value: Any) -> bool:
@@ -173,9 +184,9 @@ def _of_words(words: Sequence[str]) -> Query:
 
 
 def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
-    """A query from text fields: id, task, queue, status, since, until, error, parent. Raises Problem if invalid."""
+    """A query from text fields: those of Query but `args`. Raises Problem if invalid."""
     named = {name: value for name, value in given.items() if value}
-    known = ("id", "task", "queue", "status", "since", "until", "error", "parent")
+    known = ("id", "task", "queue", "status", "since", "until", "error", "parent", "schedule")
     if unknown := [name for name in named if name not in known]:
         raise usage(f"There is no filter {unknown[0]!r}", do=f"There are: {', '.join(known)}; and name=value.")
     status = named.get("status", "").upper() or None
@@ -193,6 +204,7 @@ def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
         until=spans.since(named["until"]) if "until" in named else None,
         error=named.get("error"),
         parent=named.get("parent"),
+        schedule=named.get("schedule"),
         args=dict(args),
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client, in_parallel
+from ops.problems import usage
 from ops.spans import At, of_day
 
 POLL = 1.0
@@ -149,7 +150,9 @@ def _line(event: Any, queue: str) -> Line:
 
 
 def of_run(run_id: str, since: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
-    """The lines that name a run, in order; with `follow`, until it ends. `patience` is as in `read`."""
+    """The lines that name a run, in order; with `follow`, until it ends. `patience` is as in `read`. Raises Problem if
+    the run had ended by `since`: CloudWatch Logs refuses a span that ends before it begins.
+    """
     from nexus.client import AsyncResult
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
@@ -157,6 +160,9 @@ def of_run(run_id: str, since: float | None, *, follow: bool, patience: float = 
     queues = [record.queue] if record.queue else list(catalogue.queues())
     start = (record.sent_at or record.started_at or time.time() - 86_400) - 60 if since is None else since
     end = None if record.ended_at is None else record.ended_at + 60
+    if record.ended_at is not None and end is not None and start > end:
+        what = f"{run_id} ended at {of_day(record.ended_at)} UTC, before the time to look since"
+        raise usage(what, do="Leave out --since: its whole log is shown.")
     seen: set[str] = set()
     while True:
         ended = not follow or handle.ready()

@@ -3,10 +3,11 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.problems import usage
+from ops.problems import Problem, usage
 
 type At = float
 """A time in seconds since 1970. As a dataclass's field it is RFC 3339 in JSON, in UTC (`ops.cli.output.plain`)."""
@@ -36,6 +37,32 @@ def moment(text: str) -> datetime:
 def since(text: str) -> float:
     """A time, or how long ago, in seconds since 1970. Raises Problem if it is neither."""
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
+
+
+def timing(given: Mapping[str, Any]) -> dict[str, Any]:
+    """`countdown`, `eta` and `expires` as `apply_async` takes them, from texts or a program's numbers. Leaves out
+    those without a value (None or ""). Raises Problem, naming the field and its fault.
+    """
+    from nexus.client import options
+
+    found: dict[str, Any] = {}
+    for name in ("countdown", "eta", "expires"):
+        value = given.get(name)
+        if value in (None, ""):
+            continue
+        try:
+            if isinstance(value, str):
+                is_time = name == "eta" or (name == "expires" and "-" in value)
+                value = moment(value) if is_time else seconds(value)
+            (options.moment if name == "eta" or isinstance(value, datetime) else options.seconds)(name, value)
+        except Problem as problem:
+            raise usage(f"{name}: {problem.what}", problem.why) from None
+        except ValueError as error:
+            raise usage(str(error)) from None
+        found[name] = value
+    if {"countdown", "eta"} <= found.keys():
+        raise usage("countdown and eta cannot be combined", do="Give one.")
+    return found
 
 
 def argument(name: str, text: str) -> Any:

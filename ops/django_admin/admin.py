@@ -32,7 +32,8 @@ from ops.problems import Problem
 
 PAGE = 50
 LINES = 500
-FILTERS = ("status", "queue", "task", "since")
+FILTERS = ("status", "queue", "task", "since", "schedule")
+MOST_SCHEDULES = 100
 DAYS = 7
 MOST_FIRINGS = 100
 """The most firings that a periodic task's page shows: one request reads the records of that many."""
@@ -69,11 +70,14 @@ def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
     wanted = lookup.whole(history.both(history.parse(typed), history.query(chosen, {})))
     found = history.find(wanted, PAGE, request.GET.get("after"))
     tasks = [name for name, task in catalogue.tasks().items() if not task.everywhere or "." in name]
+    schedules = [name for name, task in catalogue.tasks().items() if task.schedule]
+    schedules += PeriodicTask.objects.order_by("name").values_list("name", flat=True)[:MOST_SCHEDULES]
     choices = {
         "status": list(history.STATUSES),
         "queue": catalogue.queues(),
         "task": tasks,
         "since": ("1h", "1d", "7d"),
+        "schedule": schedules,
     }
 
     def link(**changes: str | None) -> str:

@@ -234,12 +234,13 @@ def _plan_send(site: Site, form: Form) -> Plan:
     task = site.task(_text(form, "task"))
     checked = task.check(_arguments(form)).model_dump(mode="json", exclude_defaults=True)
     shown = json.dumps(task.without_secrets(checked), ensure_ascii=False)
-    return Plan(f"Send {task.name} in {site.deployment.stack}?", (shown,))
+    timing = [f"{name}  {at if isinstance(at, datetime) else form[name]}" for name, at in spans.timing(form).items()]
+    return Plan(f"Send {task.name} in {site.deployment.stack}?", (shown, *timing))
 
 
 def _send(site: Site, form: Form) -> str:
     task = site.task(_text(form, "task"))
-    handle = task.apply_async(_arguments(form))
+    handle = task.apply_async(_arguments(form), **spans.timing(form))
     return f"Sent: {handle.id}"
 
 
@@ -440,7 +441,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "retry": Action(_plan_retry, _retry, "Send failed runs again", ("id", "query")),
     "revoke": Action(_plan_revoke, _revoke, "Stop runs that have not ended", ("id", "query")),
     "edit": Action(_plan_edit, _edit, "Send a run again with other arguments", ("id", "args", "status")),
-    "send": Action(_plan_send, _send, "Send a task", ("task", "args"), lasting=False),
+    "send": Action(_plan_send, _send, "Send a task", ("task", "args", "countdown", "eta", "expires"), lasting=False),
     "retry-letters": Action(
         _plan_letters("Send {count} of {queue} in {stack} again?"),
         _retry_letters,

@@ -67,6 +67,12 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "until": ({"type": "number"}, "Leaves out dead letters that arrived later, in seconds since 1970"),
     "args": ({"type": "object"}, "Arguments"),
+    "countdown": ({"type": ["number", "string"]}, "Runs it after this delay: seconds, or a text such as 90s or 2h"),
+    "eta": ({"type": "string"}, "Runs it at this time: RFC 3339; UTC if it has no zone. Not with countdown"),
+    "expires": (
+        {"type": ["number", "string"]},
+        "Revokes the run if an attempt, including a retry, would start later: as countdown, or a time as eta",
+    ),
     "status": ({"type": "string"}, "The run's status as the plan gives it: one that has another by then is left alone"),
     "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
     "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),

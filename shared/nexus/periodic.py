@@ -33,6 +33,11 @@ class PeriodicTaskError(NexusError):
     """A periodic task cannot be created or changed: its name, its expression, or Scheduler's reason."""
 
 
+def run_id(name: str, at: datetime) -> str:
+    """The id of the run that a periodic task's firing at this time starts."""
+    return fired_id(name, f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodicTask:
     """A task that Scheduler sends repeatedly.
@@ -55,7 +60,7 @@ class PeriodicTask:
 
     def run_id(self, at: datetime) -> str:
         """The id of the run that the firing at this time starts."""
-        return fired_id(self.name, f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        return run_id(self.name, at)
 
     def request(self) -> dict[str, Any]:
         """The parameters of CreateSchedule and UpdateSchedule. Raises PeriodicTaskError."""

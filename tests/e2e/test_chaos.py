@@ -45,9 +45,10 @@ def findings(nexus: Nexus, command: tuple[str, ...]) -> list[dict[str, str]]:
     Nor alarms: one that an earlier test has raised looks back for five minutes, longer than a test waits.
     """
     answered = nexus(*command, "--json")
-    answer = json.loads(answered.out or answered.err)  # an error, while AWS refuses the request
-    checks = answer.get("checks", ())
-    found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
+    answer = json.loads(answered.out or answered.err)
+    if "error" in answer:  # while AWS refuses the request
+        return [{"severity": "failed", "where": "nexus", "what": answer["error"]["what"], "do": answer["error"]["do"]}]
+    found = answer["findings"] if "findings" in answer else [f for one in answer["checks"] for f in one["findings"]]
     of_now = [one for one in found if one["what"] != "the alarm is in ALARM"]
     return [one for one in of_now if one["severity"] not in ("unchecked", "note")]
 

@@ -293,7 +293,10 @@ def _stills(
         key = (picture.size, picture is not levels[-1], recipe.encoding, recipe.quality)
         if key not in encodings:
             # One thread for all: Pillow keeps the options of save() in the picture, which two recipes may share.
-            encodings[key] = encoder.submit(_encode, picture, recipe)
+            try:
+                encodings[key] = encoder.submit(_encode, picture, recipe)
+            except RuntimeError as error:  # the thread has no memory for its stack
+                raise MemoryError from error
         stills.append(_Still(recipe, picture.size, encodings[key]))
     return stills, levels[-1]
 

@@ -83,7 +83,7 @@ def confine(bounds: Bounds, missing: Mapping[str, int]) -> None:
         _leave_root()
     _limit(bounds)
     if "prctl" not in missing:
-        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user resets it
+        _end_with_parent()  # a change of user resets it
     if "seccomp" not in missing:
         _filter_calls()
 
@@ -117,6 +117,16 @@ def _limit(bounds: Bounds) -> None:
         (resource.RLIMIT_NOFILE, 0, 0),
     ):
         resource.setrlimit(limit, (soft, hard))
+
+
+def _end_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+
+
+def _supervise_and_end() -> None:
+    """All that needs prctl: a system may refuse some of its options only."""
+    supervise()
+    _end_with_parent()
 
 
 def _leave_root() -> None:
@@ -159,7 +169,7 @@ def call_filter() -> bytes:
 
 
 LAYERS: Final[Mapping[str, Callable[[], None]]] = {
-    "prctl": supervise,
+    "prctl": _supervise_and_end,
     "another user": _leave_root,
     "seccomp": _filter_calls,
 }

@@ -155,10 +155,11 @@ def stats(
     """Outcomes and durations of attempts by task, and successes that fell short of their purpose."""
     from ops import figures
 
-    back = time.time() - spans.since(since)
+    start = spans.since(since)
+    back = round(time.time() - start, 3)
     common.connect()
     queues = common.the_queues(queue)
-    found = figures.by_task(queues, back)
+    found = figures.by_task(queues, start)
     if options.json:
         output.emit({"seconds": back, "tasks": found})
         return ExitCode.DONE

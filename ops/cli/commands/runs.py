@@ -35,6 +35,12 @@ def runs(
     until: Annotated[str | None, typer.Option(help="Sent until: 1h, or a time.")] = None,
     error: Annotated[str | None, typer.Option(help="With this text in the error; case matters.")] = None,
     parent: Annotated[str | None, typer.Option(help="Sent by this run.", autocompletion=common.complete_run)] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Started by this schedule: a task's, or a periodic task.", autocompletion=common.complete_task
+        ),
+    ] = None,
     arg: Annotated[
         list[str] | None,
         typer.Option(help="With this argument value, or a prefix followed by *.", metavar="NAME=VALUE"),
@@ -49,7 +55,7 @@ def runs(
 
     typed = history.parse_words(typed_filters or ())
     given = {"task": task, "queue": queue, "status": status, "since": since, "until": until}
-    given |= {"error": error, "parent": parent}
+    given |= {"error": error, "parent": parent, "schedule": schedule}
     pairs = dict(_pair(text) for text in arg or ())
     filters = history.query(given, pairs)
     common.connect()

@@ -83,7 +83,7 @@ def send(
     eta: Annotated[str | None, typer.Option(help="Run at this time: 2026-11-23T09:00, UTC.")] = None,
     expires: Annotated[
         str | None,
-        typer.Option(help="Discard the run if an attempt, including a retry, would start later than this: 10m."),
+        typer.Option(help="Discard the run if an attempt, including a retry, would start later: 10m, or a time (UTC)."),
     ] = None,
     queue: Annotated[
         str | None,
@@ -96,13 +96,7 @@ def send(
     from nexus.errors import ConfigurationError
     from ops import lookup
 
-    timing: dict[str, Any] = {
-        "countdown": None if countdown is None else spans.seconds(countdown),
-        "eta": None if eta is None else spans.moment(eta),
-        "expires": None if expires is None else spans.seconds(expires),
-    }
-    if countdown is not None and eta is not None:
-        raise usage("--countdown and --eta cannot be combined", do="Give one.")
+    timing = spans.timing({"countdown": countdown, "eta": eta, "expires": expires})
     if task_id is not None:
         lookup.check_whole(task_id)
     common.connect()

@@ -263,12 +263,21 @@ def test_memory_that_runs_out_is_not_the_pictures_fault(monkeypatch: pytest.Monk
         render(still("PNG", plain(RED)))
 
 
-def test_a_failed_encoder_is_out_of_memory_and_the_picture_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("PIL.Image.Image.save", "Failed to encode image: Encoding of color planes failed"),
+        ("threading.Thread.start", "can't start new thread"),
+    ],
+)
+def test_a_failed_encoder_is_out_of_memory_and_the_picture_not_damaged(
+    what: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def exhausted(*_: Any, **__: Any) -> None:
-        raise RuntimeError("Failed to encode image: Encoding of color planes failed")
+        raise RuntimeError(says)
 
     source = still("PNG", plain(RED))
-    monkeypatch.setattr(Image.Image, "save", exhausted)
+    monkeypatch.setattr(what, exhausted)
 
     with pytest.raises(MemoryError):
         render(source)

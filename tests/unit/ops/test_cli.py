@@ -112,6 +112,8 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "not a duration"),
         (["send", "ping", "--eta", "tomorrow"], "not a time"),
         (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "cannot be combined"),
+        (["send", "ping", "--countdown", "9999999999"], "countdown is 9999999999.0: it must be"),
+        (["send", "ping", "--expires", "2930-01-01"], "expires is "),
         (["result", "42"], "not a run id"),
         (["revoke", "42", "--yes"], "not a run id"),
         (["revoke"], "Which runs?"),

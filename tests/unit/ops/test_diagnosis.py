@@ -231,6 +231,23 @@ def test_a_task_most_of_whose_runs_fall_short_is_named_with_its_reasons(log: Log
     assert diagnosis.falling_short("users", NOW, 0.0) == []
 
 
+def test_of_many_that_fell_short_the_latest_are_read(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "MOST", 10)
+    for ago in (800, 50, 5, 4):
+        for n in range(9):
+            log.run(NOW - ago, "success", run_id=f"r-{ago}-{n}", shortfall="no such user")
+        if ago == 50:
+            log.run(NOW - 40, "success")  # of the nine of this window, which are still most
+        (found,) = diagnosis.falling_short("users", NOW, 0.0)
+        # The last ten seconds have too many themselves in the end: the first ten are compared with their own time
+        assert (found.times, found.runs) == {800: (9, 9), 50: (9, 10), 5: (9, 9), 4: (10, 18)}[ago]
+    # And they are over as soon as the latest have their effect
+    for n in range(21):
+        log.run(NOW - 5.5, "success", run_id=f"good-{n}")
+    log.events.sort(key=lambda event: int(event["timestamp"]))
+    assert diagnosis.falling_short("users", NOW, 0.0) == []
+
+
 def test_a_task_whose_only_run_fell_short_is_reported(log: Log) -> None:
     log.run(NOW - 50, "success", shortfall="no such user")
     assert [one.runs for one in diagnosis.falling_short("users", NOW, 0.0)] == [1]

@@ -16,7 +16,7 @@ from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.builtin import ping
 from nexus.client import group
-from nexus.envelope import Envelope
+from nexus.envelope import Envelope, decode
 from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import tallies, transitions
@@ -104,6 +104,30 @@ def test_a_search_of_a_span_that_ends_before_it_begins_finds_nothing(
     counted: list[Any] = []
     history.over(Query(task="ping", since=NOW + 2, until=NOW + 1), counted.extend)
     assert counted == []
+
+
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_the_runs_of_a_schedule_are_found_by_its_name(pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
+    sent("cleanup_old_posts", 1)  # by a sender
+    of_rule = Envelope.of(
+        id=new_id(), task="cleanup_old_posts", sent_at=datetime.fromtimestamp(NOW, UTC), origin="rule"
+    )
+    fired = [
+        decode(json.dumps({"v": 1, "fired": [name, at], "task": "cleanup_old_posts", "args": {"mode": "review"}}))
+        for name, at in (
+            ("monday", "2027-01-15T08:01:00Z"),
+            ("monday", "2027-01-15T08:02:00Z"),
+            ("tuesday", "2027-01-15T08:01:00Z"),
+        )
+    ]
+    for envelope in (of_rule, *fired):
+        backend().store.apply(transitions.pending(envelope, "maintenance", KEEP))
+    assert ids(Query(schedule="cleanup_old_posts")) == [of_rule.id]
+    assert ids(Query(schedule="monday")) == [fired[1].id, fired[0].id]
+    assert ids(Query(schedule="monday", until=NOW + 60)) == [fired[0].id]
+    assert ids(Query(schedule="tuesday", task="cleanup_old_posts")) == [fired[2].id]
+    assert ids(Query(schedule="wednesday")) == []
 
 
 def test_a_run_that_takes_a_while_is_found_as_started_before_it_ends() -> None:
@@ -340,6 +364,7 @@ def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> N
         ("ping", Query(task="ping")),
         ("id:9752202A task:ping", Query(id="9752202a", task="ping")),
         ("9752202a", Query(id="9752202a")),
+        ("schedule:monday", Query(schedule="monday")),
         ("key=a:b", Query(args={"key": "a:b"})),
         ("since:2026-11-23T09:00", Query(since=1795424400.0)),
         ("", Query()),

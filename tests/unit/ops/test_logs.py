@@ -14,7 +14,7 @@ from nexus.runs.record import RunRecord
 from ops import aws, catalogue, logs
 from ops.cli import common
 from ops.main import main
-from ops.problems import ExitCode
+from ops.problems import ExitCode, Problem
 from social.catalogue import QUEUES
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -152,6 +152,21 @@ def test_a_failed_runs_log_is_read_page_by_page_up_to_its_end(monkeypatch: pytes
     assert len(cloud.requests) == 1
     assert [one.id for one in lines] == ["2"]
     assert [request["endTime"] for request in cloud.requests] == [int((NOW + 65) * 1000)] * 2
+
+
+def test_a_run_that_ended_before_the_time_to_look_since_is_not_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CloudWatch Logs refuses a span that ends before it begins."""
+    ended: dict[str, Any] = {"id": RUN, "queue": "users", "status": "SUCCESS", "sent_at": NOW, "ended_at": NOW + 5}
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of(ended))
+    cloud = reading(monkeypatch, {"events": [line(1, RUN)]})
+    for follow in (True, False):
+        with pytest.raises(Problem, match=f"{RUN} ended at 2027-01-15 08:00:05 UTC, before the time to look since"):
+            list(logs.of_run(RUN, NOW + 66.0, follow=follow))
+    assert cloud.requests == []
+    # A line may be written within a minute of the end
+    assert [one.id for one in logs.of_run(RUN, NOW + 64.0, follow=False)] == ["1"]
 
 
 def test_the_log_of_a_run_whose_queue_is_not_known_is_looked_for_in_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -661,3 +661,15 @@ def test_messages_in_flight_are_unclaimed_unless_a_run_has_started_or_waits_for_
 @pytest.mark.parametrize("since", ["2h", "2026-11-22T10:00"])
 def test_since_is_a_time_or_how_long_ago_in_every_command(words: list[str], since: str) -> None:
     assert main([*words, "--since", since]) == ExitCode.DONE
+
+
+def test_statistics_are_counted_from_the_time_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def events(_: Any, start: float) -> list[logs.Event]:
+        asked.append(start)
+        return []
+
+    monkeypatch.setattr(logs, "events", events)
+    assert main(["inspect", "stats", "--since", "2026-11-22T10:00"]) == ExitCode.DONE
+    assert asked == [datetime(2026, 11, 22, 10, tzinfo=UTC).timestamp()]
