@@ -40,8 +40,8 @@ def since(text: str) -> float:
 
 
 def timing(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`countdown`, `eta` and `expires` as `apply_async` takes them, from texts or a program's numbers; those that are
-    None or "" are left out. Raises Problem, naming the field and its fault.
+    """`countdown`, `eta` and `expires` as `apply_async` takes them, from texts or a program's numbers. Leaves out
+    those without a value (None or ""). Raises Problem, naming the field and its fault.
     """
     from nexus.client import options
 

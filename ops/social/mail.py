@@ -12,9 +12,11 @@ import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from nexus.aws.table import in_threads
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
 from ops.aws import client
@@ -25,18 +27,25 @@ from social.data.mail_ledger import Entry
 from social.weeks import week_of, weeks_before
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
 
     from mail.rendering import Mail, Picture, Story
     from mail.settings import MailSettings
+    from nexus.aws.dynamodb import Row
+    from social.data.mail_ledger import Mailing
 
 EMAILS = ROOT / "functions" / "emails"
 FOLDER = ROOT / ".local" / "mail"
 SAMPLE_WEEK = (date(2026, 11, 16), date(2026, 11, 22))
 WEEKS = 5
 """How many weeks of digests `unknown` searches."""
+
+MOST = 1_000
+"""The most mails that `unknown` returns."""
+
+THREADS = 8
 
 type Kind = Literal["welcome", "digest"]
 
@@ -106,21 +115,36 @@ def open_preview(shown: Preview) -> bool:
     return webbrowser.open(shown.html.resolve().as_uri())
 
 
-def unknown(weeks: int = WEEKS, *, older_than: float = 900.0) -> list[Entry]:
-    """The mails that SES may or may not have accepted, oldest first.
+def unknown(
+    weeks: int = WEEKS,
+    *,
+    older_than: float = 900.0,
+    on_progress: "Callable[[int, int, int], None]" = lambda _done, _total, _read: None,
+) -> list[Entry]:
+    """The mails that SES may or may not have accepted, oldest first; ends when it has found MOST.
 
-    Searches all welcome mails and the digests of the last `weeks` ISO weeks. Leaves out claims younger than
-    `older_than` seconds: a function may be sending those now.
+    Searches all welcome mails and the digests of the last `weeks` ISO weeks: 31,000 read units and 250 requests per
+    million mails, THREADS at a time. Leaves out claims younger than `older_than` seconds: a function may be sending
+    those now. `on_progress` is called with the number of partitions searched, of all, and of mails read.
     """
     now = time.time()
     mailings = [mail_ledger.WELCOME, *(mail_ledger.digest(weeks_before(week_of(now), n)) for n in range(weeks))]
-    found = [
-        entry
-        for mailing in mailings
-        for entry in mail_ledger.entries(mailing)
-        if entry.status == "unknown" and now - entry.claimed_at >= older_than
-    ]
-    return sorted(found, key=lambda entry: (entry.claimed_at, entry.user_id))
+    found, read = list[Entry](), 0
+    left: dict[tuple[Mailing, int], Row | None]  # each with where its next page begins
+    left = {(mailing, shard): None for mailing in mailings for shard in range(mail_ledger.SHARDS)}
+    total = len(left)
+    while left and len(found) < MOST:
+        some = list(islice(left.items(), THREADS))
+        pages = in_threads(lambda one: mail_ledger.unknown(*one[0], start=one[1]), some, THREADS)
+        for (partition, _), page in zip(some, pages, strict=True):
+            read += page.scanned
+            found += [entry for entry in map(mail_ledger.read, page.items) if now - entry.claimed_at >= older_than]
+            if page.next_key:
+                left[partition] = page.next_key
+            else:
+                del left[partition]
+        on_progress(total - len(left), total, read)
+    return sorted(found, key=lambda entry: (entry.claimed_at, entry.user_id))[:MOST]
 
 
 def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None) -> None:

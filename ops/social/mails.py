@@ -79,11 +79,20 @@ def sent(
 
 @command(app, "unknown")
 def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of this many weeks.")] = None) -> int:
-    """Mails that SES may or may not have accepted: a function died between sending and recording."""
+    """Mails that SES may or may not have accepted: a function died between sending and recording.
+
+    Reads every welcome mail ever sent: 0.004 dollars per million.
+    """
     from ops.social import mail
 
     network.connect()
-    found = mail.unknown(mail.WEEKS if weeks is None else weeks)
+    with output.bar(shown=not options.json) as bar:
+        found = mail.unknown(
+            mail.WEEKS if weeks is None else weeks,
+            on_progress=lambda done, total, read: bar(done, total, f"{read:,} mails read"),
+        )
+    if len(found) == mail.MOST:
+        output.note(f"The search ended at {mail.MOST:,} mails. Settle these, then search again for the rest.")
     if options.json:
         output.emit([output.plain(entry) | {"claimed_at": output.moment(entry.claimed_at)} for entry in found])
         return ExitCode.DONE

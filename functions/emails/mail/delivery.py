@@ -334,14 +334,14 @@ def _meaning(error: Any, address: str) -> Exception:
         return SlowDown(message, quota="daily" in message.lower())
     if code in _OURS:
         return CannotSend(f"{_OURS[code]}: {message}")
-    if code == "MessageRejected" and ("paused" in message or "suspended" in message):  # by AWS, for the whole account
-        return CannotSend(message)
     if code == "MessageRejected" and "not verified" in message:
         # SES names every identity that is not verified. In the sandbox that may be the recipient.
         failed = message.rpartition(":")[2].lower()
         if address.lower() in failed and not failed.replace(address.lower(), "").strip(" ,"):
             return _Refused("sandbox: the recipient is not verified")
         return CannotSend("the sender is not verified in SES")
+    if code == "MessageRejected" and ("paused" in message or "suspended" in message):  # by AWS, for the whole account
+        return CannotSend(message)
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
         return _NoAnswer(f"SES failed: {code}")
     return _Refused(f"SES refused it: {code}: {message.replace(address, 'the address')}")

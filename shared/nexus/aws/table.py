@@ -193,6 +193,7 @@ class Table:
         *,
         index: str | None = None,
         between: tuple[Value, Value] | None = None,
+        having: tuple[str, Value] | None = None,
         attributes: Sequence[str] = (),
         newest_first: bool = False,
         consistent: bool = False,
@@ -203,6 +204,7 @@ class Table:
     ) -> Iterator[Page]:
         """The pages of one partition, in order of the sort key; `between` bounds the sort key, both ends included.
 
+        `having` (an attribute and its value) leaves out the other items, which are read and paid for all the same.
         `limit` bounds the items per page; `counted` pages have only their counts (`scanned`), no items.
         """
         names = self.indexes[index] if index else self.key
@@ -220,8 +222,10 @@ class Table:
             "ExpressionAttributeValues": values,
             "ScanIndexForward": not newest_first,
             **projection,
-            "ExpressionAttributeNames": aliases | projection.get("ExpressionAttributeNames", {}),
         }
+        if having is not None:
+            aliases["#having"], values[":having"] = having[0], to_attribute(having[1])
+            parameters["FilterExpression"] = "#having = :having"
         if index:
             parameters["IndexName"] = index
         elif consistent:
@@ -230,6 +234,7 @@ class Table:
             parameters["Select"] = "COUNT"
         if limit:
             parameters["Limit"] = limit
+        parameters["ExpressionAttributeNames"] = aliases | projection.get("ExpressionAttributeNames", {})
         yield from _pages("query", parameters, start, meter)
 
     def scan(

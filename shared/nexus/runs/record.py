@@ -42,6 +42,11 @@ class RunError:
         """An error that no exception represents, in this package's own words."""
         return cls(kind, message, fault=message)
 
+    @classmethod
+    def stored(cls, kept: Mapping[str, str]) -> "RunError":
+        """The error in a record, without what a newer version added before it was rolled back."""
+        return cls(**{name: text for name, text in kept.items() if name in cls.__match_args__})
+
     @property
     def shown(self) -> str:
         """The error for a log line: without its message, which may quote an argument."""
@@ -77,8 +82,11 @@ def _fault(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and isinstance(error.errno, int):
         return f"[Errno {error.errno}] {os.strerror(error.errno)}"
-    code = getattr(error, "response", None)
-    return str(code["Error"]["Code"]) if isinstance(code, Mapping) and "Error" in code else ""
+    response, operation = getattr(error, "response", None), getattr(error, "operation_name", None)
+    if not isinstance(response, Mapping) or "Error" not in response:
+        return ""
+    code = str(response["Error"]["Code"])
+    return f"{code} ({operation})" if isinstance(operation, str) and operation.isidentifier() else code
 
 
 def _place(stack: traceback.StackSummary) -> str:
@@ -163,7 +171,7 @@ class RunRecord:
             eta=get("eta"),
             lease_until=get("lease_until"),
             result=get("result"),
-            error=RunError(**error) if error else None,
+            error=RunError.stored(error) if error else None,
             log=get("log"),
             parent=get("parent"),
             segment=get("segment"),

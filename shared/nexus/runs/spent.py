@@ -51,4 +51,4 @@ class Spent(NamedTuple):
     def of(cls, item: Item) -> Self | None:
         """The usage in a record; None if it has none: no attempt has ended, or the record predates it."""
         text = item.get("spent")
-        return cls(*loads(str(text))) if text else None
+        return cls(*loads(str(text))[: len(cls._fields)]) if text else None  # a newer version may have added units

@@ -127,7 +127,7 @@ class Readable(Received):
     def policy(self, item: Item) -> RetryPolicy:
         """The retry policy: the sender's if the record has one, else the task's."""
         if "retry" in item:
-            max_retries, base, cap, give_up_on = json.loads(str(item["retry"]))
+            max_retries, base, cap, give_up_on, *_newer = json.loads(str(item["retry"]))
             return RetryPolicy(min(max_retries, MOST_RETRIES), base, cap, frozenset(give_up_on))
         return self.task.retry
 

@@ -18,7 +18,8 @@ import send_content_digest_email as digest_task
 from mail import delivery, settings
 from nexus.aws import sdk
 from social import mail_links
-from social.data import users
+from social.data import mail_ledger, users
+from social.data.mail_ledger import Entry, Mailing
 from social.data.users import User
 from tests.support import rights
 from tests.support.template import STACK
@@ -113,6 +114,13 @@ def forget() -> None:
     delivery._rate = None
     delivery._last_used = 0.0
     digest_task.close_editions()
+
+
+def entries(mailing: Mailing) -> Iterator[Entry]:
+    """Every entry of a mailing in the ledger."""
+    for number in range(mail_ledger.SHARDS):
+        for page in mail_ledger.TABLE.query(mailing.shard(number)):
+            yield from map(mail_ledger.read, page.items)
 
 
 def person(user_id: str, **values: Any) -> User:

@@ -2,12 +2,14 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from digest.edition import days_named
 from mail import languages
+from nexus.aws.table import Table
 from ops import aws
 from ops.problems import Problem
 from ops.social import mail
@@ -15,7 +17,7 @@ from social.data import mail_ledger, posts
 from social.data.posts import Counters, Post
 from social.weeks import week_of
 from tests.support.template import STACK
-from tests.unit.emails.conftest import Ses, person
+from tests.unit.emails.conftest import Ses, entries, person
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, t
     assert "https://real.example/posts/p" in shown.text.read_text()
     assert "token=preview" in shown.text.read_text(), "a link that works would let any reader of it unsubscribe her"
     assert ses.asked == 0
-    assert not list(mail_ledger.entries(mail_ledger.digest(week_of(time.time()))))
+    assert not list(entries(mail_ledger.digest(week_of(time.time()))))
     with pytest.raises(Problem, match="nothing new for author"):
         mail.preview("digest", "author", folder=tmp_path)
     with pytest.raises(Problem, match="no user nobody"):
@@ -77,6 +79,43 @@ def test_unknown_mails_are_listed_oldest_first_until_an_operator_decides(ses: Se
             mail.decide("welcome", again, was_sent=True)
     with pytest.raises(Problem, match="needs its week"):
         mail.decide("digest", "bea", was_sent=True)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mails a page."""
+    query: Any = Table.query
+    monkeypatch.setattr(Table, "query", lambda *args, **options: query(*args, **{"limit": 2, **options}))
+
+
+def test_unknown_mails_are_found_on_every_page(ses: Ses, small_pages: None) -> None:
+    now = int(time.time())
+    for number in range(60):
+        claim = mail_ledger.claim(mail_ledger.WELCOME, f"u{number:02}", "run", now - 2_000)
+        assert isinstance(claim, mail_ledger.Claim)
+        if number % 3:
+            claim.sent("m", now)
+    seen: list[tuple[int, int, int]] = []
+
+    found = mail.unknown(1, on_progress=lambda *progress: seen.append(progress))
+
+    assert [entry.user_id for entry in found] == [f"u{number:02}" for number in range(0, 60, 3)]
+    partitions = 2 * mail_ledger.SHARDS
+    assert seen[-1] == (partitions, partitions, 60)
+    assert len(seen) > partitions / mail.THREADS, "a partition has several pages"
+
+
+def test_the_search_for_unknown_mails_ends_when_it_has_found_enough(
+    ses: Ses, small_pages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail, "MOST", 5)
+    for number in range(60):
+        mail_ledger.claim(mail_ledger.WELCOME, f"u{number:02}", "run", 1)
+    read: list[int] = []
+
+    assert len(mail.unknown(on_progress=lambda _done, _total, number: read.append(number))) == 5
+
+    assert read[-1] <= 2 * mail.THREADS
 
 
 def test_a_settled_digest_expires_and_an_unknown_mail_does_not(ses: Ses) -> None:

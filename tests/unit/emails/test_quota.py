@@ -124,6 +124,8 @@ def test_a_digest_that_gets_a_sixth_of_the_rate_is_sent_without_dead_letters(
     tasks.services.sesv2 = Busy()
     monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 1)
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
+    stopped = []
+    monkeypatch.setattr(digest_task.Segment, "_stopped", lambda *where: stopped.append(where))
     readers = town(tasks, 60)
     handle = send_content_digest_email.delay()
 
@@ -131,6 +133,7 @@ def test_a_digest_that_gets_a_sixth_of_the_rate_is_sent_without_dead_letters(
 
     assert sorted(mail.to[0] for mail in tasks.mails) == readers
     assert handle.get().throttled == 5 * 60
+    assert not stopped, "each mail that SES accepts ends the count of refusals in a row"
 
 
 def test_a_digest_for_three_times_the_quota_goes_out_over_three_days(

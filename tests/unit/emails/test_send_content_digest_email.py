@@ -28,7 +28,7 @@ from social.data import blocks, follows, mail_ledger, objects, posts, users
 from social.data.posts import Counters, Media, Post, Rendition
 from social.parts import DigestPart, DigestSegment
 from tests.support.template import ACCOUNT, REGION, STACK
-from tests.unit.emails.conftest import NOW, Ses, person, refusal
+from tests.unit.emails.conftest import NOW, Ses, entries, person, refusal
 
 RUN = "01900000-0000-7000-8000-000000000001"
 OTHER = "01900000-0000-7000-8000-000000000002"
@@ -281,7 +281,7 @@ def test_a_sandbox_that_dies_leaves_few_mails_unknown_and_the_next_attempt_sends
 
     assert max(Counter(ses.recipients).values()) == 1
     assert (report.considered, report.sent, report.unknown) == (8, 7, 1)
-    unknown = [entry for entry in mail_ledger.entries(mail_ledger.digest(WEEK)) if entry.status == "unknown"]
+    unknown = [entry for entry in entries(mail_ledger.digest(WEEK)) if entry.status == "unknown"]
     assert {f"{entry.user_id}@example.com" for entry in unknown} == set(readers) - set(ses.recipients)
 
 
@@ -327,7 +327,7 @@ def test_a_throttled_hour_ends_the_attempt_and_the_next_one_continues(ses: Ses) 
     ses.answers = throttle
     with pytest.raises(Retry, match="Maximum sending rate"):
         run()
-    assert list(mail_ledger.entries(mail_ledger.digest(WEEK))) == []
+    assert list(entries(mail_ledger.digest(WEEK))) == []
     ses.answers = lambda request, number: None
     assert run().sent == 5
     assert ses.recipients == readers
@@ -406,8 +406,32 @@ def test_an_error_that_stops_all_mail_ends_the_segment_and_loses_no_reader(ses: 
     assert ses.recipients == readers
 
 
+def test_after_a_mail_that_was_sent_before_the_next_readers_are_looked_up_without_a_claim(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest_task, "READERS_AT_ONCE", 1)
+    monkeypatch.setattr(digest_task, "segments", lambda people, per_second: 1)
+    readers = town(6)
+    run()
+    first = ses.sent[0]["Destination"]["ToAddresses"][0].partition("@")[0]
+    mailing = mail_ledger.digest(WEEK)
+    mail_ledger.TABLE.delete_many([{"mailing": mailing.partition(first), "user_id": first}])
+    claimed: list[str] = []
+    claim = mail_ledger.claim
+
+    def noted(mailing: mail_ledger.Mailing, user_id: str, *args: Any, **more: Any) -> Any:
+        claimed.append(user_id)
+        return claim(mailing, user_id, *args, **more)
+
+    monkeypatch.setattr(mail_ledger, "claim", noted)
+    assert run().sent == len(readers)
+    assert claimed[0] == first
+    assert len(claimed) == 2
+
+
 def test_in_sess_sandbox_only_verified_readers_get_the_digest(ses: Ses) -> None:
-    town(3)
+    town(2)
+    person("zoe", email="suspended@example.com")
 
     def sandbox(request: dict[str, Any], number: int) -> None:
         (address,) = request["Destination"]["ToAddresses"]
@@ -494,10 +518,10 @@ def test_each_reader_gets_at_most_one_mail_and_none_is_lost_under_any_ses_errors
 
     received = Counter(ses.recipients)
     assert not [reader for reader, count in received.items() if count > 1]
-    entries = {f"{e.user_id}@example.com": e.status for e in mail_ledger.entries(mail_ledger.digest(WEEK))}
-    assert set(entries) == readers
-    assert {reader for reader, status in entries.items() if status == "sent"} <= set(received)
-    assert readers - set(received) <= {reader for reader, status in entries.items() if status == "unknown"}
+    statuses = {f"{e.user_id}@example.com": e.status for e in entries(mail_ledger.digest(WEEK))}
+    assert set(statuses) == readers
+    assert {reader for reader, status in statuses.items() if status == "sent"} <= set(received)
+    assert readers - set(received) <= {reader for reader, status in statuses.items() if status == "unknown"}
     assert report.considered == people
 
 

@@ -85,6 +85,19 @@ def test_a_function_without_mail_settings_is_named(monkeypatch: pytest.MonkeyPat
     assert "NEXUS_MAIL" in raised.value.why
 
 
+def test_a_list_of_unknown_mails_that_is_cut_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mail, "MOST", 2)
+    unknown("ada")
+    assert main(["mail", "unknown"]) == ExitCode.DONE
+    assert "The search ended" not in capsys.readouterr().err
+    unknown("bea")
+    unknown("cleo")
+    assert main(["mail", "unknown"]) == ExitCode.DONE
+    assert "The search ended at 2 mails." in capsys.readouterr().err
+
+
 def test_unknown_mails_are_shown_and_settled(capsys: pytest.CaptureFixture[str]) -> None:
     week = week_of(time.time())
     unknown("ada")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from botocore.exceptions import ClientError
 
 from nexus import worker
 from nexus.aws import encoding
@@ -273,6 +274,22 @@ def test_a_log_line_has_the_fault_and_its_place(
 
     assert "InvalidMessage: password: extra_forbidden" in reasons
     assert any(reason.startswith("OSError: at test_logs.py:") for reason in reasons)
+
+
+def test_a_refusal_of_aws_is_logged_by_its_code_and_operation(
+    tasks: SentTasks, written: Counter[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for operation in ("PutObject", f"GetObject {SECRET}"):
+        does(monkeypatch, raises(ClientError({"Error": {"Code": "AccessDenied", "Message": SECRET}}, operation)))
+        send(catalogue.send_note.s(**NOTE), retry=RetryPolicy(max_retries=0))
+        tasks.run()
+
+    text = capfd.readouterr().err
+    reasons = [json.loads(line).get("reason", "") for line in text.splitlines()]
+
+    assert "ClientError: AccessDenied (PutObject)" in reasons
+    assert "ClientError: AccessDenied" in reasons, "an operation that AWS cannot have"
+    assert SECRET not in text
 
 
 def test_all_lines_of_the_runtime_are_written_in_one_module() -> None:
