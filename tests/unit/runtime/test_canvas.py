@@ -1093,6 +1093,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         InvalidMessage,
         "say: before takes the result of tell, but the step before it runs say",
     ),
+    "a result of another, in a group after a member that takes none": (
+        lambda: chain(s("a"), group(s("b"), then(say, before=result_of(tell)))).delay(),
+        InvalidMessage,
+        "say: before takes the result of tell, but the step before it runs say",
+    ),
     "a result of what is not the end of a member": (
         lambda: chain(group(mutter.s() | s("a")), then(say, words=results_of(mutter))).delay(),
         InvalidMessage,
