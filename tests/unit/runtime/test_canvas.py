@@ -493,6 +493,13 @@ LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
 EACH_LATE = pytest.mark.parametrize(("make", "expected"), LATE.values(), ids=LATE)
 
 
+def test_a_step_that_waits_long_must_fit_into_a_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.say", replace(say, sends_later=True))
+    large = "b" * 257_000
+    with pytest.raises(InvalidMessage, match="due in more than 900 s"):
+        chain(s("a"), s(large).set(countdown=901)).delay()
+
+
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch, now: FrozenClock) -> FrozenClock:
     """The time; and `say` may be sent much later."""
