@@ -7,6 +7,7 @@ import pytest
 from pytest_socket import disable_socket
 
 from nexus import backend
+from ops import aws
 from tests.support import moto_cloud, rights
 
 OF_THE_TESTS = ("NEXUS_CLIENT", "NEXUS_CLOUD_FOLDER", "NEXUS_COVERAGE", "NEXUS_RIGHTS", "NEXUS_WRITE_TABLE")
@@ -46,9 +47,11 @@ def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
 
 @pytest.fixture(autouse=True)
 def _own_variables() -> Iterator[None]:
-    """Restores environment variables and settings after each test, whatever the code under test sets."""
+    """Restores environment variables, settings and timeouts after each test, whatever the code under test sets."""
     before = dict(os.environ)
+    patience = dict(aws._patience)
     yield
+    aws._patience.update(patience)
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)

@@ -262,8 +262,7 @@ def test_a_log_is_read_although_requests_are_throttled_at_first(throttled: list[
 
 
 @pytest.mark.usefixtures("cloud")
-def test_a_process_that_serves_pages_does_not_wait_for_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws, "_patience", dict(aws._patience))
+def test_a_process_that_serves_pages_does_not_wait_for_the_quota() -> None:
     aws._client.cache_clear()
     config: Any = aws.client("logs").meta.config
     assert config.retries["mode"] == "adaptive"

@@ -493,9 +493,12 @@ LATE: dict[str, tuple[Callable[[float], Canvas[Any]], str]] = {
 EACH_LATE = pytest.mark.parametrize(("make", "expected"), LATE.values(), ids=LATE)
 
 
-def test_a_step_that_waits_long_must_fit_into_a_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_must_fit_into_a_schedule_if_it_waits_longer_than_a_queue_can(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(f"{__name__}.say", replace(say, sends_later=True))
     large = "b" * 257_000
+    chain(s("a"), s(large).set(countdown=900)).delay()
     with pytest.raises(InvalidMessage, match="due in more than 900 s"):
         chain(s("a"), s(large).set(countdown=901)).delay()
 
