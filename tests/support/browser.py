@@ -5,6 +5,7 @@ byte (--remote-debugging-pipe).
 """
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -164,11 +165,10 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
     responses, answers_in = os.pipe()
 
     def descriptors() -> None:
-        # Duplicate them first: one of the four may itself be 3 or 4.
-        os.dup2(os.dup(commands_out), 63)
-        os.dup2(os.dup(answers_in), 64)
-        os.dup2(63, 3)
-        os.dup2(64, 4)
+        # Above 4 first: one of the two may itself be 3 or 4.
+        above = [fcntl.fcntl(one, fcntl.F_DUPFD, 5) for one in (commands_out, answers_in)]
+        os.dup2(above[0], 3)
+        os.dup2(above[1], 4)
 
     with (profile.parent / f"{profile.name}.log").open("wb") as log:
         process = subprocess.Popen(
