@@ -1,13 +1,19 @@
 """Paging, unprocessed items, conditional batches, the meter."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
+from botocore.exceptions import ClientError
 
 from bench.jobs.stand_in import StandIn
 from nexus import clock
+from nexus.aws import table
 from nexus.aws.dynamodb import Condition, Write, from_item
 from nexus.aws.sdk import Throttled
-from nexus.aws.table import Meter, throttled_since, transact
+from nexus.aws.table import MAX_TRIES, Meter, throttled_since, transact
 from social.data import follows, users
+from tests.support import sandboxes
 
 USERS = users.TABLE
 FOLLOWS = follows.TABLE
@@ -114,6 +120,34 @@ def test_each_change_of_a_batch_succeeds_or_fails_independently(database: None) 
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "times", "raised"),
+    [
+        ("TransactionConflict", MAX_TRIES - 1, None),
+        ("TransactionConflict", MAX_TRIES, Throttled),
+        ("ThrottlingError", MAX_TRIES - 1, None),
+        ("ItemCollectionSizeLimitExceeded", 1, ClientError),
+    ],
+)
+def test_a_transaction_is_tried_again_after_a_conflict_or_throttling_only(
+    database: None, monkeypatch: pytest.MonkeyPatch, code: str, times: int, raised: type[Exception] | None
+) -> None:
+    sandboxes.no_sleep(monkeypatch)
+    left, call = iter(range(times)), table.call
+
+    def canceled(operation: Any, meter: Meter | None, **parameters: Any) -> Any:
+        if operation == "transact_write_items" and next(left, None) is not None:
+            reasons = [{"Code": "None"}, {"Code": code}]
+            response: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+            raise ClientError(response, "TransactWriteItems")
+        return call(operation, meter, **parameters)
+
+    monkeypatch.setattr(table, "call", canceled)
+    with pytest.raises(raised) if raised else nullcontext():
+        assert transact([{"Put": USERS.put_request({"user_id": "a", "n": 1})}])
+    assert (USERS.get({"user_id": "a"}) is None) == bool(raised)
 
 
 def test_a_transaction_is_all_or_nothing(database: None) -> None:
