@@ -166,6 +166,8 @@ def throttled(one_in: int, seed: int) -> Iterator[dict[str, int]]:
         if chance.randrange(one_in):
             return None
         refused["requests"] += 1
+        # moto gets the request too, and must not make its writes.
+        request.headers["X-Amz-Target"], request.body = "DynamoDB_20120810.ListTables", b"{}"
         return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, _Body(_SLOW_DOWN))  # type: ignore[arg-type]
 
     events = sdk.client("dynamodb").meta.events
