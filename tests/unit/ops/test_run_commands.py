@@ -196,45 +196,35 @@ def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.usefixtures("a_person")
-def test_a_run_that_is_followed_has_a_bar_with_its_progress(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"progress": '[3, 10, "halfway [red]"]'}, "ping STARTED halfway [red] 3/10"),
+        (
+            {"status": "RETRY", "error": json.dumps({"type": "Retry", "message": "no user u-1 yet"})},
+            "ping RETRY Retry: no user u-1 yet",
+        ),
+    ],
+    ids=["its progress", "why it will be tried again"],
+)
+def test_the_bar_of_a_run_that_is_followed_shows(
+    changes: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = started(sent())
-    backend().store.apply(Write(run_id, {"progress": '[3, 10, "halfway [red]"]'}))
+    backend().store.apply(Write(run_id, changes))
     sleep, shown = time.sleep, ""
 
     def drawn(_: float) -> None:
         """Waits until the bar has been drawn, by its own thread; then the run ends."""
         nonlocal shown
-        while "3/10" not in shown:
-            shown += capsys.readouterr().err
-            sleep(0.01)
-        backend().store.apply(transitions.succeed(run_id, "t", '"done"', clock.moment()))
-
-    monkeypatch.setattr("time.sleep", drawn)
-    assert main(["result", run_id, "--follow"]) == ExitCode.DONE
-    assert "ping STARTED halfway [red]" in shown
-
-
-@pytest.mark.usefixtures("a_person")
-def test_a_run_that_is_followed_shows_why_it_will_be_tried_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_id = started(sent())
-    error = json.dumps({"type": "Retry", "message": "no user u-1 yet"})
-    backend().store.apply(Write(run_id, {"status": "RETRY", "error": error}))
-    sleep, shown = time.sleep, ""
-
-    def drawn(_: float) -> None:
-        nonlocal shown
-        while "RETRY" not in shown:
+        while expected not in shown:
             shown += capsys.readouterr().err
             sleep(0.01)
         backend().store.apply(Write(run_id, {"status": "SUCCESS", "result": '"done"', "ended_at": clock.moment()}))
 
     monkeypatch.setattr("time.sleep", drawn)
     assert main(["result", run_id, "--follow"]) == ExitCode.DONE
-    assert "ping RETRY Retry: no user u-1 yet" in shown
+    assert expected in shown
 
 
 @pytest.mark.usefixtures("a_person")
